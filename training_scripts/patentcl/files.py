@@ -1,0 +1,109 @@
+"""Where things lie, and how a step writes them: beside, then renamed, with a record of what it did."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATA = REPOSITORY / "data"
+MODELS = REPOSITORY / "models"
+
+
+class InputError(Exception):
+    """Something the user can mend, told in one sentence that names the place and what to do."""
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; tell an `InputError` as one sentence (exit code 2) instead of a traceback."""
+    try:
+        main()
+    except InputError as problem:
+        sys.exit(_say(f"error: {problem}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_say("\ninterrupted: nothing half-written was kept; start again to go on", 130))
+
+
+def _say(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield a scratch path in the folder of `path`; what stands there at the end takes the place of `path`.
+
+    Works for a file and for a folder. An error or an interrupt leaves what stood at `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():  # killed between the two renames below
+        old.rename(path)
+    remove(scratch)
+    try:
+        yield scratch
+        if path.is_dir():  # a folder that holds files cannot be replaced by one rename
+            remove(old)
+            path.rename(old)
+        scratch.rename(path)
+        remove(old)
+    finally:
+        remove(scratch)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files, as 16 hex digits; independent of where they lie."""
+    digest = hashlib.sha256()
+    for path in sorted(paths, key=lambda p: p.name):
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as indented JSON, beside and then renamed."""
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a step's record. Raises `InputError` when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run the step that writes it first") from None
+    except ValueError as problem:
+        raise InputError(f"{path} is not JSON ({problem}): repeat its step with --overwrite") from None
+
+
+def is_done(record: Path, asked: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the step that wrote `record` ran with the parameters and inputs `asked`.
+
+    Raises `InputError` when `record` holds another run's result and `overwrite` is off.
+    """
+    if overwrite or not record.exists():
+        return False
+    known = read_json(record).get("asked", {})
+    if known == json.loads(json.dumps(asked)):
+        return True
+    names = sorted({*known, *asked})
+    changed = ", ".join(f"{n} {known.get(n)!r} → {asked.get(n)!r}" for n in names if known.get(n) != asked.get(n))
+    raise InputError(
+        f"{record.parent} holds the result of other inputs ({changed}): "
+        "choose another folder, or add --overwrite to replace it"
+    )
