@@ -1,0 +1,185 @@
+"""The pictures: files that hold what they should, whatever the titles of patents contain."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from patentcl.plots import (
+    degree_histograms,
+    drawable,
+    patents_per_year,
+    scatter_png,
+    triplet_graph,
+    triplet_table,
+)
+from patentcl.scatter import Groups, colour_groups
+from patentcl.scatter_page import scatter_html
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "\"quotes\" & 'quotes' {braces} %s \\u003c",
+    "line\u2028separator\u2029and\nnewline",
+    "水の処理 💧",
+    "costs $5 and $6_{7}$, 100 %",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # such as a glyph that the font lacks
+        yield
+
+
+@pytest.fixture
+def patents() -> pd.DataFrame:
+    subclasses = (["A01B", "C02F", "H04L", "Y02E", "", "Z01Z"] * 10)[:60]
+    return pd.DataFrame(
+        {
+            "patent_id": [str(7_000_000 + n) for n in range(60)],
+            "title": HOSTILE * 10,
+            "date": [f"{2000 + n % 7}-05-01" for n in range(59)] + [""],
+            "section": [s[:1] for s in subclasses],
+            "class": [s[:3] for s in subclasses],
+            "subclass": subclasses,
+            "subclasses": [[s] if s else [] for s in subclasses],
+        }
+    )
+
+
+@pytest.fixture
+def points() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(60, 2)) for name in ["base", "ours <b>&", "</script>", "$x$ 水"]}
+
+
+METRICS = pd.DataFrame({"kNN accuracy (section)": [0.5, np.nan], "<own>": [1.0, 2.0]}, index=["base", "ours <b>&"])
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page, the texts of its scripts and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.scripts: list[str] = []
+        self.seen = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script" and self.get_starttag_text():
+            self.scripts.append(data)
+        self.seen += data
+
+
+@pytest.mark.parametrize("models", [1, 3, 4])
+def test_png(patents: pd.DataFrame, points: dict[str, np.ndarray], models: int, tmp_path: Path) -> None:
+    chosen = dict(list(points.items())[:models])
+    path = tmp_path / "new folder" / "scatter.png"
+    figure = scatter_png(chosen, patents, colour_groups(patents), METRICS, path, "Title with 水 and $5")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 20_000
+    assert [p.name for p in path.parent.iterdir()] == ["scatter.png"], "nothing half-written is left"
+    assert len(figure.axes) == models
+    assert len({(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes}) == 1, "one frame for all panels"
+
+
+def test_no_text_of_the_png_overlaps(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
+    metrics = METRICS.reindex(list(points))
+    figure = scatter_png(points, patents, colour_groups(patents), metrics, tmp_path / "a.png", "A long title " * 15)
+    assert_apart(figure)
+
+
+def assert_apart(figure: Figure) -> None:
+    figure.canvas.draw()
+    texts = [*figure.texts, *(t for legend in figure.legends for t in legend.get_texts())]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes._left_title]  # type: ignore[attr-defined]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
+    for n, (text, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} leaves the figure"
+        for other, its in boxes[n + 1 :]:
+            assert not (box.x0 < its.x1 and its.x0 < box.x1 and box.y0 < its.y1 and its.y0 < box.y1), (text, other)
+
+
+def test_page_takes_titles_as_text(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "scatter.html"
+    scatter_html(points, patents, colour_groups(patents), METRICS, path, "<script>alert(2)</script>")
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.tags.count("script") == 2, "the data and our own script, nothing that a title brought"
+    assert page.tags.count("canvas") == 2 * len(points)
+    assert "b" in page.tags and page.tags.count("b") == 1, "the tooltip's own, not the model's name"
+    data = json.loads(page.scripts[0])
+    assert data["title"] == patents["title"].tolist()
+    assert len(data["panels"]) == 4 and len(data["panels"][0]) == 120
+    assert "ours <b>&" in page.seen and "–" in page.seen
+    assert page.links == [] and "http" not in text.replace("http-equiv", ""), "it loads nothing"
+    assert "\u2028" not in text
+
+
+def test_page_is_the_same_each_time(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
+    groups: Groups = colour_groups(patents, by="subclass", size=2)
+    for name in ["a", "b"]:
+        scatter_html(points, patents, groups, METRICS, tmp_path / name, "Title")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_patents_per_year(patents: pd.DataFrame) -> None:
+    axes = patents_per_year(patents).axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 59  # type: ignore[attr-defined]
+    assert len(axes.containers) == 6  # A, C, H, Y, other, unclassified
+    patents_per_year(patents.assign(date="")).canvas.draw()
+
+
+def test_degree_histograms() -> None:
+    figure = degree_histograms([0, 0, 1, 5, 900], np.array([0, 2, 3]), [])
+    figure.canvas.draw()
+    out, received, _ = figure.axes
+    assert [bar.get_height() for bar in out.patches][:4] == [2, 1, 0, 1]  # type: ignore[attr-defined]
+    assert [label.get_text() for label in received.get_xticklabels()] == ["0", "1", "2–3"]
+
+
+def test_triplet_table_escapes() -> None:
+    row = {f"{role}_{what}": HOSTILE[0] for role in ["anchor", "positive", "negative"] for what in ["id", "title"]}
+    table = pd.DataFrame([row | {"negative_kind": "<hard>", "cpc_subclass": "C02F"}] * 2, index=[5, 5])
+    page = Page(triplet_table(table).to_html())
+    assert "script" not in page.tags
+    assert page.seen.count(HOSTILE[0]) == 2 * 3 * 2
+    assert "<hard>" in page.seen
+
+
+def test_triplet_graph_is_readable() -> None:
+    def patent(number: int, title: str, subclasses: list[str]) -> dict[str, object]:
+        return {"patent_id": f"US{number}", "title": title, "subclasses": subclasses}
+
+    many = [f"B{n:02d}X" for n in range(20)]
+    figure = triplet_graph(
+        patent(1, HOSTILE[5] + " and a title that goes on and on " * 3, [*many, "C02F"]),
+        patent(2, HOSTILE[4], ["C02F", *(f"D{n:02d}X" for n in range(4))]),
+        patent(3, "Unclassified", []),
+        shared="C02F",
+        kind="hard",
+    )
+    assert_apart(figure)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("C02F") == 1
+    assert "negative\n(hard)" in texts and "CITES" in texts
+    assert any("+17 more" in text for text in texts)
+
+
+def test_drawable() -> None:
+    assert drawable("水 costs $5\n") == r"□ costs \$5"

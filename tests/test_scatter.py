@@ -1,0 +1,139 @@
+"""Projection, colour groups and figures of a scatter picture, on small clouds whose classes are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from patentcl.files import InputError
+from patentcl.scatter import (
+    PALETTE,
+    SECTION_COLOURS,
+    SECTIONS,
+    colour_groups,
+    common_frame,
+    metrics_table,
+    picture_metrics,
+    project,
+    shortened,
+)
+from sklearn.metrics import silhouette_score
+
+KNN = "kNN accuracy (section)"
+
+
+def patents(symbols: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "patent_id": [str(n) for n in range(len(symbols))],
+            "title": "A title",
+            "section": [s[:1] for s in symbols],
+            "class": [s[:3] for s in symbols],
+            "subclass": symbols,
+            "subclasses": [[s] if s else [] for s in symbols],
+        }
+    )
+
+
+def clouds(symbols: list[str], apart: float, dimensions: int = 16) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = {symbol: rng.normal(size=dimensions) for symbol in sorted(set(symbols))}
+    noise = rng.normal(size=(len(symbols), dimensions))
+    return (np.array([centres[s] for s in symbols]) * apart + noise).astype(np.float32)
+
+
+THREE = ["A01B", "C02F", "H04L"] * 20
+
+
+def test_projection_is_repeatable_and_in_one_frame() -> None:
+    rows = clouds(THREE, apart=5)
+    mirrored = rows * np.where(np.arange(16) % 2, -1, 1)  # cosines stay as they are
+    first, second = project({"a": rows, "b": mirrored}), project({"a": rows, "b": mirrored})
+    for name in "ab":
+        assert first[name].shape == (60, 2)
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name].mean(axis=0), 0, atol=1e-6)
+        assert np.sqrt((first[name] ** 2).sum(axis=1).mean()) == pytest.approx(1)
+    moved = np.linalg.norm(first["a"] - first["b"], axis=1)
+    assert np.median(moved) < 0.5, "the same patents should lie at about the same place"
+    x, y, half = common_frame(first)
+    assert all((np.abs(points - (x, y)) < half).all() for points in first.values())
+
+
+def test_projection_of_very_few_patents() -> None:
+    assert project({"a": clouds(THREE[:4], apart=1)})["a"].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "told"),
+    [
+        ({"a": np.ones((3, 8))}, "at least 4 patents"),
+        ({}, "at least 4 patents"),
+        ({"a": np.ones((5, 8)), "b": np.ones((6, 8))}, "different numbers"),
+        ({"a": np.full((5, 8), np.nan)}, "NaN"),
+    ],
+)
+def test_projection_says_what_is_wrong(embeddings: dict[str, np.ndarray], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        project(embeddings)
+
+
+def test_sections_keep_their_colour_whatever_the_data() -> None:
+    groups = colour_groups(patents(["H04L", "H01M", "A01B", "", "Z99Z"]))
+    assert groups.of == ["H", "H", "A", "unclassified", "other"]
+    assert list(groups.colours) == ["A", "H", "other", "unclassified"]
+    assert groups.colours["H"] == SECTION_COLOURS["H"] == colour_groups(patents(["H04L"])).colours["H"]
+    assert groups.names["A"] == "A Human necessities"
+    assert groups.counts == {"A": 1, "H": 2, "other": 1, "unclassified": 1}
+    assert set(SECTION_COLOURS) == set(SECTIONS)
+    assert len(set(SECTION_COLOURS.values())) == len(set(PALETTE)) == 9
+
+
+def test_beyond_the_palette_is_grey() -> None:
+    symbols = [f"A{n:02d}B" for n in range(12) for _ in range(20 - n)]  # A00B is the most frequent
+    groups = colour_groups(patents([*symbols, ""]), by="class")
+    assert list(groups.colours) == [*(f"A{n:02d}" for n in range(9)), "other", "unclassified"]
+    assert len(set(groups.colours.values())) == 11
+    assert list(colour_groups(patents(symbols), by="class", size=2).colours) == ["A00", "A01", "other"]
+    with pytest.raises(InputError, match="1 to 9"):
+        colour_groups(patents(symbols), size=10)
+
+
+def test_titles_name_subclasses_in_the_legend() -> None:
+    titles = {"C02F": "TREATMENT OF WATER (softening B01D), WASTE WATER, SEWAGE, OR SLUDGE AND EVERYTHING ELSE"}
+    name = colour_groups(patents(["C02F"]), by="subclass", titles=titles).names["C02F"]
+    assert name == "C02F Treatment of water, waste water, sewage, or…"
+    assert shortened("one two  three", 9) == "one two…"
+
+
+def test_metrics_of_clusters_and_of_noise() -> None:
+    clear = picture_metrics(clouds(THREE, apart=9), patents(THREE))
+    assert all(value > 0.95 for value in clear.values())
+    noise = picture_metrics(clouds(THREE, apart=0), patents(THREE))
+    assert noise[KNN] < 0.6
+    assert noise["v-measure (section)"] < 0.3
+
+
+def test_metrics_without_two_groups_are_nan() -> None:
+    assert all(np.isnan(v) for v in picture_metrics(clouds(["A01B"] * 9, apart=1), patents(["A01B"] * 9)).values())
+    unclassified = picture_metrics(clouds(THREE, apart=1), patents([""] * 60))
+    assert all(np.isnan(v) for v in unclassified.values())
+
+
+def test_a_family_does_not_vote_for_itself() -> None:
+    # Noise, in which every text stands eleven times: a patent's ten neighbours are its own copies.
+    symbols = ["A01B", "C02F"] * 10
+    rows = np.repeat(clouds(symbols, apart=0), 11, axis=0)
+    frame, family = patents([s for s in symbols for _ in range(11)]), np.repeat(np.arange(20), 11)
+    assert picture_metrics(rows, frame)[KNN] > 0.9
+    assert picture_metrics(rows, frame, family=family)[KNN] < 0.8
+
+
+def test_your_own_metric_is_a_column() -> None:
+    def silhouette(rows: np.ndarray, frame: pd.DataFrame) -> float:
+        return silhouette_score(rows, frame["section"], metric="cosine")
+
+    models = {"clear": clouds(THREE, apart=9), "noise": clouds(THREE, apart=0)}
+    table = metrics_table(models, patents(THREE), extra={"silhouette": silhouette})
+    assert list(table.index) == ["clear", "noise"]
+    assert list(table.columns)[-1] == "silhouette"
+    clear, noise = table["silhouette"]
+    assert clear > 0.8 > 0.2 > noise

@@ -1,0 +1,70 @@
+"""Fine-tune a patent embedding model on mined triplets.
+
+    python patent_triplet_trainer.py                                   # PatentSBERTa, 10K triplets, 10 epochs
+    python patent_triplet_trainer.py --triplets FULL --batch-size 64
+    python patent_triplet_trainer.py --resume                          # after Ctrl-C, SIGTERM or a crash
+    python patent_triplet_trainer.py --base-model minilm --smoke       # everything, small, in under a minute
+
+Run it inside tmux: it takes hours on a GPU. The model goes to models/patentCL-<triplets>.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from patentcl.files import DATA, MODELS, InputError, run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument_group("data").add_argument
+    add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
+    add("--triplets", default="10K", metavar="NAME|FILE", help="10K, 100K, 1M, FULL, a folder's name, or a CSV file")
+    add = parser.add_argument_group("model").add_argument
+    add("--base-model", metavar="NAME|DIR", help="hub name, folder, or minilm (default: AI-Growth-Lab/PatentSBERTa)")
+    add("--output", type=Path, metavar="DIR", help="the model's own folder (default: models/patentCL-<triplets>)")
+    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as the model can)")
+    add = parser.add_argument_group("training").add_argument
+    add("--epochs", type=float, default=10, help="passes over the triplets")
+    add("--batch-size", type=int, default=16, help="triplets a step")
+    add("--lr", type=float, default=2e-5, help="highest learning rate")
+    add("--warmup", type=float, default=0.1, help="share of the steps in which the rate rises (0: none)")
+    add("--loss", choices=("triplet", "multiple-negatives"), default="triplet", help="what is minimised")
+    add("--margin", type=float, default=5, help="of the triplet loss: by how much a negative should be further away")
+    add("--seed", type=int, default=42, help="order of the triplets and dropout")
+    add = parser.add_argument_group("run").add_argument
+    add("--evaluations", type=int, default=10, help="how often the val split is evaluated during training (0: never)")
+    add("--checkpoint-steps", type=int, default=500, help="steps between two checkpoints")
+    add("--resume", action="store_true", help="go on from the newest checkpoint")
+    add("--overwrite", action="store_true", help="replace a model or an unfinished training of the same name")
+    add("--smoke", action="store_true", help="try the whole road on a tiny sample in a temporary folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Load triplets, train, say how it went."""
+    args = parse_arguments()
+    if "WORLD_SIZE" not in os.environ:  # plain python on several GPUs would fall into DataParallel, which is slower
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    from patentcl.models import MINILM, PATENTSBERTA
+    from patentcl.training import Interrupted, Training, train
+    from patentcl.triplets import load_triplets
+
+    settings = {name: getattr(args, name) for name in Training.__dataclass_fields__}
+    if args.smoke:
+        from patentcl.road import smoke
+
+        return smoke(Training(**{**settings, "base_model": args.base_model or MINILM}))
+    path = Path(args.triplets) if args.triplets.endswith(".csv") else args.data / "triplets" / args.triplets
+    output = args.output or MODELS / f"patentCL-{path.stem}"
+    training = Training(**{**settings, "base_model": args.base_model or PATENTSBERTA})
+    try:
+        record = train(load_triplets(path, args.seed), output, args.data / "embeddings", training, args.resume, args.overwrite)
+    except Interrupted as saved:
+        raise InputError(str(saved)) from None
+    print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,99 @@
+"""Ladybug, the embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import ladybug
+import pyarrow as pa
+from tqdm import tqdm
+
+from .files import InputError, beside, is_done, read_json, write_json
+
+_SCHEMA = """
+CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
+    type STRING, subclass STRING, subclasses STRING[], family INT64, has_abstract BOOLEAN);
+CREATE NODE TABLE CPCSubclass(symbol STRING PRIMARY KEY, title STRING, class STRING, section STRING, first INT64,
+    count INT64, class_first INT64, class_count INT64, section_first INT64, section_count INT64);
+CREATE REL TABLE CITES(FROM Patent TO Patent, category STRING);
+CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
+"""
+
+# Ladybug splits no lists in quoted columns by itself, and reads newlines in quotes only without parallel.
+_COPY = {
+    "patents.csv": """
+        COPY Patent FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
+            type STRING, subclass STRING, subclasses STRING, family INT64, has_abstract BOOLEAN)
+        FROM '{path}' (header=true, parallel=false, escape='"')
+        RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
+            has_abstract)""",
+    "cpc_subclasses.csv": """COPY CPCSubclass FROM '{path}' (header=true, parallel=false, escape='"')""",
+    "citations.csv": """COPY CITES FROM '{path}' (header=true, escape='"')""",
+    "classifications.csv": """COPY CLASSIFIES FROM '{path}' (header=true)""",
+}
+
+
+class LadybugGraph:
+    """A graph in one file, `folder`/graph.lbug, with `folder`/import.json beside it."""
+
+    def __init__(self, folder: Path, memory: str = "4GB") -> None:
+        """Keep the folder; the database opens with the first query. `memory` is for the buffer pool, like 4GB."""
+        self.folder = folder
+        self.memory = _bytes(memory)
+        self._connection: ladybug.Connection | None = None
+
+    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
+        """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
+        asked = {"graph": read_json(csvs / "graph.json")["asked"]}
+        if is_done(self.folder / "import.json", asked, overwrite):
+            print(f"import: {self.folder} is up to date")
+            return
+        self.close()
+        with beside(self.folder) as folder:
+            folder.mkdir()
+            connection = self._connect(folder / "graph.lbug")
+            for statement in filter(str.strip, _SCHEMA.split(";\n")):
+                connection.execute(statement)
+            for name, copy in (progress := tqdm(_COPY.items(), desc="import", unit="file")):
+                progress.set_postfix_str(name)
+                path = str(csvs / name).replace("\\", "\\\\").replace("'", "\\'")
+                try:
+                    connection.execute(copy.format(path=path))
+                except RuntimeError as problem:
+                    raise InputError(
+                        f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"
+                    ) from None
+            connection.close()
+            connection.database.close()
+            write_json(folder / "import.json", {"asked": asked})
+
+    def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+        """Run one Cypher query with the parameters that it names; return its rows as an Arrow table."""
+        if self._connection is None:
+            if not (self.folder / "graph.lbug").exists():
+                raise InputError(f"{self.folder} holds no graph: import the CSVs first")
+            self._connection = self._connect(self.folder / "graph.lbug")
+        named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
+        result = self._connection.execute(query, named)
+        assert isinstance(result, ladybug.QueryResult)
+        return result.get_as_arrow()
+
+    def close(self) -> None:
+        """Close the database, so that another process can open it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection.database.close()
+            self._connection = None
+
+    def _connect(self, path: Path) -> ladybug.Connection:
+        try:
+            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.memory))
+        except RuntimeError as problem:
+            raise InputError(f"{path} cannot be opened ({problem}): is another process using it?") from None
+
+
+def _bytes(memory: str) -> int:
+    match = re.fullmatch(r"([0-9.]+)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
+    if not match:
+        raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB")
+    return int(float(match[1]) * 10 ** (3 * (" KMGT".index(match[2].upper()))))

@@ -1,0 +1,151 @@
+"""The graph → triplets: batches of `triplets.cypher`, then kinds of negative, splits and the size asked for.
+
+A triplet is an anchor, a patent that it cites and shares a CPC subclass with (positive), and a patent that shares no
+subclass and no citation with it (negative). Negatives come in three kinds, from hard to easy:
+
+- `citation`: cited by a patent that the anchor cites,
+- `sibling`: of the anchor's own CPC class, else of its section,
+- `random`: any other.
+
+Splits are by family (see `restructure.py`): a patent of a val or test family plays no role in a train triplet.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from .files import InputError, beside, is_done, read_json, remove, write_json
+from .graph import Graph
+from .triplets import FAMILY_BUCKETS, KINDS, SAMPLE_BUCKETS, Mining, P, Q, held_out, write_triplets
+
+SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
+
+
+def parse_size(text: str) -> tuple[str, int | None]:
+    """Name and number of triplets of "10K", "100K", "1M", "FULL" (all: None) or a plain number."""
+    if text.upper() in SIZES:
+        return text.upper(), SIZES[text.upper()]
+    if text.isdigit() and int(text) > 0:
+        return text, int(text)
+    raise InputError(f"--triplets {text} is no size: write {', '.join(SIZES)} or a number above 0")
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Shares of the kinds of negative, as in "citation=0.4,sibling=0.3,random=0.3", scaled to a sum of 1."""
+    shares = dict.fromkeys(KINDS, 0.0)
+    for item in text.split(","):
+        kind, _, share = item.strip().partition("=")
+        if kind not in KINDS or not re.fullmatch(r"\d*\.?\d+", share):
+            raise InputError(
+                f"--negatives {text}: {item!r} is not one of {', '.join(KINDS)} with a share, like citation=0.4"
+            )
+        shares[kind] = float(share)
+    if not sum(shares.values()):
+        raise InputError(f"--negatives {text}: give at least one kind a share above 0")
+    return {kind: share / sum(shares.values()) for kind, share in shares.items()}
+
+
+def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = False) -> dict[str, Any]:
+    """Mine triplets into `data/triplets/<name>/` and return the record `triplets.json`.
+
+    Finished batches are kept until the end: started again with the same arguments, mining goes on after them.
+    Asked again for what lies there already, it does nothing. Raises `InputError` when the graph has no triplets.
+    """
+    source = read_json(data / "graph" / "graph.json")
+    folder = data / "triplets" / name
+    asked = {"graph": source["asked"], **asdict(mining)}
+    if is_done(folder / "triplets.json", asked, overwrite):
+        print(f"mining: {folder} is up to date")
+        return read_json(folder / "triplets.json")
+    batches = _Batches(folder.with_name(f".{name}.batches"), asked)
+    found = _run_batches(graph, source, mining, batches)
+    with beside(folder) as scratch:
+        scratch.mkdir()
+        record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found)}
+        write_json(scratch / "triplets.json", record)
+    remove(batches.folder)
+    return record
+
+
+def query_parts() -> dict[str, str]:
+    """The parts of `triplets.cypher` by name."""
+    text = (Path(__file__).parent / "triplets.cypher").read_text(encoding="utf-8")
+    return dict(re.findall(r"// part: (\w+)\n(.*?)(?=\n// part:|\Z)", text, re.DOTALL))
+
+
+class _Batches:
+    """Answers of finished queries, one Parquet file each, so that an interrupted mining goes on after them."""
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self.folder = folder
+        stamp = folder / "asked.json"
+        if stamp.exists() and read_json(stamp) != json.loads(json.dumps(asked)):
+            remove(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(stamp, asked)
+        if waiting := len(list(folder.glob("*.parquet"))):
+            print(f"mining: goes on after {waiting} queries that were answered before")
+
+    def answer(self, graph: Graph, part: str, query: str, parameters: dict[str, Any]) -> pd.DataFrame:
+        path = self.folder / f"{parameters['from']:06d}-{parameters['lo']:09d}-{part}.parquet"
+        if not path.exists():
+            with beside(path) as scratch:
+                pq.write_table(_integers(graph.run(query, parameters)), scratch)
+        return pd.read_parquet(path)
+
+
+def _integers(table: pa.Table) -> pa.Table:
+    """Sums come as decimals from one engine and as integers from the other."""
+    for i, column in enumerate(table.schema):
+        if pa.types.is_decimal(column.type):
+            table = table.set_column(i, column.name, table.column(i).cast(pa.int64()))
+    return table
+
+
+def _run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: _Batches) -> dict[str, pd.DataFrame]:
+    """Ask for samples of the anchors, a range of ranks at a time, until there are enough; by part of the query."""
+    patents, seed = source["counts"]["patents"], source["asked"]["seed"]
+    test, held = held_out(patents, mining)
+    fixed = {"classified": source["counts"]["classified"], "n": patents, "p": P, "q": Q, "seed": seed % P,
+             "draws": mining.draws, "test": test, "held": held}  # fmt: skip
+    parts, found = query_parts(), []
+    for start, end in _samples(source, mining, held):
+        sample = {"from": start, "to": end, "anchors": held if start == 0 else 0}
+        ranges = range(0, patents, mining.batch)
+        for lo in tqdm(ranges, desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="batch"):
+            parameters = {**fixed, **sample, "lo": lo, "hi": min(lo + mining.batch, patents)}
+            found.append({part: batches.answer(graph, part, query, parameters) for part, query in parts.items()})
+        if (
+            mining.triplets is not None
+            and sum(_train_anchors(b["cited"], held) for b in found) >= 1.05 * mining.triplets
+        ):
+            break
+    return {
+        part: pd.concat([batch[part] for batch in found]).sort_values("anchor", ignore_index=True) for part in parts
+    }
+
+
+def _train_anchors(cited: pd.DataFrame, held: int) -> int:
+    return int(((cited["family"] % FAMILY_BUCKETS >= held) & (cited["positives"].str.len() > 0)).sum())
+
+
+def _samples(source: dict[str, Any], mining: Mining, held: int) -> Iterator[tuple[int, int]]:
+    """Ever larger shares of the anchors, as ranges of buckets: the first is expected to be enough."""
+    train = 1 - held / FAMILY_BUCKETS
+    expected = source["counts"]["citing patents"] * train**2 * 0.5
+    share = 1.0 if mining.triplets is None else min(1.0, mining.triplets / max(expected, 1))
+    start = 0
+    while start < SAMPLE_BUCKETS:
+        end = min(SAMPLE_BUCKETS, max(start + 1, round(share * SAMPLE_BUCKETS)))
+        if end > 0.7 * SAMPLE_BUCKETS:
+            end = SAMPLE_BUCKETS
+        yield start, end
+        start, share = end, share * 2

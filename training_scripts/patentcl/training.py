@@ -1,0 +1,351 @@
+"""Triplets → a fine-tuned model, with Sentence Transformers' trainer.
+
+The loss of a triplet is max(0, |a - p| - |a - n| + margin) with Euclidean distances (Schroff et al. 2015,
+https://arxiv.org/abs/1503.03832). `multiple-negatives` contrasts each anchor with all positives and negatives of the
+batch instead (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748).
+
+Work in progress lies in `<output>.training/` (checkpoints, log); at the end the model takes the place of `<output>`.
+"""
+
+import json
+import platform
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
+from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .embeddings import embed, encode
+from .evaluation import (
+    EvaluationSet,
+    bm25_scores,
+    dense_scores,
+    evaluate,
+    evaluation_set,
+    metrics_table,
+    verdict,
+)
+from .files import InputError, beside, is_done, read_json, remove, write_json
+from .models import device_dtype, display_name, load_model, normalises, separator
+from .texts import join_texts
+from .triplets import Triplets
+
+LOSSES = ("triplet", "multiple-negatives")
+VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
+
+
+class Interrupted(Exception):
+    """The training was asked to stop, and has saved a checkpoint to go on from."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The hyper-parameters of a run; the defaults are those of the published models."""
+
+    base_model: str
+    epochs: float = 10
+    batch_size: int = 16
+    lr: float = 2e-5
+    warmup: float = 0.1
+    margin: float = 5
+    loss: str = "triplet"
+    max_length: int = 0
+    evaluations: int = 10
+    checkpoint_steps: int = 500
+    seed: int = 42
+
+
+def train(
+    data: Triplets, output: Path, cache: Path, training: Training, resume: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Fine-tune on the train triplets and save the model to `output`; return the record `run.json`.
+
+    Embeddings for the evaluations are kept in `cache`. `resume` goes on from the newest checkpoint to the same model
+    as an uninterrupted run. Raises `InputError` for what the user can mend, `Interrupted` after Ctrl-C or SIGTERM.
+    """
+    asked = {"data": data.fingerprint, **asdict(training)}
+    if is_done(output / "run.json", asked, overwrite):
+        print(f"training: {output} is up to date")
+        return read_json(output / "run.json")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists and holds no run.json: choose another --output, or add --overwrite")
+    _check(data, training)
+    work = output.with_name(f"{output.name}.training")
+    checkpoint = _prepare(work, asked, resume, overwrite)
+    model = load_model(training.base_model, training.max_length)
+    log = _Log(work / "training.log")
+    _explain_margin(model, training, log)
+    on_test = evaluation_set(data, "test", seed=training.seed)
+    name, base_name = output.name, display_name(training.base_model)
+    rows = {
+        "BM25": evaluate(bm25_scores(on_test.texts), on_test),
+        base_name: evaluate(
+            dense_scores(embed(training.base_model, on_test.texts, cache, training.max_length)), on_test
+        ),
+    }
+    run = _fit(model, data, work, training, checkpoint, log)
+    with beside(output) as scratch:
+        model.save_pretrained(str(scratch), create_model_card=False)
+        rows[name] = evaluate(dense_scores(embed(str(scratch), on_test.texts, cache, label=name)), on_test)
+        queries = len(set(on_test.pairs[:, 0]))
+        line = verdict(name, rows[base_name], rows[name], rows["BM25"], queries)
+        record = {"asked": asked, **run, "test": rows, "test queries": queries, "verdict": line, **_machine()}
+        log.write("verdict", {"line": line})
+        (scratch / "training.log").write_bytes(log.path.read_bytes())
+        (scratch / "README.md").write_text(_model_card(name, record, training), encoding="utf-8")
+        write_json(scratch / "run.json", record)
+    remove(work)
+    print(metrics_table(rows), line, sep="\n")
+    return record
+
+
+def _check(data: Triplets, training: Training) -> None:
+    if not (data.triplets["split"] == "train").any():
+        raise InputError("there is no train triplet: mine from larger tables, or lower --val and --test")
+    positive = {"--epochs": training.epochs, "--batch-size": training.batch_size, "--lr": training.lr}
+    for flag, value in positive.items():
+        if not value > 0:
+            raise InputError(f"{flag} {value} must be above 0")
+    if training.margin < 0 or not 0 <= training.warmup < 1:
+        raise InputError(f"--margin {training.margin} must not be below 0, --warmup {training.warmup} lie in [0, 1)")
+
+
+def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -> str | None:
+    """Make the folder of the work in progress; return the newest whole checkpoint when there is one to go on from."""
+    stamp = work / "asked.json"
+    if stamp.exists() and not overwrite:
+        if not resume:
+            raise InputError(f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew")
+        _same_run(stamp, asked)
+        whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+        newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+        print(f"training: goes on from {newest}" if newest else "training: no checkpoint yet, starts from the beginning")
+        return str(newest) if newest else None
+    remove(work)
+    work.mkdir(parents=True)
+    write_json(stamp, asked)
+    return None
+
+
+def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
+    known = read_json(stamp)
+    changed = [name for name in asked if known.get(name) != asked[name]]
+    if changed:
+        old = ", ".join(f"{name} {known.get(name)}" for name in changed)
+        raise InputError(f"{stamp.parent} was started with {old}: resume with the same, or add --overwrite to start anew")
+
+
+def _fit(
+    model: SentenceTransformer, data: Triplets, work: Path, training: Training, checkpoint: str | None, log: "_Log"
+) -> dict[str, Any]:
+    """Train; return time, throughput and the val figures of every evaluation, those before an interrupt included."""
+    dataset = _dataset(data, separator(model))
+    on_val = evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed)
+    watch = _Watch(model, on_val, training, log)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=_arguments(work, training),
+        train_dataset=dataset,
+        loss=_loss(model, training),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with watch.signals():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if watch.interrupted:
+        raise Interrupted(f"saved a checkpoint at step {trainer.state.global_step}: add --resume to go on")
+    seconds = max(watch.seconds, 1e-9)
+    return {
+        "train triplets": len(dataset),
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 1),
+        "triplets a second": round(watch.steps * training.batch_size / seconds, 2),
+        "val": log.read("val"),
+    }
+
+
+def _dataset(data: Triplets, sep: str) -> Dataset:
+    """Rows of the train triplets; their texts are put together when a batch asks for them."""
+    disable_progress_bar()
+    train = data.triplets[data.triplets["split"] == "train"]
+    row = pd.Series(range(len(data.texts)), index=data.texts["patent_id"])
+    texts = data.texts
+    dataset = Dataset.from_dict({r: row[train[f"{r}_id"]].tolist() for r in ("anchor", "positive", "negative")})
+    dataset.set_transform(lambda batch: {r: join_texts(texts.iloc[rows], sep) for r, rows in batch.items()})
+    return dataset
+
+
+def _loss(model: SentenceTransformer, training: Training) -> torch.nn.Module:
+    if training.loss == "multiple-negatives":
+        return MultipleNegativesRankingLoss(model)
+    return TripletLoss(model, triplet_margin=training.margin)
+
+
+def _arguments(work: Path, training: Training) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=training.batch_size,
+        learning_rate=training.lr,
+        warmup_steps=training.warmup,
+        bf16=device_dtype() == torch.bfloat16,
+        tf32=True if torch.cuda.is_available() else None,
+        save_strategy="steps",
+        save_steps=training.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        seed=training.seed,
+        data_seed=training.seed,
+        dataloader_num_workers=2 if torch.cuda.is_available() else 0,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+class _Watch(TrainerCallback):
+    """Progress bar, log, evaluations on val, and a checkpoint before the end when a signal asks for it."""
+
+    def __init__(self, model: SentenceTransformer, on_val: EvaluationSet, training: Training, log: "_Log") -> None:
+        self.model, self.on_val, self.training, self.log = model, on_val, training, log
+        self.interrupted, self.steps, self.seconds = False, 0, 0.0
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM finish the step and save; a second one ends at once."""
+
+        def ask(number: int, _: object) -> None:
+            print(f"\n{signal.Signals(number).name}: saves a checkpoint after this step", file=sys.stderr)
+            self.interrupted = True
+            signal.signal(number, before[number])
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the progress bar; evaluate the base model on val."""
+        if state.global_step == 0:
+            self._evaluate(0)
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the step; evaluate when it is time; stop with a checkpoint when a signal has come."""
+        self.bar.update()
+        self.steps += 1
+        every = max(1, -(-state.max_steps // max(1, self.training.evaluations)))
+        if self.training.evaluations and (state.global_step % every == 0 or state.global_step == state.max_steps):
+            self.seconds += time.perf_counter() - self.started
+            self._evaluate(state.global_step)
+            self.started = time.perf_counter()
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        """Show and write down the loss; stop when it is no number any more."""
+        logs = more.get("logs", {})
+        if "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        self.bar.set_postfix(loss=f"{loss:.4f}")
+        self.log.write("step", {"step": state.global_step, "loss": loss, "lr": float(logs["learning_rate"])})
+        if loss != loss or loss == float("inf"):
+            raise InputError(f"the loss became {loss} by step {state.global_step}: lower --lr, or look at the triplets")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the progress bar."""
+        self.seconds += time.perf_counter() - self.started
+        self.bar.close()
+
+    def _evaluate(self, step: int) -> None:
+        if len(self.on_val.pairs) or len(self.on_val.triplets):
+            figures = evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
+            self.log.write("val", {"step": step, **figures})
+            shown = f"nDCG@10 {figures['nDCG@10']:.3f}, triplet accuracy {figures['triplet accuracy']:.3f}"
+            tqdm.write(f"val at step {step}: {shown}")
+
+
+class _Log:
+    """The log file: a JSON object a line, appended at once, so that a crash loses nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, values: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}) + "\n")
+
+    def read(self, event: str) -> list[dict[str, Any]]:
+        """The values of all lines of `event`, the last of each step."""
+        lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        by_step = {line["step"]: line for line in lines if line["event"] == event}
+        return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
+
+
+def _explain_margin(model: SentenceTransformer, training: Training, log: _Log) -> None:
+    """A margin above all possible gaps turns the loss into a plain difference of distances: say so."""
+    if training.loss == "triplet" and normalises(model) and training.margin >= 2:
+        sentence = (
+            f"{training.base_model} normalises its vectors, so distances are at most 2 and margin {training.margin:g} "
+            "is never reached: every triplet keeps pulling; a margin below 0.5 would let solved ones rest"
+        )
+        print(sentence)
+        log.write("note", {"text": sentence})
+
+
+def _machine() -> dict[str, Any]:
+    cuda = torch.cuda.is_available()
+    packages = ("torch", "transformers", "sentence-transformers", "datasets", "numpy", "pandas")
+    return {
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "precision": str(device_dtype()).removeprefix("torch."),
+        "peak memory GB": round(
+            torch.cuda.max_memory_allocated() / 1e9 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2
+        ),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def _model_card(name: str, record: dict[str, Any], training: Training) -> str:
+    """The model's README.md with our numbers, in the hub's format (https://huggingface.co/docs/hub/model-cards)."""
+    metrics = list(next(iter(record["test"].values())))
+    rows = [[row, *(f"{figures[metric]:.3f}" for metric in metrics)] for row, figures in record["test"].items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [["", *metrics], ["---"] * (len(metrics) + 1), *rows])
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, patents]
+---
+
+# {name}
+
+A patent embedding model: {training.base_model} fine-tuned on {record["train triplets"]:,} triplets of patents
+(loss {training.loss}, {training.epochs:g} epochs, batch {training.batch_size}, learning rate {training.lr:g},
+seed {training.seed}). Encode title + separator token + abstract.
+
+On the test split, whose patents no training triplet holds ({record["test queries"]:,} queries):
+
+{table}
+
+Trained on {record["device"]} at {record["triplets a second"]} triplets a second; `run.json` has the whole record.
+"""

@@ -1,0 +1,80 @@
+// Mines triplets: an anchor, a patent it cites that shares a CPC subclass, and a patent that is neither.
+//
+// One text for Ladybug and Neo4j. Each part returns one row an anchor and reads the anchors of one batch, a range of
+// ranks [$lo, $hi).
+//
+// A patent is held out for val or test by its family number (mod 1000000): test below $test, val below $held, train
+// from there on. A role in a train triplet is played by train patents only, in a val triplet by train or val
+// patents: that is the CASE in every part. Of the train anchors those are read whose family number (mod 999983) lies
+// in [$from, $to), a seeded sample; of the others those below $anchors, which is $held or 0.
+//
+// Random draws are arithmetic: ranks are numbered so that every section, class and subclass is one contiguous range,
+// and draw k takes rank  first + (anchor * $p + k * $q + $seed) % count  of it. Of several draws the first that passes
+// the conditions wins: the smallest k * $n + rank, % $n. The integers are the same on both engines.
+
+// part: cited
+MATCH (a:Patent)-[:CITES]->(x:Patent)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
+  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
+WITH a, x, any(s IN x.subclasses WHERE s IN a.subclasses) AS shares,
+     x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
+                                WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END AS allowed
+RETURN a.rank AS anchor, a.family AS family, count(*) AS cited,
+       sum(CASE WHEN x.has_abstract THEN 1 ELSE 0 END) AS with_abstract,
+       sum(CASE WHEN x.has_abstract AND shares THEN 1 ELSE 0 END) AS sharing,
+       sum(CASE WHEN x.has_abstract AND shares AND x.family <> a.family THEN 1 ELSE 0 END) AS other_family,
+       collect(CASE WHEN x.has_abstract AND shares AND x.family <> a.family AND allowed THEN x.rank END) AS positives,
+       collect(CASE WHEN a.family % 1000000 < $held AND x.has_abstract AND allowed THEN x.rank END) AS relevant
+
+// part: citation
+MATCH (a:Patent)-[:CITES]->(b:Patent)-[:CITES]->(x:Patent)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
+  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
+  AND a.has_abstract AND x.rank < $classified AND x.has_abstract AND x.family <> a.family
+  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
+                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+WITH a, collect(DISTINCT x.rank) AS further
+MATCH (a)-[:CITES]-(n:Patent)
+WITH a, further, collect(n.rank) AS near
+UNWIND further AS x
+WITH a, near, x
+WHERE NOT x IN near
+RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
+
+// part: sibling
+MATCH (a:Patent), (c:CPCSubclass)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
+  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
+  AND a.has_abstract AND c.symbol = a.subclass
+MATCH (a)-[:CITES]-(n:Patent)
+WITH a, c, collect(n.rank) AS near
+UNWIND range(0, 2 * $draws - 1) AS k
+WITH a, near, k,
+     CASE WHEN k < $draws THEN c.class_first + (a.rank * $p + k * $q + $seed) % c.class_count
+          ELSE c.section_first + (a.rank * $p + k * $q + $seed) % c.section_count END AS draw
+MATCH (x:Patent)
+WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
+  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
+                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
+RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
+
+// part: random
+MATCH (a:Patent)-[:CITES]-(n:Patent)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
+  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
+  AND a.has_abstract
+WITH a, collect(n.rank) AS near
+UNWIND range(0, $draws - 1) AS k
+WITH a, near, k, (a.rank * $p + k * $q + $seed) % $classified AS draw
+MATCH (x:Patent)
+WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
+  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
+                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
+RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
