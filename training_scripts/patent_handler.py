@@ -31,7 +31,9 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument_group("triplets").add_argument
     add("--triplets", default="10K", metavar="SIZE", help="train triplets: 10K, 100K, 1M, FULL (all) or a number")
     add("--per-anchor", type=int, default=3, help="most positives of one anchor, used when first ones run out")
-    add("--negatives", default="citation=1,sibling=1,random=1", metavar="SHARES", help="shares of the kinds of negative")
+    add(
+        "--negatives", default="citation=1,sibling=1,random=1", metavar="SHARES", help="shares of the kinds of negative"
+    )
     add("--val", type=float, default=0.1, help="share of patents held out for val")
     add("--test", type=float, default=0.2, help="share of patents held out for test")
     add("--csv", action="store_true", help="also write triplet_training.csv with all texts (large)")

@@ -55,12 +55,15 @@ def main() -> None:
     if args.smoke:
         from patentcl.road import smoke
 
-        return smoke(Training(**{**settings, "base_model": args.base_model or MINILM}))
+        smoke(Training(**{**settings, "base_model": args.base_model or MINILM}))
+        return
     path = Path(args.triplets) if args.triplets.endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
     training = Training(**{**settings, "base_model": args.base_model or PATENTSBERTA})
     try:
-        record = train(load_triplets(path, args.seed), output, args.data / "embeddings", training, args.resume, args.overwrite)
+        record = train(
+            load_triplets(path, args.seed), output, args.data / "embeddings", training, args.resume, args.overwrite
+        )
     except Interrupted as saved:
         raise InputError(str(saved)) from None
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")

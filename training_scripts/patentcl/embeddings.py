@@ -20,7 +20,10 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_size: int = 
     """Embed title + separator + abstract of each row; (N, d) float32. bf16 where the device has it."""
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=device_dtype() == torch.bfloat16):
         vectors = model.encode(
-            join_texts(patents, separator(model)), batch_size=batch_size, show_progress_bar=False, convert_to_tensor=True
+            join_texts(patents, separator(model)),
+            batch_size=batch_size,
+            show_progress_bar=False,
+            convert_to_tensor=True,
         )
     return vectors.float().cpu().numpy()
 
@@ -30,8 +33,9 @@ def embed(
 ) -> np.ndarray:
     """Embed `patents` (columns title, abstract) with the model `name`, shown as `label`; (N, d) float32.
 
-    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>/` by a hash of each text. Only texts that are not there yet are encoded, and they are written every
-    `CHUNK` texts: an interrupted run goes on where it stopped.
+    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>/` by a hash of each text. Only texts
+    that are not there yet are encoded, and they are written every `CHUNK` texts: an interrupted run goes on where it
+    stopped.
     """
     folder = find_model(name)
     store = _Store(cache / f"{_fingerprint(folder)}-{max_length}")

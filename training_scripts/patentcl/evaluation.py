@@ -83,7 +83,7 @@ def evaluate(scores: Scores, on: EvaluationSet) -> dict[str, float]:
     query, ranks = _relevant_ranks(scores, on)
     known = retrieval_metrics(query, ranks)
     unseen = retrieval_metrics(query[on.unseen], ranks[on.unseen])
-    return {**known, "nDCG@10 unseen": unseen["nDCG@10"], "triplet accuracy": _triplet_accuracy(scores, on.triplets)}
+    return {**known, "nDCG@10 unseen": unseen["nDCG@10"], "triplet accuracy": triplet_accuracy(scores, on.triplets)}
 
 
 def _relevant_ranks(scores: Scores, on: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,11 @@ def retrieval_metrics(query: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
     frame["gain"] = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
     frame["in 10"], frame["in 100"] = ranks <= 10, ranks <= 100
     by_query = frame.groupby("query").agg(
-        gain=("gain", "sum"), count=("rank", "size"), first=("rank", "min"), r10=("in 10", "mean"), r100=("in 100", "mean")
+        gain=("gain", "sum"),
+        count=("rank", "size"),
+        first=("rank", "min"),
+        r10=("in 10", "mean"),
+        r100=("in 100", "mean"),
     )
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(10) + 2))])
     ndcg = by_query["gain"] / ideal[np.minimum(by_query["count"], 10)]
@@ -120,7 +124,8 @@ def retrieval_metrics(query: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
     }
 
 
-def _triplet_accuracy(scores: Scores, triplets: np.ndarray) -> float:
+def triplet_accuracy(scores: Scores, triplets: np.ndarray) -> float:
+    """Share of the triplets, rows (T, 3) of the scored texts, in which the positive scores above the negative."""
     right = 0
     for start in range(0, len(triplets), BLOCK):
         anchor, positive, negative = triplets[start : start + BLOCK].T

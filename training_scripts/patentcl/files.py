@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +77,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` as indented JSON, beside and then renamed."""
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def load_model(name: str, max_length: int = 0, device: str | None = None) -> Sen
     except (OSError, ValueError, KeyError, RuntimeError) as problem:
         raise InputError(f"{folder} cannot be loaded as a model ({problem}): is the folder whole?") from None
     if max_length:
-        limit = getattr(model[0].auto_model.config, "max_position_embeddings", max_length)
+        limit = getattr(getattr(model[0], "auto_model").config, "max_position_embeddings", max_length)
         if max_length > limit:
             raise InputError(f"--max-length {max_length} is more than the {limit} tokens that {name} can read")
         model.max_seq_length = max_length

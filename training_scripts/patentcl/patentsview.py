@@ -206,8 +206,8 @@ def _where(source: Source, problem: Exception) -> str:
                 what = f"{len(fields)} fields where the header has {wanted} (the last is {source.header[-1]})"
                 return f"{source.path}, line {line}: {what}: mend or remove the line"
             if 0 < len(fields) < wanted:
-                what = f"{len(fields)} fields where the header has {wanted}: column {source.header[len(fields)]} is missing"
-                return f"{source.path}, line {line}: {what}; mend or remove the line"
+                what = f"{len(fields)} fields where the header has {wanted}, {source.header[len(fields)]} is missing"
+                return f"{source.path}, line {line}: {what}: mend or remove the line"
             before = line
     except UnicodeDecodeError:
         return f"{source.path}, after line {before}: this is not UTF-8 text: convert the file, or download it again"

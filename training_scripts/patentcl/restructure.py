@@ -245,4 +245,4 @@ def _export(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
     for name, sql in _EXPORTS.items():
         quoted = f", FORCE_QUOTE ({_QUOTED[name]})" if name in _QUOTED else ""
         target = str(folder / name).replace("'", "''")
-        db.execute(f"COPY ({sql}) TO '{target}' (FORMAT csv, HEADER{quoted})")  # noqa: S608
+        db.execute(f"COPY ({sql}) TO '{target}' (FORMAT csv, HEADER{quoted})")

@@ -131,11 +131,15 @@ def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -
     stamp = work / "asked.json"
     if stamp.exists() and not overwrite:
         if not resume:
-            raise InputError(f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew")
+            raise InputError(
+                f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew"
+            )
         _same_run(stamp, asked)
         whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
         newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-        print(f"training: goes on from {newest}" if newest else "training: no checkpoint yet, starts from the beginning")
+        print(
+            f"training: goes on from {newest}" if newest else "training: no checkpoint yet, starts from the beginning"
+        )
         return str(newest) if newest else None
     remove(work)
     work.mkdir(parents=True)
@@ -148,7 +152,9 @@ def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
     changed = [name for name in asked if known.get(name) != asked[name]]
     if changed:
         old = ", ".join(f"{name} {known.get(name)}" for name in changed)
-        raise InputError(f"{stamp.parent} was started with {old}: resume with the same, or add --overwrite to start anew")
+        raise InputError(
+            f"{stamp.parent} was started with {old}: resume with the same, or add --overwrite to start anew"
+        )
 
 
 def _fit(
@@ -235,7 +241,7 @@ class _Watch(TrainerCallback):
             self.interrupted = True
             signal.signal(number, before[number])
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
@@ -320,7 +326,10 @@ def _machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         "precision": str(device_dtype()).removeprefix("torch."),
         "peak memory GB": round(
-            torch.cuda.max_memory_allocated() / 1e9 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2
+            torch.cuda.max_memory_allocated() / 1e9
+            if cuda
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            2,
         ),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }

@@ -69,15 +69,15 @@ def write_triplets(
         chosen = _choose(triplets, mining)
         if not (chosen["split"] == "train").any():
             raise InputError(
-                f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two train "
-                "patents that share a subclass and have abstracts; use larger tables, or lower --val and --test"
+                f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
+                "train patents that share a subclass and have abstracts; use larger tables, or lower --val and --test"
             )
         retrieval = _retrieval(found["cited"], split_of, mining, seed)
         corpus = _corpus(retrieval, numbers["rank"].to_numpy(), mining, seed)
         for table, frame in {"chosen": chosen, "retrieval": retrieval, "corpus": corpus}.items():
             db.register(table, frame)
         for file, sql in _FILES.items():
-            db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")  # noqa: S608
+            db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
     return {
         "found": _funnel(found["cited"], pairs, triplets, chosen),
         "triplets": chosen["split"].value_counts().reindex(["train", "val", "test"], fill_value=0).to_dict(),
@@ -128,7 +128,10 @@ _FILES = {
 
 
 def mix(values: np.ndarray, seed: int) -> np.ndarray:
-    """Seeded 64-bit hash of integers, (n,) → (n,) uint64: splitmix64 (Steele et al. 2014, doi 10.1145/2660193.2660195)."""
+    """Seeded 64-bit hash of integers, (n,) → (n,) uint64.
+
+    The finaliser of splitmix64 (Steele et al. 2014, doi 10.1145/2660193.2660195).
+    """
     z = values.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -296,8 +299,8 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     missing = next((name for name in _FILES_OF_FOLDER if not (path / name).is_file()), None)
     if missing:
         raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
-    frames = [pd.read_parquet(path / name) for name in _FILES_OF_FOLDER]
-    return Triplets(*frames, fingerprint=fingerprint(path / name for name in _FILES_OF_FOLDER))
+    triplets, texts, retrieval = (pd.read_parquet(path / name) for name in _FILES_OF_FOLDER)
+    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in _FILES_OF_FOLDER))
 
 
 def _load_csv(path: Path, seed: int) -> Triplets:

@@ -1,0 +1,63 @@
+"""Compare embedding models on the same patents: a picture, a page to explore, a table of metrics.
+
+    python patent_embedding_scatter.py                                       # PatentSBERTa and models/patentCL-10K
+    python patent_embedding_scatter.py --models minilm DIR --color-by class
+
+Writes scatter.png, scatter.html and metrics.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+from patentcl.files import DATA, beside, run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument_group("what").add_argument
+    add("--models", nargs="+", metavar="NAME|DIR", help="models (default: AI-Growth-Lab/PatentSBERTa patentCL-10K)")
+    add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
+    add("--triplets", default="10K", metavar="NAME", help="the triplets whose texts are shown")
+    add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter)")
+    add = parser.add_argument_group("picture").add_argument
+    add("--split", choices=("test", "val", "train", "all"), default="test", help="test: patents no training has seen")
+    add("--sample", type=int, default=10_000, help="at most so many patents")
+    add("--color-by", choices=("section", "class", "subclass"), default="section", help="level of the CPC")
+    add("--seed", type=int, default=42, help="sample and layout")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Embed, project, measure, draw."""
+    args = parse_arguments()
+    from patentcl.comparison import embed_all, patents_to_compare, triplet_accuracies
+    from patentcl.models import PATENTSBERTA
+    from patentcl.overview import subclass_titles
+    from patentcl.plots import scatter_png
+    from patentcl.scatter import colour_groups, metrics_table, project
+    from patentcl.scatter_page import scatter_html
+    from patentcl.triplets import load_triplets
+
+    models = args.models or [PATENTSBERTA, "patentCL-10K"]
+    output, cache = args.output or args.data / "scatter", args.data / "embeddings"
+    data = load_triplets(args.data / "triplets" / args.triplets)
+    patents = patents_to_compare(data, args.sample, args.split, args.seed)
+    embeddings = embed_all(models, patents, cache)
+    metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
+    metrics["triplet accuracy"] = triplet_accuracies(models, data, cache)
+
+    points = project(embeddings, seed=args.seed)
+    groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))
+    title = f"{len(patents):,} patents of the {args.split} split, coloured by CPC {args.color_by}"
+    output.mkdir(parents=True, exist_ok=True)
+    scatter_png(points, patents, groups, metrics, output / "scatter.png", title)
+    scatter_html(points, patents, groups, metrics, output / "scatter.html", title)
+    with beside(output / "metrics.csv") as scratch:
+        metrics.to_csv(scratch, index_label="model")
+    print(metrics.to_string(float_format=lambda value: f"{value:.3f}"))
+    print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
+
+
+if __name__ == "__main__":
+    run_script(main)
