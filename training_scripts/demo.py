@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tables", type=Path, metavar="DIR", help="PatentsView's tables (default: those in data/, else a sample)"
     )
     parser.add_argument("--patents", type=int, default=2_000, help="size of the sample")
-    parser.add_argument("--triplets", type=int, default=1_000, help="train triplets, where there are so many")
+    parser.add_argument("--triplets", type=int, default=800, help="train triplets, where there are so many")
     parser.add_argument("--overwrite", action="store_true", help="repeat what is there already")
     return parser.parse_args()
 
@@ -45,8 +45,8 @@ def main() -> None:
     run_notebook("patent_handler", data, places)
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
-        "--base-model", "minilm", "--output", model, "--epochs", 2, "--batch-size", 8, "--max-length", 128,
-        "--margin", 0.3, "--lr", 5e-5, "--evaluations", 4, *unfinished(model, args.overwrite),
+        "--base-model", "minilm", "--output", model, "--epochs", 1, "--batch-size", 8, "--dropout", 0,
+        "--margin", 0.3, "--lr", 5e-5, "--evaluations", 2, *unfinished(model, args.overwrite),
     ])  # fmt: skip
     run_notebook("patent_embedding_scatter", data, {**places, "models": ["minilm", str(model)]})
 

@@ -32,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--warmup", type=float, default=0.1, help="share of the steps in which the rate rises (0: none)")
     add("--loss", choices=("triplet", "multiple-negatives"), default="triplet", help="what is minimised")
     add("--margin", type=float, default=5, help="of the triplet loss: by how much a negative should be further away")
+    add("--dropout", type=float, metavar="SHARE", help="dropped while training (default: the model's own; 0: none)")
     add("--seed", type=int, default=42, help="order of the triplets and dropout")
     add = parser.add_argument_group("run").add_argument
     add("--evaluations", type=int, default=10, help="how often the val split is evaluated during training (0: never)")

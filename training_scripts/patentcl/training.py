@@ -34,6 +34,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from .embeddings import embed, encode
 from .evaluation import (
     EvaluationSet,
+    Scores,
     bm25_scores,
     dense_scores,
     evaluate,
@@ -42,7 +43,7 @@ from .evaluation import (
     verdict,
 )
 from .files import InputError, beside, is_done, read_json, remove, write_json
-from .models import device_dtype, display_name, load_model, normalises, separator
+from .models import device_dtype, display_name, load_model, normalises, separator, set_dropout
 from .texts import join_texts
 from .triplets import Triplets
 
@@ -66,6 +67,7 @@ class Training:
     margin: float = 5
     loss: str = "triplet"
     max_length: int = 0
+    dropout: float | None = None
     evaluations: int = 10
     checkpoint_steps: int = 500
     seed: int = 42
@@ -99,13 +101,25 @@ def train(
             dense_scores(embed(training.base_model, on_test.texts, cache, training.max_length)), on_test
         ),
     }
-    run = _fit(model, data, work, training, checkpoint, log)
+    on_val = evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed)
+    known = embed(training.base_model, on_val.texts, cache, training.max_length)
+    _note_val(log, 0, evaluate(dense_scores(known), on_val))
+    run = _fit(model, data, on_val, work, training, checkpoint, log)
     with beside(output) as scratch:
         model.save_pretrained(str(scratch), create_model_card=False)
-        rows[name] = evaluate(dense_scores(embed(str(scratch), on_test.texts, cache, label=name)), on_test)
+        rows[name] = evaluate(_tuned(scratch, on_test, cache, training, name), on_test)
+        _note_val(log, run["steps"], evaluate(_tuned(scratch, on_val, cache, training, name), on_val))
         queries = len(set(on_test.pairs[:, 0]))
         line = verdict(name, rows[base_name], rows[name], rows["BM25"], queries)
-        record = {"asked": asked, **run, "test": rows, "test queries": queries, "verdict": line, **_machine()}
+        record = {
+            "asked": asked,
+            **run,
+            "val": log.read("val"),
+            "test": rows,
+            "test queries": queries,
+            "verdict": line,
+            **_machine(),
+        }
         log.write("verdict", {"line": line})
         (scratch / "training.log").write_bytes(log.path.read_bytes())
         (scratch / "README.md").write_text(_model_card(name, record, training), encoding="utf-8")
@@ -122,6 +136,8 @@ def _check(data: Triplets, training: Training) -> None:
     for flag, value in positive.items():
         if not value > 0:
             raise InputError(f"{flag} {value} must be above 0")
+    if training.dropout is not None and not 0 <= training.dropout < 1:
+        raise InputError(f"--dropout {training.dropout} must lie in [0, 1)")
     if training.margin < 0 or not 0 <= training.warmup < 1:
         raise InputError(f"--margin {training.margin} must not be below 0, --warmup {training.warmup} lie in [0, 1)")
 
@@ -157,12 +173,29 @@ def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
         )
 
 
+def _tuned(folder: Path, on: EvaluationSet, cache: Path, training: Training, name: str) -> Scores:
+    return dense_scores(embed(str(folder), on.texts, cache, training.max_length, label=name))
+
+
+def _note_val(log: "_Log", step: int, figures: dict[str, float]) -> None:
+    log.write("val", {"step": step, **figures})
+    shown = f"nDCG@10 {figures['nDCG@10']:.3f}, triplet accuracy {figures['triplet accuracy']:.3f}"
+    tqdm.write(f"val at step {step}: {shown}")
+
+
 def _fit(
-    model: SentenceTransformer, data: Triplets, work: Path, training: Training, checkpoint: str | None, log: "_Log"
+    model: SentenceTransformer,
+    data: Triplets,
+    on_val: EvaluationSet,
+    work: Path,
+    training: Training,
+    checkpoint: str | None,
+    log: "_Log",
 ) -> dict[str, Any]:
-    """Train; return time, throughput and the val figures of every evaluation, those before an interrupt included."""
+    """Train; return steps, time and throughput."""
     dataset = _dataset(data, separator(model))
-    on_val = evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed)
+    if training.dropout is not None:
+        set_dropout(model, training.dropout)
     watch = _Watch(model, on_val, training, log)
     trainer = SentenceTransformerTrainer(
         model=model,
@@ -182,7 +215,6 @@ def _fit(
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
         "triplets a second": round(watch.steps * training.batch_size / seconds, 2),
-        "val": log.read("val"),
     }
 
 
@@ -249,9 +281,7 @@ class _Watch(TrainerCallback):
                 signal.signal(number, handler)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the progress bar; evaluate the base model on val."""
-        if state.global_step == 0:
-            self._evaluate(0)
+        """Open the progress bar."""
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
         self.started = time.perf_counter()
 
@@ -259,10 +289,13 @@ class _Watch(TrainerCallback):
         """Count the step; evaluate when it is time; stop with a checkpoint when a signal has come."""
         self.bar.update()
         self.steps += 1
-        every = max(1, -(-state.max_steps // max(1, self.training.evaluations)))
-        if self.training.evaluations and (state.global_step % every == 0 or state.global_step == state.max_steps):
+        every = -(-state.max_steps // max(1, self.training.evaluations))
+        at_end = state.global_step == state.max_steps  # the saved model is evaluated after that
+        if self.training.evaluations and state.global_step % every == 0 and not at_end:
             self.seconds += time.perf_counter() - self.started
-            self._evaluate(state.global_step)
+            _note_val(
+                self.log, state.global_step, evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
+            )
             self.started = time.perf_counter()
         if self.interrupted:
             control.should_save = control.should_training_stop = True
@@ -282,13 +315,6 @@ class _Watch(TrainerCallback):
         """Close the progress bar."""
         self.seconds += time.perf_counter() - self.started
         self.bar.close()
-
-    def _evaluate(self, step: int) -> None:
-        if len(self.on_val.pairs) or len(self.on_val.triplets):
-            figures = evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
-            self.log.write("val", {"step": step, **figures})
-            shown = f"nDCG@10 {figures['nDCG@10']:.3f}, triplet accuracy {figures['triplet accuracy']:.3f}"
-            tqdm.write(f"val at step {step}: {shown}")
 
 
 class _Log:

@@ -60,7 +60,7 @@ def write_triplets(
         db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv")})
         test, held = held_out(source["counts"]["patents"], mining)
         db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}")
-        numbers = db.execute("SELECT rank, family FROM patent ORDER BY rank").df()
+        numbers = db.execute("SELECT rank, family, has_abstract FROM patent ORDER BY rank").df()
         split_of = _splits(numbers["family"].to_numpy(), test, held)
         pairs = _positives(found["cited"], mining.per_anchor, seed)
         pairs["split"] = split_of[pairs["anchor"].to_numpy()]
@@ -73,7 +73,7 @@ def write_triplets(
                 "train patents that share a subclass and have abstracts; use larger tables, or lower --val and --test"
             )
         retrieval = _retrieval(found["cited"], split_of, mining, seed)
-        corpus = _corpus(retrieval, numbers["rank"].to_numpy(), mining, seed)
+        corpus = _corpus(retrieval, numbers.loc[numbers["has_abstract"], "rank"].to_numpy(), mining, seed)
         for table, frame in {"chosen": chosen, "retrieval": retrieval, "corpus": corpus}.items():
             db.register(table, frame)
         for file, sql in _FILES.items():
@@ -96,7 +96,8 @@ def write_triplets(
 _READ_PATENTS = """
 CREATE TABLE patent AS
 SELECT "rank:ID(Patent){id-type:long}" AS rank, patent_id, title, abstract, date, subclass,
-       string_split("subclasses:string[]", ';') AS subclasses, "family:long" AS family
+       string_split("subclasses:string[]", ';') AS subclasses, "family:long" AS family,
+       "has_abstract:boolean" AS has_abstract
 FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"', auto_detect = false, nullstr = '\\x01',
     max_line_size = 16777216, columns = {'rank:ID(Patent){id-type:long}': 'BIGINT', 'patent_id': 'VARCHAR',
     'title': 'VARCHAR', 'abstract': 'VARCHAR', 'date': 'VARCHAR', 'type': 'VARCHAR', 'subclass': 'VARCHAR',
@@ -117,7 +118,7 @@ _FILES = {
                CASE WHEN family % 1000000 < getvariable('test') THEN 'test'
                     WHEN family % 1000000 < getvariable('held') THEN 'val' ELSE 'train' END AS split,
                rank IN (SELECT rank FROM corpus) AS in_corpus
-        FROM (SELECT *, regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') AS is_cpc FROM patent)
+        FROM (SELECT * EXCLUDE (has_abstract), regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') AS is_cpc FROM patent)
         WHERE rank IN (SELECT anchor FROM chosen UNION SELECT positive FROM chosen UNION SELECT negative FROM chosen
                        UNION SELECT rank FROM corpus)
         ORDER BY rank""",
