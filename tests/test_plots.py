@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+
 from patentcl.plots import (
     degree_histograms,
     drawable,

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from patentcl.files import InputError
 from patentcl.sample import write_sample
 from patentcl.sample_patents import BLOCK, COUNTED, invent

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import silhouette_score
+
 from patentcl.files import InputError
 from patentcl.scatter import (
     PALETTE,
@@ -15,7 +17,6 @@ from patentcl.scatter import (
     project,
     shortened,
 )
-from sklearn.metrics import silhouette_score
 
 KNN = "kNN accuracy (section)"
 

@@ -20,6 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
     add("--triplets", default="10K", metavar="NAME", help="the triplets whose texts are shown")
     add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter)")
+    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
     add = parser.add_argument_group("picture").add_argument
     add("--split", choices=("test", "val", "train", "all"), default="test", help="test: patents no training has seen")
     add("--sample", type=int, default=10_000, help="at most so many patents")
@@ -43,9 +44,9 @@ def main() -> None:
     output, cache = args.output or args.data / "scatter", args.data / "embeddings"
     data = load_triplets(args.data / "triplets" / args.triplets)
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
-    embeddings = embed_all(models, patents, cache)
+    embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
-    metrics["triplet accuracy"] = triplet_accuracies(models, data, cache)
+    metrics["triplet accuracy"] = triplet_accuracies(models, data, cache, max_length=args.max_length)
 
     points = project(embeddings, seed=args.seed)
     groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))

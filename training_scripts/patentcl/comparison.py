@@ -29,18 +29,21 @@ def patents_to_compare(data: Triplets, sample: int = 10_000, split: str = "test"
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
-def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path) -> dict[str, np.ndarray]:
+def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:
     """Display name → embeddings (N, d) of `patents` by each model; kept in `cache`."""
     names = [display_name(model) for model in models]
     if len(set(names)) != len(names):
         raise InputError(f"two of the models {', '.join(models)} have the same name: rename a folder")
-    return {name: embed(model, patents, cache) for name, model in zip(names, models, strict=True)}
+    return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
 
 
-def triplet_accuracies(models: Sequence[str], data: Triplets, cache: Path, split: str = "test") -> pd.Series:
+def triplet_accuracies(
+    models: Sequence[str], data: Triplets, cache: Path, split: str = "test", max_length: int = 0
+) -> pd.Series:
     """Share of the split's triplets in which each model puts the anchor closer to the positive (by display name)."""
     on = evaluation_set(data, split, most_texts=1)
+    embeddings = embed_all(models, on.texts, cache, max_length)
     return pd.Series(
-        {display_name(m): triplet_accuracy(dense_scores(embed(m, on.texts, cache)), on.triplets) for m in models},
+        {name: triplet_accuracy(dense_scores(rows), on.triplets) for name, rows in embeddings.items()},
         name="triplet accuracy",
     )

@@ -75,9 +75,14 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     return record
 
 
+def query_file() -> Path:
+    """Where the query lies: `triplets.cypher` beside this file."""
+    return Path(__file__).with_name("triplets.cypher")
+
+
 def query_parts() -> dict[str, str]:
-    """The parts of `triplets.cypher` by name."""
-    text = (Path(__file__).parent / "triplets.cypher").read_text(encoding="utf-8")
+    """The parts of the query by name."""
+    text = query_file().read_text(encoding="utf-8")
     return dict(re.findall(r"// part: (\w+)\n(.*?)(?=\n// part:|\Z)", text, re.DOTALL))
 
 

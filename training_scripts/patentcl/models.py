@@ -87,8 +87,6 @@ def set_dropout(model: SentenceTransformer, share: float) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = share
-        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
-            module.attention_dropout = share
 
 
 def display_name(name: str) -> str:

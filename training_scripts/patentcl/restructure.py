@@ -40,7 +40,7 @@ DELETE FROM kept WHERE trim(patent_id) = '';
 
 _ABSTRACTS = """
 CREATE TABLE abstract AS
-    SELECT patent_id, min(abstract) AS abstract FROM {rows} SEMI JOIN kept USING (patent_id) GROUP BY patent_id;
+    SELECT patent_id, min(abstract) AS abstract FROM {rows} r SEMI JOIN kept USING (patent_id) GROUP BY patent_id;
 """
 
 _CLASSES = """

@@ -1,0 +1,56 @@
+"""What the tests share: a small sample that walked the road once, and the real patents where they lie beside."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from patentcl.road import tables_to_triplets
+from patentcl.sample import write_sample
+from patentcl.triplets import Mining
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of 600 sample patents."""
+    folder = tmp_path_factory.mktemp("sample") / "tables"
+    write_sample(folder, patents=600)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the graph of `tables` and its triplets, named 200."""
+    data = tmp_path_factory.mktemp("data")
+    tables_to_triplets(tables, data, "200", Mining(triplets=200))
+    return data
+
+
+@pytest.fixture(scope="session")
+def water() -> Path:
+    """Real patents in PatentsView's layout, from the folder that PATENTCL_REAL_TABLES names."""
+    folder = os.environ.get("PATENTCL_REAL_TABLES")
+    if not folder:
+        pytest.skip("PATENTCL_REAL_TABLES is not set")
+    return Path(folder)
+
+
+@pytest.fixture
+def own_corpus(tmp_path: Path) -> Callable[..., Path]:
+    """Write a corpus of one's own: rows of patents, citations and classes as CSV files."""
+
+    def write(
+        patents: list[tuple[str, str, str]], citations: list[tuple[str, str]], classes: list[tuple[str, str]]
+    ) -> Path:
+        folder = tmp_path / "corpus"
+        folder.mkdir()
+        pd.DataFrame(patents, columns=["patent_id", "title", "abstract"]).to_csv(folder / "patents.csv", index=False)
+        pd.DataFrame(citations, columns=["citing", "cited"]).to_csv(folder / "citations.csv", index=False)
+        pd.DataFrame(classes, columns=["patent_id", "subclass"]).to_csv(folder / "classes.csv", index=False)
+        return folder
+
+    return write

@@ -1,0 +1,213 @@
+"""Triplets obey their definition, checked here from the CSVs without any graph."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from patentcl.files import InputError, read_json
+from patentcl.graph import open_graph
+from patentcl.mining import mine, parse_shares, parse_size, query_parts
+from patentcl.restructure import restructure
+from patentcl.road import tables_to_triplets
+from patentcl.triplets import KINDS, Mining, load_triplets, report, write_training_csv
+
+
+class Corpus:
+    """The graph as plain Python sets."""
+
+    def __init__(self, graph: Path) -> None:
+        patents = pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
+        ids = patents["patent_id"]
+        self.classes = dict(zip(ids, patents["subclasses:string[]"].str.split(";").map(set), strict=True))
+        self.family = dict(zip(ids, patents["family:long"], strict=True))
+        self.primary = dict(zip(ids, patents["subclass"], strict=True))
+        self.abstract = dict(zip(ids, patents["abstract"], strict=True))
+        edges = pd.read_csv(graph / "citations.csv", dtype=str, keep_default_na=False)
+        self.cites: dict[str, set[str]] = {patent: set() for patent in ids}
+        for citing, cited in zip(
+            ids.iloc[edges.iloc[:, 0].astype(int)], ids.iloc[edges.iloc[:, 1].astype(int)], strict=True
+        ):
+            self.cites[citing].add(cited)
+
+
+def check(corpus: Corpus, row: Any) -> None:
+    a, p, n = row.anchor_id, row.positive_id, row.negative_id
+    assert p in corpus.cites[a]
+    assert row.cpc_subclass in corpus.classes[a] & corpus.classes[p]
+    assert not corpus.classes[a] & corpus.classes[n]
+    assert n not in corpus.cites[a] and a not in corpus.cites[n]
+    assert len({corpus.family[x] for x in (a, p)}) == 2 and corpus.family[a] != corpus.family[n]
+    assert all(corpus.abstract[x].strip() for x in (a, p, n))
+    assert all(corpus.primary[x] for x in (a, p, n))
+    if row.negative_kind == "citation":
+        assert any(n in corpus.cites[b] for b in corpus.cites[a])
+    if row.negative_kind == "sibling":
+        assert corpus.primary[a][0] == corpus.primary[n][0]
+
+
+def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> None:
+    corpus, triplets = Corpus(road / "graph"), load_triplets(road / "triplets" / "200").triplets
+
+    assert (triplets["split"] == "train").sum() == 200
+    assert set(triplets["negative_kind"]) == set(KINDS)
+    for row in triplets.itertuples():
+        check(corpus, row)
+
+
+def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(road: Path) -> None:
+    data = load_triplets(road / "triplets" / "200")
+    texts = data.texts.set_index("patent_id")
+    roles = ["anchor_id", "positive_id", "negative_id"]
+    normal = texts["abstract"].str.lower().str.split().str.join(" ")
+
+    used = {split: pd.unique(rows[roles].to_numpy().ravel()) for split, rows in data.triplets.groupby("split")}
+    held = set(texts.index[texts["split"] != "train"])
+    assert not held & set(used["train"])
+    assert not set(normal[used["train"]]) & set(normal[sorted(held)])
+    assert not set(texts.index[texts["split"] == "test"]) & set(used["val"])
+    assert (texts["split"].loc[data.retrieval["query_id"]].to_numpy() == data.retrieval["split"].to_numpy()).all()
+
+
+def test_smaller_sizes_are_part_of_larger_ones_and_the_same_seed_gives_the_same_bytes(
+    road: Path, tmp_path: Path
+) -> None:
+    graph = open_graph("embedded", road)
+    for number in (50, 400):
+        mine(graph, road, str(number), Mining(triplets=number))
+    small, middle, large = (
+        load_triplets(road / "triplets" / n).triplets.query("split == 'train'") for n in ("50", "200", "400")
+    )
+    first = (road / "triplets" / "50" / "triplets.parquet").read_bytes()
+    mine(graph, road, "50", Mining(triplets=50), overwrite=True)
+    graph.close()
+
+    def rows(frame: pd.DataFrame) -> set[tuple[str, ...]]:
+        return set(frame.itertuples(index=False, name=None))
+
+    assert rows(small) <= rows(middle) <= rows(large)
+    assert (road / "triplets" / "50" / "triplets.parquet").read_bytes() == first
+
+
+def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road: Path) -> None:
+    class Dying:
+        """A graph that dies after some answers."""
+
+        def __init__(self, answers: int) -> None:
+            self.inner, self.left, self.asked = open_graph("embedded", road), answers, 0
+
+        def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+            self.left, self.asked = self.left - 1, self.asked + 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return self.inner.run(query, parameters)
+
+        def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
+
+        def close(self) -> None:
+            self.inner.close()
+
+    settings = Mining(triplets=200, batch=100)
+    dying = Dying(answers=5)
+    with pytest.raises(KeyboardInterrupt):
+        mine(dying, road, "batches", settings)
+    dying.close()
+    assert not (road / "triplets" / "batches").exists()
+
+    going_on = Dying(answers=10**6)
+    mine(going_on, road, "batches", settings)
+    going_on.close()
+
+    batches = -(-read_json(road / "graph" / "graph.json")["counts"]["patents"] // 100)
+    assert going_on.asked % len(query_parts()) == len(query_parts()) - 5 % len(query_parts())
+    assert going_on.asked == batches * len(query_parts()) - 5
+    whole, parts = (load_triplets(road / "triplets" / name).triplets for name in ("200", "batches"))
+    pd.testing.assert_frame_equal(whole, parts)
+
+
+def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:
+    graph = open_graph("embedded", road)
+    record = mine(graph, road, "citation-only", Mining(triplets=200, negatives=parse_shares("citation=1")))
+    graph.close()
+
+    counts = record["negatives"]
+    assert counts["wanted"]["sibling"] == counts["wanted"]["random"] == 0
+    assert (
+        counts["got"]["citation"] + sum(counts["fell back"].values()) + counts["none found"]
+        == counts["wanted"]["citation"]
+    )
+    assert "citation → sibling" in report(record)
+
+
+def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(80)]
+    classes = [(f"p{i}", "pumps" if i % 2 else "lamps") for i in range(80)]
+    citations = [(f"p{i}", f"p{i - 2}") for i in range(2, 80)]
+
+    tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
+
+    triplets = load_triplets(tmp_path / "triplets" / "10K").triplets
+    assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
+    for row in triplets.itertuples():
+        check(Corpus(tmp_path / "graph"), row)
+
+
+def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = own_corpus([("1", "A", "a"), ("2", "B", "b")], [("1", "2")], [("1", "A01B"), ("2", "B01D")])
+
+    with pytest.raises(InputError, match="gives no train triplet"):
+        tables_to_triplets(folder, tmp_path, "10K", Mining())
+
+    assert not (tmp_path / "triplets" / "10K").exists()
+
+
+def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: Path) -> None:
+    rows = write_training_csv(road / "triplets" / "200", tmp_path / "triplet_training.csv")
+    table = pd.read_csv(tmp_path / "triplet_training.csv", dtype=str, keep_default_na=False)
+    data = load_triplets(tmp_path / "triplet_training.csv")
+
+    assert len(table) == rows == len(load_triplets(road / "triplets" / "200").triplets)
+    assert list(table) == ["a_id", "a_title", "a_abstract", "p_id", "p_title", "p_abstract", "n_id", "n_title",
+                           "n_abstract", "cpc_id"]  # fmt: skip
+    assert {"train", "val", "test"} == set(data.triplets["split"])
+    split = data.texts.set_index("patent_id")["split"]
+    train = data.triplets[data.triplets["split"] == "train"]
+    assert set(split[pd.unique(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())]) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: parse_size("10k!"), "is no size"),
+        (lambda: parse_size("0"), "is no size"),
+        (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
+        (lambda: parse_shares("random=0"), "share above 0"),
+    ],
+)
+def test_bad_arguments_are_refused(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        call()
+
+
+def test_shares_held_out_must_leave_something(road: Path) -> None:
+    graph = open_graph("embedded", road)
+    with pytest.raises(InputError, match="together below 1"):
+        mine(graph, road, "bad", replace(Mining(), val=0.5, test=0.6))
+    graph.close()
+
+
+def test_real_patents(water: Path, tmp_path: Path) -> None:
+    restructure(water, tmp_path / "graph")
+    record = tables_to_triplets(water, tmp_path, "10K", Mining())["mining"]
+
+    found = record["found"]
+    assert found["citation pairs inside the table"] == 305
+    assert found["… sharing a CPC subclass"] == 261
+    assert sum(record["triplets"].values()) == found["… chosen"] > 100
+    corpus = Corpus(tmp_path / "graph")
+    for row in load_triplets(tmp_path / "triplets" / "10K").triplets.itertuples():
+        check(corpus, row)

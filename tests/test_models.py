@@ -1,0 +1,68 @@
+"""Models are found by name, folder or hub, and embed each text once."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from patentcl import embeddings
+from patentcl.embeddings import embed
+from patentcl.files import InputError
+from patentcl.models import MINILM, find_model, load_model, normalises, separator
+from patentcl.texts import join_texts
+
+PATENTS = pd.DataFrame({"title": ["Pump", " Valve"], "abstract": ["A pump. ", "A valve."]})
+
+
+def test_the_packaged_model_needs_no_hub() -> None:
+    model = load_model(MINILM, max_length=64)
+
+    assert model.max_seq_length == 64
+    assert normalises(model)
+    assert separator(model) == "[SEP]"
+    assert join_texts(PATENTS, separator(model)) == ["Pump[SEP]A pump.", "Valve[SEP]A valve."]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("./nowhere/model", "there is no folder ./nowhere/model"),
+        ("nobody/no-such-model-of-patentcl", "no model|cannot be reached"),
+    ],
+)
+def test_an_unknown_model_is_refused_with_what_to_do(name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        find_model(name)
+
+
+def test_a_folder_without_a_model_and_a_limit_beyond_the_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no model \(no modules.json\)"):
+        find_model(str(tmp_path))
+    with pytest.raises(InputError, match="more than the 512 tokens"):
+        load_model(MINILM, max_length=5000)
+
+
+def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patents = pd.DataFrame({"title": [f"Device {i % 30}" for i in range(40)], "abstract": "It turns."})
+    encoded: list[int] = []
+    real = embeddings.encode
+
+    def counting(model: object, rows: pd.DataFrame, batch_size: int) -> np.ndarray:
+        if len(encoded) == 2:
+            encoded.append(0)
+            raise KeyboardInterrupt
+        encoded.append(len(rows))
+        return real(model, rows, batch_size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(embeddings, "encode", counting)
+    monkeypatch.setattr(embeddings, "CHUNK", 8)
+    with pytest.raises(KeyboardInterrupt):
+        embed(MINILM, patents, tmp_path)
+    first = embed(MINILM, patents, tmp_path)
+    again = embed(MINILM, patents.iloc[::-1], tmp_path)
+
+    assert sum(encoded) == 30  # ten texts stand there twice
+    assert first.shape == (40, 384) and np.array_equal(first[:10], first[30:])
+    assert np.array_equal(again, first[::-1])
+    assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)

@@ -1,0 +1,122 @@
+"""Tables are found by name, read by header, and refused with the place and what to do."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from patentcl.files import InputError
+from patentcl.patentsview import find_tables
+from patentcl.restructure import restructure
+from patentcl.sample import write_sample
+
+
+def restructured(tables: Path, data: Path) -> tuple[pd.DataFrame, bytes]:
+    restructure(tables, data / "graph")
+    patents = pd.read_csv(data / "graph" / "patents.csv", dtype=str, keep_default_na=False)
+    return patents, (data / "graph" / "citations.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("old", "zipped"), [(True, False), (False, True), (True, True)])
+def test_old_columns_and_zips_give_the_same_graph(tables: Path, tmp_path: Path, old: bool, zipped: bool) -> None:
+    write_sample(tmp_path / "tables", patents=600, old_columns=old, zipped=zipped)
+
+    patents, citations = restructured(tmp_path / "tables", tmp_path / "other")
+
+    expected, expected_citations = restructured(tables, tmp_path / "today")
+    pd.testing.assert_frame_equal(patents, expected)
+    assert citations == expected_citations
+
+
+def test_titles_come_from_cpc_group_or_g_cpc_title_or_are_empty(tables: Path, tmp_path: Path) -> None:
+    with_titles = tmp_path / "a"
+    shutil.copytree(tables, with_titles)
+    group = pd.read_csv(with_titles / "cpc_group.tsv", sep="\t", dtype=str)
+    (with_titles / "cpc_group.tsv").unlink()
+    renamed = group.set_axis(["cpc_subclass", "cpc_subclass_title"], axis=1)
+    renamed.assign(cpc_group="x", cpc_group_title="y").to_csv(with_titles / "g_cpc_title.tsv", sep="\t", index=False)
+    without = tmp_path / "b"
+    shutil.copytree(with_titles, without)
+    (without / "g_cpc_title.tsv").unlink()
+
+    restructure(with_titles, tmp_path / "graph-a")
+    restructure(without, tmp_path / "graph-b")
+
+    a, b = (pd.read_csv(tmp_path / f"graph-{x}" / "cpc_subclasses.csv", keep_default_na=False)["title"] for x in "ab")
+    assert set(a) <= set(group["title"])
+    assert set(b) == {""}
+
+
+def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int = 0) -> Path:
+    folder = tmp_path / "damaged"
+    shutil.copytree(tables, folder)
+    file = folder / name
+    if change is None:
+        file.unlink()
+    elif line:
+        lines = file.read_bytes().split(b"\n")
+        lines[line - 1] = change
+        file.write_bytes(b"\n".join(lines))
+    else:
+        file.write_bytes(change)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line", "says"),
+    [
+        ("g_us_patent_citation.tsv", None, 0, r"holds no g_us_patent_citation.tsv or .*--tables"),
+        ("g_patent_abstract.tsv", None, 0, r"has no abstracts: put g_patent_abstract.tsv there"),
+        ("g_cpc_current.tsv", b"<!DOCTYPE html><html>sign in</html>", 0, r"g_cpc_current.tsv is an HTML page.*sign-in"),
+        (
+            "g_patent.tsv",
+            b'"patent_id"\t"name"\n',
+            0,
+            r"g_patent.tsv, line 1: there is no column patent_title or title",
+        ),
+        ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current.tsv, line 5: 3 fields .* 7, cpc_class is missing"),
+        (
+            "g_cpc_current.tsv",
+            b"1\t0\ta\tb\tc\td\te\tf",
+            5,
+            r"g_cpc_current.tsv, line 5: 8 fields where the header has 7",
+        ),
+        ("g_cpc_current.tsv", b"1\t0\t\xff\tb\tc\td\te", 5, r"g_cpc_current.tsv.*not UTF-8"),
+        ("g_patent.tsv", b"", 0, r"g_patent.tsv, line 1: .*it has no text"),
+    ],
+)
+def test_bad_tables_are_refused_in_one_sentence(
+    tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int, says: str
+) -> None:
+    folder = damaged(tables, tmp_path, name, change, line)
+
+    with pytest.raises(InputError, match=says):
+        restructure(folder, tmp_path / "graph")
+
+    assert not (tmp_path / "graph").exists()
+
+
+def test_a_zip_is_unpacked_to_a_path_of_ours_whatever_its_names_say(tables: Path, tmp_path: Path) -> None:
+    folder = damaged(tables, tmp_path, "g_patent.tsv", None)
+    with zipfile.ZipFile(folder / "g_patent.tsv.zip", "w") as archive:
+        archive.write(tables / "g_patent.tsv", "../../escaped/g_patent.tsv")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    source = find_tables(folder, scratch)["patent"]
+
+    assert source.path.parent == scratch
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_page_in_place_of_a_zip_and_a_broken_zip_are_told_apart(tables: Path, tmp_path: Path) -> None:
+    folder = damaged(tables, tmp_path, "g_patent.tsv", None)
+    (folder / "g_patent.tsv.zip").write_text("<html>Please sign in</html>")
+    with pytest.raises(InputError, match="HTML page"):
+        find_tables(folder, tmp_path)
+
+    (folder / "g_patent.tsv.zip").write_bytes(b"PK\3\4 broken")
+    with pytest.raises(InputError, match="is not a ZIP"):
+        find_tables(folder, tmp_path)

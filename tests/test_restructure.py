@@ -1,0 +1,97 @@
+"""Tables become numbered patents and CSVs, with every dropped row counted and every text intact."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from patentcl.files import read_json
+from patentcl.restructure import CSV_FILES, restructure
+
+RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
+
+
+def patents_of(graph: Path) -> pd.DataFrame:
+    return pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
+
+
+def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(road: Path) -> None:
+    patents = patents_of(road / "graph")
+    branches = pd.read_csv(road / "graph" / "cpc_subclasses.csv", keep_default_na=False)
+
+    assert patents[RANK].astype(int).tolist() == list(range(len(patents)))
+    for _, branch in branches.iterrows():
+        for level, width in (("", 4), ("class_", 3), ("section_", 1)):
+            first, count = branch[f"{level}first:long"], branch[f"{level}count:long"]
+            symbols = patents["subclass"].iloc[first : first + count].str[:width]
+            assert set(symbols) <= {branch.iloc[0][:width]}
+            assert count == (patents["subclass"].str[:width] == branch.iloc[0][:width]).sum()
+    assert (patents["subclass"] == "").sum() == (patents["subclass"].iloc[::-1] == "").cumprod().sum()
+
+
+def test_texts_are_intact_byte_for_byte(tables: Path, road: Path) -> None:
+    csv.field_size_limit(1 << 30)
+    with (tables / "g_patent_abstract.tsv").open(encoding="utf-8", newline="") as file:
+        raw = {row["patent_id"]: row["patent_abstract"] for row in csv.DictReader(file, delimiter="\t")}
+    with (road / "graph" / "patents.csv").open(encoding="utf-8", newline="") as file:
+        kept = {row["patent_id"]: row["abstract"] for row in csv.DictReader(file)}
+
+    assert all(kept[patent] == raw.get(patent, "") for patent in kept)
+    hard = "".join(kept.values())
+    assert all(sign in hard for sign in ('"', "\n", "\r\n", "\t", ";", "\\", "µ", "中"))
+
+
+def test_kept_and_dropped_rows_add_up_to_the_tables(road: Path) -> None:
+    record = read_json(road / "graph" / "graph.json")
+    counts, rows, dropped = record["counts"], record["rows"], record["dropped"]
+
+    for table, kept in (("patent", "patents"), ("citation", "citations"), ("cpc", "classifications")):
+        reasons = [count for reason, count in dropped.items() if reason.startswith(f"{kept}:")]
+        assert rows[table] == counts[kept] + sum(reasons)
+    assert dropped["citations: repeated"] > 0
+    assert dropped["citations: of itself"] > 0
+    assert dropped["patents: withdrawn"] > 0
+
+
+def test_withdrawn_patents_stay_when_asked_for(tables: Path, tmp_path: Path) -> None:
+    record = restructure(tables, tmp_path / "graph", keep_withdrawn=True)
+
+    assert record["dropped"]["patents: withdrawn"] == 0
+
+
+def test_a_continuation_is_of_its_parents_family(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = own_corpus(
+        [
+            ("1", "A pump", "A pump  with a\nvalve."),
+            ("2", "Pump", "a PUMP with a valve. "),
+            ("3", "A", ""),
+            ("4", "B", ""),
+        ],
+        [("2", "1")],
+        [("1", "F04B"), ("2", "F04B")],
+    )
+
+    restructure(folder, tmp_path / "graph")
+
+    family = patents_of(tmp_path / "graph").set_index("patent_id")["family:long"]
+    assert family["1"] == family["2"]
+    assert family["3"] != family["4"]  # patents without an abstract are nobody's family
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tables: Path, road: Path, tmp_path: Path) -> None:
+    restructure(tables, tmp_path / "same")
+    restructure(tables, tmp_path / "other", seed=7)
+
+    for name in CSV_FILES:
+        assert (tmp_path / "same" / name).read_bytes() == (road / "graph" / name).read_bytes()
+    assert (tmp_path / "other" / "patents.csv").read_bytes() != (road / "graph" / "patents.csv").read_bytes()
+
+
+def test_real_patents(water: Path, tmp_path: Path) -> None:
+    record = restructure(water, tmp_path / "graph")
+
+    assert record["counts"]["patents"] == 1769
+    assert record["counts"]["classified"] == 1757
+    assert record["counts"]["citations"] == 305
+    assert record["dropped"]["citations: cited patent not in the table"] == 37123 - 305
