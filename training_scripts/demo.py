@@ -46,7 +46,7 @@ def main() -> None:
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
         "--base-model", "minilm", "--output", model, "--epochs", 1, "--batch-size", 8, "--dropout", 0,
-        "--margin", 0.3, "--lr", 5e-5, "--evaluations", 2, *unfinished(model, args.overwrite),
+        "--margin", 0.3, "--evaluations", 2, *unfinished(model, args.overwrite),
     ])  # fmt: skip
     run_notebook("patent_embedding_scatter", data, {**places, "models": ["minilm", str(model)]})
 

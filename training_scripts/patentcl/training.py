@@ -88,9 +88,9 @@ def train(
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists and holds no run.json: choose another --output, or add --overwrite")
     _check(data, training)
+    model = load_model(training.base_model, training.max_length)
     work = output.with_name(f"{output.name}.training")
     checkpoint = _prepare(work, asked, resume, overwrite)
-    model = load_model(training.base_model, training.max_length)
     log = _Log(work / "training.log")
     _explain_margin(model, training, log)
     on_test = evaluation_set(data, "test", seed=training.seed)
@@ -194,6 +194,7 @@ def _fit(
 ) -> dict[str, Any]:
     """Train; return steps, time and throughput."""
     dataset = _dataset(data, separator(model))
+    model.model_card_data.generate_widget_examples = False  # the card is written here, with our numbers
     if training.dropout is not None:
         set_dropout(model, training.dropout)
     watch = _Watch(model, on_val, training, log)
@@ -251,6 +252,7 @@ def _arguments(work: Path, training: Training) -> SentenceTransformerTrainingArg
         logging_nan_inf_filter=False,
         seed=training.seed,
         data_seed=training.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=2 if torch.cuda.is_available() else 0,
         disable_tqdm=True,
         report_to="none",
@@ -325,7 +327,10 @@ class _Log:
 
     def write(self, event: str, values: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}) + "\n")
+            file.write(
+                json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}, ensure_ascii=False)
+                + "\n"
+            )
 
     def read(self, event: str) -> list[dict[str, Any]]:
         """The values of all lines of `event`, the last of each step."""
