@@ -54,10 +54,8 @@ def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> 
         dict.fromkeys(relevant, ""), {str(i): "" for i in range(60)}, relevant,
         mrr_at_k=[60], ndcg_at_k=[10], accuracy_at_k=[1], precision_recall_at_k=[10], map_at_k=[1],
     )  # fmt: skip
-    rows = [[{"corpus_id": str(i), "score": float(s)} for i, s in enumerate(row) if s > -2] for row in matrix]
-        [{"corpus_id": str(i), "score": float(s)} for i, s in enumerate(row) if s > -2] for row in matrix
-    ]
-    theirs = library.compute_metrics(list(rows))
+    ranked = [[{"corpus_id": str(i), "score": float(s)} for i, s in enumerate(row) if s > -2] for row in matrix]
+    theirs = library.compute_metrics(list(ranked))
     assert ours["MRR"] == pytest.approx(theirs["mrr@k"][60])
     assert ours["Recall@10"] == pytest.approx(theirs["recall@k"][10])
 

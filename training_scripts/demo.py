@@ -40,9 +40,9 @@ def main() -> None:
         tables = data / "tables"
         write_sample(tables, patents=args.patents, overwrite=args.overwrite)
     data.mkdir(parents=True, exist_ok=True)
-    places = {"tables": tables, "data": data, "triplets": args.triplets, "overwrite": args.overwrite}
+    places = {"data": data, "triplets": args.triplets}
 
-    run_notebook("patent_handler", data, places)
+    run_notebook("patent_handler", data, {**places, "tables": tables, "overwrite": args.overwrite})
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
         "--base-model", "minilm", "--output", model, "--epochs", 1, "--batch-size", 8, "--dropout", 0,
@@ -75,6 +75,8 @@ def run_notebook(name: str, folder: Path, parameters: dict[str, object]) -> None
             sys.executable,
             "-m",
             "papermill",
+            "--log-level",
+            "WARNING",
             "--cwd",
             REPOSITORY,
             REPOSITORY / f"{name}.ipynb",

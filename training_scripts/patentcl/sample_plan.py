@@ -1,7 +1,8 @@
 """Who is who in the sample: lines of inventions, their subclasses, concepts and made-up words, who cites whom.
 
 Patents come in lines of inventions. A line has a subclass, six concepts and two made-up words. A concept has two names
-(`valve`, `shut-off member`) and a patent favours one side of the pairs. Most citations go to an earlier patent of
+(`valve`, `shut-off member`) and a patent favours one side of the pairs; four of the six are of a vocabulary that is
+the CPC section's own. Most citations go to an earlier patent of
 the line, rather to one that favours the other side: matching words finds these in part, a model that learns the
 pairs finds more, and the pairs are the same for all patents, seen or not. Other citations go to the same
 subclass, to a partner line in another subclass that shares two concepts, or anywhere.
@@ -64,7 +65,7 @@ class Plan:
     side: Ints  # (patents,) 0 or 1: which names of concepts it favours
     parent: Ints  # (patents,) the patent it continues, or -1; always in the same block
     branches: Ints  # (lines, 4) rows of SUBCLASSES, the primary one first
-    concepts: Ints  # (lines, 6) rows of PAIRS; partners share the first two
+    concepts: Ints  # (lines, 6) rows of PAIRS; partners share the first two, the section has the others
     stems: Ints  # (lines, 2) made-up words, three syllables as one integer
     by_line: Ints  # (patents,) line * patents + number, sorted
     by_subclass: Ints  # (patents,) primary subclass * patents + number, sorted
@@ -85,6 +86,9 @@ class Plan:
         branches[:, 1] = np.where(rng.random(lines) < 0.5, sibling, branches[:, 1])
         concepts = rng.integers(0, len(PAIRS), (lines, 6), dtype=np.uint8)
         concepts[1::2, :2] = concepts[::2, :2]
+        section = np.unique(SECTION_OF, return_inverse=True)[1]
+        own = rng.integers(0, len(PAIRS) // (section.max() + 1), (lines, 4)) * (section.max() + 1)
+        concepts[:, 2:] = own + section[branches[:, :1]]
         return Plan(
             patents=patents,
             seed=seed,
