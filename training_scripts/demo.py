@@ -5,6 +5,7 @@ python demo.py --tables DIR                     # your own tables
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -87,8 +88,6 @@ def run_notebook(name: str, folder: Path, parameters: dict[str, object]) -> None
 
 
 def _yaml(value: object) -> str:
-    import json
-
     return json.dumps(value if isinstance(value, (list, bool, int)) else str(value))
 
 
