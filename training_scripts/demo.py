@@ -5,12 +5,14 @@ python demo.py --tables DIR                     # your own tables
 """
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
 
 from patentcl.files import DATA, MODELS, REPOSITORY, InputError, read_json, run_script
 from patentcl.patentsview import has_tables
@@ -41,9 +43,9 @@ def main() -> None:
         tables = data / "tables"
         write_sample(tables, patents=args.patents, overwrite=args.overwrite)
     data.mkdir(parents=True, exist_ok=True)
-    places = {"data": data, "triplets": args.triplets}
+    places: dict[str, object] = {"data": str(data), "triplets": args.triplets}
 
-    run_notebook("patent_handler", data, {**places, "tables": tables, "overwrite": args.overwrite})
+    run_notebook("patent_handler", data, {**places, "tables": str(tables), "overwrite": args.overwrite})
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
         "--base-model", "minilm", "--output", model, "--epochs", 1, "--batch-size", 8, "--dropout", 0,
@@ -69,26 +71,15 @@ def unfinished(model: Path, overwrite: bool) -> list[str]:
 
 def run_notebook(name: str, folder: Path, parameters: dict[str, object]) -> None:
     """Execute a notebook with `parameters` in its parameters cell, into `folder`; the one at the top stays as it is."""
-    flags = [part for key, value in parameters.items() for part in ("-y", f"{key}: {_yaml(value)}")]
     print(f"\n{name}.ipynb", flush=True)
-    run(
-        [
-            sys.executable,
-            "-m",
-            "papermill",
-            "--log-level",
-            "WARNING",
-            "--cwd",
-            REPOSITORY,
-            REPOSITORY / f"{name}.ipynb",
-            folder / f"{name}.ipynb",
-            *flags,
-        ]
-    )
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(value if isinstance(value, (list, bool, int)) else str(value))
+    try:
+        papermill.execute_notebook(
+            REPOSITORY / f"{name}.ipynb", folder / f"{name}.ipynb", parameters, cwd=REPOSITORY, log_level="ERROR"
+        )
+    except PapermillExecutionError as problem:
+        if problem.ename == "InputError":  # the sentence without the notebook's traceback
+            raise InputError(problem.evalue) from None
+        raise
 
 
 def run(command: list[object]) -> None:

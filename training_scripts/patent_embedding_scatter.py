@@ -9,7 +9,7 @@ Writes scatter.png, scatter.html and metrics.csv.
 import argparse
 from pathlib import Path
 
-from patentcl.files import DATA, beside, run_script
+from patentcl.files import DATA, beside, run_script, seed
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--split", choices=("test", "val", "train", "all"), default="test", help="test: patents no training has seen")
     add("--sample", type=int, default=10_000, help="at most so many patents")
     add("--color-by", choices=("section", "class", "subclass"), default="section", help="level of the CPC")
-    add("--seed", type=int, default=42, help="sample and layout")
+    add("--seed", type=seed, default=42, help="sample and layout")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ own as patents.csv, citations.csv and classes.csv.
 import argparse
 from pathlib import Path
 
-from patentcl.files import DATA, run_script
+from patentcl.files import DATA, run_script, seed
 from patentcl.mining import parse_shares, parse_size
 from patentcl.road import tables_to_triplets
 from patentcl.triplets import Mining, report, write_training_csv
@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--graph", choices=("embedded",), default="embedded", help="embedded: Ladybug, needs no server")
     add("--keep-withdrawn", action="store_true", help="keep withdrawn patents, which are left out otherwise")
     add("--memory", default="4GB", help="limit for DuckDB and for the graph's buffers")
-    add("--seed", type=int, default=42, help="numbering, splits, draws")
+    add("--seed", type=seed, default=42, help="numbering, splits, draws")
     add = parser.add_argument_group("triplets").add_argument
     add("--triplets", default="10K", metavar="SIZE", help="train triplets: 10K, 100K, 1M, FULL (all) or a number")
     add("--per-anchor", type=int, default=3, help="most positives of one anchor, used when first ones run out")

@@ -12,7 +12,7 @@ import argparse
 import os
 from pathlib import Path
 
-from patentcl.files import DATA, MODELS, InputError, run_script
+from patentcl.files import DATA, MODELS, InputError, run_script, seed
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--loss", choices=("triplet", "multiple-negatives"), default="triplet", help="what is minimised")
     add("--margin", type=float, default=5, help="of the triplet loss: by how much a negative should be further away")
     add("--dropout", type=float, metavar="SHARE", help="dropped while training (default: the model's own; 0: none)")
-    add("--seed", type=int, default=42, help="order of the triplets and dropout")
+    add("--seed", type=seed, default=42, help="order of the triplets and dropout")
     add = parser.add_argument_group("run").add_argument
     add("--evaluations", type=int, default=10, help="how often the val split is evaluated during training (0: never)")
     add("--checkpoint-steps", type=int, default=500, help="steps between two checkpoints")

@@ -1,5 +1,6 @@
 """Where things lie, and how a step writes them: beside, then renamed, with a record of what it did."""
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -24,8 +25,17 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except InputError as problem:
         sys.exit(_say(f"error: {problem}", 2))
+    except OSError as problem:  # a full disk, a folder that may not be written to
+        sys.exit(_say(f"error: {problem}: free space, or choose a folder that can be written to", 2))
     except KeyboardInterrupt:
         sys.exit(_say("\ninterrupted: nothing half-written was kept; start again to go on", 130))
+
+
+def seed(text: str) -> int:
+    """A seed from the command line: what every random generator takes, 0 to 2^32 - 1."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is no seed: take a whole number from 0 to 4294967295")
+    return int(text)
 
 
 def _say(sentence: str, code: int) -> int:

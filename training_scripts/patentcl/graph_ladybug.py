@@ -74,7 +74,12 @@ class LadybugGraph:
                 raise InputError(f"{self.folder} holds no graph: import the CSVs first")
             self._connection = self._connect(self.folder / "graph.lbug")
         named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
-        result = self._connection.execute(query, named)
+        try:
+            result = self._connection.execute(query, named)
+        except RuntimeError as problem:
+            raise InputError(
+                f"the graph in {self.folder} could not answer ({problem}): give more --memory, or fewer --triplets"
+            ) from None
         assert isinstance(result, ladybug.QueryResult)
         return result.get_as_arrow()
 
@@ -89,7 +94,9 @@ class LadybugGraph:
         try:
             return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.memory))
         except RuntimeError as problem:
-            raise InputError(f"{path} cannot be opened ({problem}): is another process using it?") from None
+            raise InputError(
+                f"{path} cannot be opened ({problem}): is another process using it, is --memory above 100MB?"
+            ) from None
 
 
 def _bytes(memory: str) -> int:

@@ -8,6 +8,8 @@ A `family` is the set of patents whose abstracts are the same but for case and w
 their parent's). It is a seeded hash of that text; splits are made by it, see `mining.py`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ _BRANCHES = r"""
 CREATE MACRO is_cpc(symbol) AS regexp_full_match(symbol, '[A-HY][0-9]{2}[A-Z]');
 CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1) ELSE symbol END;
 CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
+CREATE MACRO letters(text) AS
+    replace(replace(replace(replace(lower(text), ' ', ''), chr(10), ''), chr(13), ''), chr(9), '');
 CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
 """
 
@@ -52,19 +56,20 @@ CREATE TABLE classes_of AS
     SELECT patent_id, list(subclass ORDER BY sequence, subclass) AS subclasses FROM class GROUP BY patent_id;
 """
 
+# Numbered without their texts, which would have to be sorted along.
 _NUMBERED = """
-CREATE TABLE patent AS
+CREATE TABLE number AS
 SELECT row_number() OVER (
            ORDER BY subclass IS NULL, section_of(subclass), class_of(subclass), subclass,
                     md5(getvariable('seed') || ':' || patent_id), patent_id
-       ) - 1 AS rank,
-       patent_id, title, coalesce(abstract, '') AS abstract, coalesce(date, '') AS date, coalesce(type, '') AS type,
-       coalesce(subclass, '') AS subclass, coalesce(subclasses, []) AS subclasses,
-       number_of(getvariable('seed') || CASE WHEN trim(coalesce(abstract, '')) = '' THEN ':id:' || patent_id
-                               ELSE ':text:' || regexp_replace(lower(trim(abstract)), '\\s+', ' ', 'g') END) AS family
-FROM (SELECT kept.* EXCLUDE (abstract), abstract.abstract, subclasses, subclasses[1] AS subclass
-      FROM kept LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id));
-CREATE TABLE number AS SELECT patent_id, rank FROM patent;
+       ) - 1 AS rank, patent_id
+FROM (SELECT patent_id, subclasses[1] AS subclass FROM kept LEFT JOIN classes_of USING (patent_id));
+CREATE TABLE patent AS
+SELECT rank, patent_id, title, coalesce(abstract.abstract, '') AS abstract, coalesce(date, '') AS date,
+       coalesce(type, '') AS type, coalesce(subclasses[1], '') AS subclass, coalesce(subclasses, []) AS subclasses,
+       number_of(getvariable('seed') || CASE WHEN trim(coalesce(abstract.abstract, '')) = '' THEN ':id:' || patent_id
+                                             ELSE ':text:' || letters(abstract.abstract) END) AS family
+FROM number JOIN kept USING (patent_id) LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id);
 """
 
 # An examiner's citation says more than an applicant's, so of a repeated citation that category is kept.
@@ -144,7 +149,7 @@ def restructure(
     if is_done(graph / RECORD, asked, overwrite):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)
-    with beside(graph) as folder:
+    with beside(graph) as folder, _memory_and_disk(memory):
         scratch = folder / "scratch"
         scratch.mkdir(parents=True)
         with _connect(scratch, memory) as db, tqdm(total=7, desc="restructure", unit="step") as progress:
@@ -161,6 +166,19 @@ def restructure(
         scratch.rmdir()
         write_json(folder / RECORD, record)
     return record
+
+
+@contextmanager
+def _memory_and_disk(memory: str) -> Iterator[None]:
+    """Say in a sentence what DuckDB says in a traceback when it runs out of memory or disk."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise InputError(f"the tables need more than --memory {memory}: give more, at least 1GB") from None
+    except duckdb.IOException as problem:
+        raise InputError(f"reading or writing failed ({str(problem).splitlines()[0]}): is the disk full?") from None
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
 
 
 def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:

@@ -5,7 +5,7 @@
 //
 // A patent is held out for val or test by its family number (mod 1000000): test below $test, val below $held, train
 // from there on. A role in a train triplet is played by train patents only, in a val triplet by train or val
-// patents: that is the CASE in every part. Of the train anchors those are read whose family number (mod 999983) lies
+// patents, in a test triplet by any. Of the train anchors those are read whose family number (mod 999983) lies
 // in [$from, $to), a seeded sample; of the others those below $anchors, which is $held or 0.
 //
 // Random draws are arithmetic: ranks are numbered so that every section, class and subclass is one contiguous range,
@@ -18,8 +18,8 @@ WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
   AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
 WITH a, x, any(s IN x.subclasses WHERE s IN a.subclasses) AS shares,
-     x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
-                                WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END AS allowed
+     ((a.family % 1000000 < $test OR x.family % 1000000 >= $test)
+      AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)) AS allowed
 RETURN a.rank AS anchor, a.family AS family, count(*) AS cited,
        sum(CASE WHEN x.has_abstract THEN 1 ELSE 0 END) AS with_abstract,
        sum(CASE WHEN x.has_abstract AND shares THEN 1 ELSE 0 END) AS sharing,
@@ -33,8 +33,8 @@ WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
   AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
   AND a.has_abstract AND x.rank < $classified AND x.has_abstract AND x.family <> a.family
-  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
-                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
+  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
 WITH a, collect(DISTINCT x.rank) AS further
 MATCH (a)-[:CITES]-(n:Patent)
@@ -58,8 +58,8 @@ WITH a, near, k,
           ELSE c.section_first + (a.rank * $p + k * $q + $seed) % c.section_count END AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
-                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
+  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
 RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
 
@@ -74,7 +74,7 @@ UNWIND range(0, $draws - 1) AS k
 WITH a, near, k, (a.rank * $p + k * $q + $seed) % $classified AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND x.family % 1000000 >= CASE WHEN a.family % 1000000 >= $held THEN $held
-                                 WHEN a.family % 1000000 >= $test THEN $test ELSE 0 END
+  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
+  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
 RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative

@@ -43,6 +43,8 @@ class Mining:
 
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:
     """Bounds of the family number (mod 1000000): test lies below the first, val below the second."""
+    if mining.per_anchor < 1:
+        raise InputError(f"--per-anchor {mining.per_anchor} must be at least 1")
     if not 0 < mining.test < 1 or not 0 < mining.val < 1 or mining.val + mining.test >= 1:
         raise InputError(f"--val {mining.val} and --test {mining.test} are shares: both above 0, together below 1")
     test = min(mining.test, mining.most_held_out / patents)
@@ -319,7 +321,7 @@ def _load_csv(path: Path, seed: int) -> Triplets:
         for role in "apn"
     ]
     texts = pd.concat(roles).drop_duplicates("patent_id", ignore_index=True)
-    normal = texts["abstract"].str.strip().str.lower().str.replace(r"[ \t\n\f\r]+", " ", regex=True)
+    normal = texts["abstract"].str.lower().str.replace(r"[ \t\n\r]+", "", regex=True)
     numbers = [int(hashlib.md5(f"{seed}:text:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
     texts["family"] = np.array(numbers, dtype=np.int64)
     texts["split"] = _splits(texts["family"].to_numpy(), *held_out(len(texts), Mining()))
