@@ -59,6 +59,18 @@ def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> N
         check(corpus, row)
 
 
+def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
+    corpus, found = Corpus(road / "graph"), read_json(road / "triplets" / "200" / "triplets.json")["found"]
+    pairs = [(a, x) for a, cited in corpus.cites.items() if corpus.abstract[a].strip() for x in cited]
+    readable = [(a, x) for a, x in pairs if corpus.abstract[x].strip()]
+    sharing = [(a, x) for a, x in readable if corpus.classes[a] & corpus.classes[x] - {""}]
+
+    assert found["citation pairs inside the table"] == len(pairs)
+    assert found["… both with an abstract"] == len(readable)
+    assert found["… sharing a CPC subclass"] == len(sharing)
+    assert found["… of different families"] == sum(corpus.family[a] != corpus.family[x] for a, x in sharing)
+
+
 def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(road: Path) -> None:
     data = load_triplets(road / "triplets" / "200")
     texts = data.texts.set_index("patent_id")

@@ -17,7 +17,8 @@ MATCH (a:Patent)-[:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
   AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-WITH a, x, any(s IN x.subclasses WHERE s IN a.subclasses) AS shares,
+WITH a, x, (a.rank < $classified AND x.rank < $classified
+            AND any(s IN x.subclasses WHERE s IN a.subclasses)) AS shares,
      ((a.family % 1000000 < $test OR x.family % 1000000 >= $test)
       AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)) AS allowed
 RETURN a.rank AS anchor, a.family AS family, count(*) AS cited,
