@@ -87,8 +87,6 @@ def find_tables(folder: Path, scratch: Path) -> dict[str, Source]:
     Returns sources under the keys of `NEEDED` and `OPTIONAL` (those that are there).
     Raises `InputError` naming the file, line or column when a table is missing or is not what its name says.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name the folder that holds PatentsView's tables with --tables")
     sources = {}
     for key, table in {**NEEDED, **OPTIONAL}.items():
         path = _find(folder, table)
@@ -106,7 +104,9 @@ def find_tables(folder: Path, scratch: Path) -> dict[str, Source]:
 
 
 def source_files(folder: Path) -> list[Path]:
-    """The files, as they lie in `folder`, that make up a corpus."""
+    """The files, as they lie in `folder`, that make up a corpus. Raises `InputError` when there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name the folder that holds PatentsView's tables with --tables")
     found = (_find(folder, table) for table in {**NEEDED, **OPTIONAL}.values())
     return [path for path in found if path is not None]
 

@@ -17,7 +17,7 @@ import duckdb
 from tqdm import tqdm
 
 from .files import InputError, beside, fingerprint, is_done, read_json, write_json
-from .patentsview import create_table, find_tables, source_files
+from .patentsview import Source, create_table, find_tables, source_files
 
 CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv")
 RECORD = "graph.json"
@@ -152,8 +152,9 @@ def restructure(
     with beside(graph) as folder, _memory_and_disk(memory):
         scratch = folder / "scratch"
         scratch.mkdir(parents=True)
+        sources = find_tables(tables, scratch)
         with _connect(scratch, memory) as db, tqdm(total=7, desc="restructure", unit="step") as progress:
-            rows = _read(db, tables, scratch, keep_withdrawn, progress)
+            rows = _read(db, sources, keep_withdrawn, progress)
             db.execute("SET VARIABLE seed = $seed::VARCHAR", {"seed": seed})
             for sql in (_CLASSES, _NUMBERED, _CITATIONS, _SUBCLASSES):
                 db.execute(sql)
@@ -193,10 +194,9 @@ def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:
 
 
 def _read(
-    db: duckdb.DuckDBPyConnection, tables: Path, scratch: Path, keep_withdrawn: bool, progress: tqdm
+    db: duckdb.DuckDBPyConnection, sources: dict[str, Source], keep_withdrawn: bool, progress: tqdm
 ) -> dict[str, int]:
     """Read the tables into DuckDB and keep one row an id; return each table's number of rows."""
-    sources = find_tables(tables, scratch)
     names = {
         "patent": "patent_rows",
         "abstract": "abstract_rows",
