@@ -32,9 +32,9 @@ def random_set(texts: int = 60, queries: int = 12, seed: int = 0) -> tuple[Evalu
     ]
     frame = pd.DataFrame({"patent_id": [str(i) for i in range(texts)]})
     everything = np.ones(texts, bool)
-    return EvaluationSet(
-        frame, np.empty((0, 3), int), np.array(pairs), everything, np.ones(len(pairs), bool)
-    ), embeddings
+    family, unseen = np.arange(texts), np.ones(len(pairs), bool)
+    on = EvaluationSet(frame, np.empty((0, 3), int), np.array(pairs), family, everything, unseen)
+    return on, embeddings
 
 
 def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> None:
@@ -74,6 +74,17 @@ def test_equal_texts_get_no_better_rank_than_their_place() -> None:
     figures = evaluate(lambda rows: np.zeros((len(rows), 60)), on)
 
     assert figures["MRR"] < 0.2  # a model that cannot tell anything apart is not rewarded for ties
+
+
+def test_members_of_the_querys_family_are_not_in_its_way() -> None:
+    scores = dense_scores(np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]))
+    texts, triplets, pairs = pd.DataFrame(index=range(4)), np.empty((0, 3), int), np.array([[0, 2]])
+
+    strangers = EvaluationSet(texts, triplets, pairs, np.array([1, 2, 3, 4]), np.ones(4, bool), np.ones(1, bool))
+    family = EvaluationSet(texts, triplets, pairs, np.array([1, 1, 3, 4]), np.ones(4, bool), np.ones(1, bool))
+
+    assert evaluate(scores, strangers)["MRR"] == 0.5
+    assert evaluate(scores, family)["MRR"] == 1
 
 
 def test_triplet_accuracy_counts_a_tie_as_wrong() -> None:
@@ -117,9 +128,9 @@ def test_bm25_on_real_patents_reproduces_the_figures_measured_elsewhere(water: P
     )
     everything = np.ones(len(texts), bool)
 
-    figures = evaluate(
-        bm25_scores(texts), EvaluationSet(texts, np.empty((0, 3), int), pairs, everything, pairs[:, 0] >= 0)
-    )
+    alone = np.arange(len(texts))  # the measurement elsewhere left families in
+    on = EvaluationSet(texts, np.empty((0, 3), int), pairs, alone, everything, pairs[:, 0] >= 0)
+    figures = evaluate(bm25_scores(texts), on)
 
     assert figures["nDCG@10"] == pytest.approx(0.397, abs=0.005)
     assert figures["Recall@10"] == pytest.approx(0.479, abs=0.005)

@@ -65,7 +65,7 @@ def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
     readable = [(a, x) for a, x in pairs if corpus.abstract[x].strip()]
     sharing = [(a, x) for a, x in readable if corpus.classes[a] & corpus.classes[x] - {""}]
 
-    assert found["citation pairs inside the table"] == len(pairs)
+    assert found["citation pairs of theirs inside the table"] == len(pairs)
     assert found["… both with an abstract"] == len(readable)
     assert found["… sharing a CPC subclass"] == len(sharing)
     assert found["… of different families"] == sum(corpus.family[a] != corpus.family[x] for a, x in sharing)
@@ -217,7 +217,7 @@ def test_real_patents(water: Path, tmp_path: Path) -> None:
     record = tables_to_triplets(water, tmp_path, "10K", Mining())["mining"]
 
     found = record["found"]
-    assert found["citation pairs inside the table"] == 305
+    assert found["citation pairs of theirs inside the table"] == 305
     assert found["… sharing a CPC subclass"] == 261
     assert sum(record["triplets"].values()) == found["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")

@@ -53,7 +53,7 @@ def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedPr
 def test_the_scripts_walk_the_same_road_from_any_folder(tables: Path, tmp_path: Path) -> None:
     handled = script(SCRIPTS / "patent_handler.py", "--tables", tables, "--data", tmp_path, "--triplets", 60, "--csv")
     assert handled.returncode == 0, handled.stderr
-    assert "citation pairs inside the table" in handled.stdout
+    assert "citation pairs of theirs inside the table" in handled.stdout
     assert (tmp_path / "triplets" / "60" / "triplet_training.csv").exists()
 
     trainer = ["patent_triplet_trainer.py", "--data", tmp_path, "--triplets", "60", "--base-model", "minilm"]

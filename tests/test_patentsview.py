@@ -83,7 +83,12 @@ def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
             5,
             r"g_cpc_current.tsv, line 5: 8 fields where the header has 7",
         ),
-        ("g_cpc_current.tsv", b"1\t0\t\xff\tb\tc\td\te", 5, r"g_cpc_current.tsv.*not UTF-8"),
+        (
+            "g_cpc_current.tsv",
+            b"1\t0\tA\tA01\t\xff\td\te",
+            5,
+            r"tsv, line 5, column cpc_subclass: .*not UTF-8",
+        ),
         ("g_patent.tsv", b"", 0, r"g_patent.tsv, line 1: .*it has no text"),
     ],
 )

@@ -13,9 +13,9 @@ from transformers import TrainerCallback
 
 from patentcl import training as module
 from patentcl.embeddings import encode
-from patentcl.files import InputError, read_json
+from patentcl.files import InputError, Interrupted, read_json
 from patentcl.models import MINILM, load_model, set_dropout
-from patentcl.training import Interrupted, Training, train
+from patentcl.training import Training, train
 from patentcl.triplets import Triplets, load_triplets
 
 TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2, checkpoint_steps=100)

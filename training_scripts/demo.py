@@ -14,8 +14,8 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from patentcl.files import DATA, MODELS, REPOSITORY, InputError, read_json, run_script
-from patentcl.patentsview import has_tables
+from patentcl.files import DATA, MODELS, REPOSITORY, InputError, fingerprint, read_json, run_script
+from patentcl.patentsview import has_tables, source_files
 from patentcl.sample import write_sample
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -37,7 +37,8 @@ def main() -> None:
     """Walk the road; say where each result lies."""
     args, started = parse_arguments(), time.time()
     tables = args.tables.resolve() if args.tables else DATA if has_tables(DATA) else None
-    name = tables.name if tables else "sample"
+    # Other tables are kept apart, even of folders of one name.
+    name = f"{tables.name}-{fingerprint(source_files(tables))[:6]}" if tables else "sample"
     data, model = DATA / "demo" / name, MODELS / f"patentCL-demo-{name}"
     if tables is None:
         tables = data / "tables"

@@ -12,7 +12,7 @@ import argparse
 import os
 from pathlib import Path
 
-from patentcl.files import DATA, MODELS, InputError, run_script, seed
+from patentcl.files import DATA, MODELS, run_script, seed
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,7 +49,7 @@ def main() -> None:
     if "WORLD_SIZE" not in os.environ:  # plain python on several GPUs would fall into DataParallel, which is slower
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from patentcl.models import MINILM, PATENTSBERTA
-    from patentcl.training import Interrupted, Training, train
+    from patentcl.training import Training, train
     from patentcl.triplets import load_triplets
 
     settings = {name: getattr(args, name) for name in Training.__dataclass_fields__}
@@ -61,12 +61,8 @@ def main() -> None:
     path = Path(args.triplets) if args.triplets.endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
     training = Training(**{**settings, "base_model": args.base_model or PATENTSBERTA})
-    try:
-        record = train(
-            load_triplets(path, args.seed), output, args.data / "embeddings", training, args.resume, args.overwrite
-        )
-    except Interrupted as saved:
-        raise InputError(str(saved)) from None
+    data = load_triplets(path, args.seed)
+    record = train(data, output, args.data / "embeddings", training, args.resume, args.overwrite)
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
 
 

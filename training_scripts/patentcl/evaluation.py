@@ -1,10 +1,10 @@
 """How good is a model: triplets told apart, and cited patents found among all, beside a lexical baseline.
 
 One protocol for every row of the table. Retrieval: the query is a held-out patent, relevant are the patents it
-cites, the query itself is taken out of the search. nDCG@10 with binary gains (Järvelin and Kekäläinen 2002,
-doi 10.1145/582415.582418), Recall@100, and MRR of the first relevant one. "unseen" counts only relevant patents that
-are held out as well, whose text no training saw. Triplet accuracy: share of triplets in which the anchor is closer
-(cosine, or BM25's score) to the positive than to the negative.
+cites; the query and its family, which repeats its text, are taken out of the search. nDCG@10 with binary gains
+(Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418), Recall@100, MRR of the first relevant one. "unseen" counts
+only relevant patents that are held out as well, whose text no training saw. Triplet accuracy: share of triplets in
+which the anchor is closer (cosine, or BM25's score) to the positive than to the negative.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,14 @@ BLOCK = 256  # queries scored at once
 class EvaluationSet:
     """The texts that one split's evaluation needs, and triplets and pairs as rows of them.
 
-    `triplets` (T, 3) anchor, positive, negative; `pairs` (R, 2) query, relevant; `corpus` (N,) and `unseen` (R,)
-    are masks: the texts to search, and the pairs whose relevant patent is held out too.
+    `triplets` (T, 3) anchor, positive, negative; `pairs` (R, 2) query, relevant; `family` (N,) numbers; `corpus` (N,)
+    and `unseen` (R,) are masks: the texts to search, and the pairs whose relevant patent is held out too.
     """
 
     texts: pd.DataFrame
     triplets: np.ndarray
     pairs: np.ndarray
+    family: np.ndarray
     corpus: np.ndarray
     unseen: np.ndarray
 
@@ -56,6 +57,7 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
         texts,
         np.stack([row[triplets[f"{r}_id"]].to_numpy() for r in ("anchor", "positive", "negative")], axis=1),
         np.stack([row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()], axis=1),
+        texts["family"].to_numpy(),
         texts["in_corpus"].to_numpy() & chosen[chosen | is_needed],
         (texts["split"] != "train").to_numpy()[row[pairs["relevant_id"]].to_numpy()],
     )
@@ -87,13 +89,13 @@ def evaluate(scores: Scores, on: EvaluationSet) -> dict[str, float]:
 
 
 def _relevant_ranks(scores: Scores, on: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
-    """Query row and rank (from 1) of every relevant patent among the corpus without the query, (R,) each."""
+    """Query row and rank (from 1) of every relevant patent among the corpus without the query's family, (R,) each."""
     ranks = np.zeros(len(on.pairs), dtype=np.int64)
     queries = np.unique(on.pairs[:, 0])
     for start in range(0, len(queries), BLOCK):
         block = queries[start : start + BLOCK]
         matrix = np.where(on.corpus, scores(block), -np.inf)
-        matrix[np.arange(len(block)), block] = -np.inf
+        matrix[on.family[block][:, None] == on.family] = -np.inf
         for i in np.flatnonzero(np.isin(on.pairs[:, 0], block)):
             row = matrix[np.searchsorted(block, on.pairs[i, 0])]
             relevant = on.pairs[i, 1]

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,14 +16,28 @@ DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
 
 
+class Interrupted(Exception):
+    """Work was asked to stop, and has saved what it needs to go on."""
+
+
 class InputError(Exception):
     """Something the user can mend, told in one sentence that names the place and what to do."""
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; tell an `InputError` as one sentence (exit code 2) instead of a traceback."""
+    """Run a script's `main`; tell an `InputError` as one sentence (exit code 2) instead of a traceback.
+
+    SIGTERM ends it as Ctrl-C does: what is half-written is removed.
+    """
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     try:
         main()
+    except Interrupted as saved:
+        sys.exit(_say(f"interrupted: {saved}", 130))
     except InputError as problem:
         sys.exit(_say(f"error: {problem}", 2))
     except OSError as problem:  # a full disk, a folder that may not be written to

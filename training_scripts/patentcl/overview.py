@@ -31,7 +31,7 @@ def overview(graph: Path) -> Overview:
         patents = db.execute(
             """SELECT date, coalesce(CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') THEN left(subclass, 1)
                       ELSE subclass END, '') AS section
-               FROM read_csv($path, header = true, quote = '"', escape = '"', all_varchar = true, nullstr = '\\x01',
+               FROM read_csv($path, header = true, quote = '"', escape = '"', all_varchar = true,
                              max_line_size = 16777216)""",
             {"path": str(graph / "patents.csv")},
         ).df()

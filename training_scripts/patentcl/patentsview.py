@@ -58,7 +58,6 @@ CPC_TITLE = Table(
 NEEDED = {"patent": PATENT, "citation": CITATION, "cpc": CPC}
 OPTIONAL = {"abstract": ABSTRACT, "cpc_title": CPC_TITLE}
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
-NEVER = "\x01"  # stands for null when reading; a field that is empty stays the empty text
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Source:
     path: Path
     header: tuple[str, ...]
     names: dict[str, str]
+    shown: str  # the file as the user knows it: of an unpacked table, the ZIP
 
     @property
     def delimiter(self) -> str:
@@ -117,18 +117,14 @@ def _find(folder: Path, table: Table) -> Path | None:
 
 
 def _open(path: Path, table: Table, scratch: Path) -> Source:
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(
-            f"{path} is an HTML page, not a table: the download needs a sign-in; get the file again in a browser "
-            "that is signed in at the USPTO's Open Data Portal"
-        )
+    shown = str(path)
+    _refuse_page(path, shown)
     if zipfile.is_zipfile(path):
         path = _unpack(path, table, scratch)
+        _refuse_page(path, shown)
     elif path.suffix == ".zip":
         raise InputError(f"{path} is not a ZIP (damaged, or a download that broke off): download it again")
-    header = _header(path)
+    header = _header(path, shown)
     names = {}
     for column, aliases in {**table.columns, **table.optional}.items():
         name = next((alias for alias in aliases if alias in header), None)
@@ -136,15 +132,28 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
             names[column] = name
         elif column in table.columns:
             raise InputError(
-                f"{path}, line 1: there is no column {' or '.join(aliases)}; it has {', '.join(header) or 'no text'}"
+                f"{shown}, line 1: there is no column {' or '.join(aliases)}, it has {', '.join(header) or 'no text'}: "
+                "rename the column, or take the table as PatentsView publishes it"
             )
-    return Source(table, path, header, names)
+    return Source(table, path, header, names, shown)
+
+
+def _refuse_page(path: Path, shown: str) -> None:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(
+            f"{shown} is an HTML page, not a table: the download needs a sign-in; get the file again in a browser "
+            "that is signed in at the USPTO's Open Data Portal"
+        )
 
 
 def _unpack(archive: Path, table: Table, scratch: Path) -> Path:
     """Stream the one table out of a ZIP, to a path of our own: names inside the archive are never paths here."""
     with zipfile.ZipFile(archive) as zipped:
-        members = [m for m in zipped.infolist() if Path(m.filename).suffix in (".tsv", ".csv")]
+        members = [
+            m for m in zipped.infolist() if Path(m.filename).suffix in (".tsv", ".csv") and "__MACOSX" not in m.filename
+        ]
         if len(members) != 1:
             raise InputError(
                 f"{archive} holds {len(members)} .tsv files where one is expected: put the table in itself"
@@ -161,16 +170,17 @@ def _unpack(archive: Path, table: Table, scratch: Path) -> Path:
     return target
 
 
-def _header(path: Path) -> tuple[str, ...]:
+def _header(path: Path, shown: str) -> tuple[str, ...]:
     delimiter = "," if path.suffix == ".csv" else "\t"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = tuple(name.strip() for name in next(csv.reader(file, delimiter=delimiter), []))
+        with path.open("rb") as file:
+            line = file.readline(1 << 20).decode("utf-8-sig")
+        header = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
     except UnicodeDecodeError:
-        raise InputError(f"{path}, line 1: this is not UTF-8 text: download the table again") from None
+        raise InputError(f"{shown}, line 1: this is not UTF-8 text: download the table again") from None
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path}, line 1: the column {twice} stands there twice: remove one")
+        raise InputError(f"{shown}, line 1: the column {twice} stands there twice: remove one")
     return header
 
 
@@ -186,9 +196,9 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
     )
     columns = dict.fromkeys(source.header, "VARCHAR")
     query = f"""CREATE TABLE {name} AS SELECT {chosen} FROM read_csv($path, columns = $columns, delim = $delimiter,
-        header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $never, strict_mode = true,
+        header = true, auto_detect = false, quote = '"', escape = '"', force_not_null = $names, strict_mode = true,
         max_line_size = 16777216)"""  # noqa: S608 (names from the header are quoted, values are parameters)
-    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "never": NEVER}
+    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "names": list(columns)}
     try:
         db.execute(query, values)
     except duckdb.InvalidInputException as problem:
@@ -204,21 +214,22 @@ def _where(source: Source, problem: Exception) -> str:
         for line, fields in _records(source):
             if len(fields) > wanted:
                 what = f"{len(fields)} fields where the header has {wanted} (the last is {source.header[-1]})"
-                return f"{source.path}, line {line}: {what}: mend or remove the line"
+                return f"{source.shown}, line {line}: {what}: mend or remove the line"
             if 0 < len(fields) < wanted:
                 what = f"{len(fields)} fields where the header has {wanted}, {source.header[len(fields)]} is missing"
-                return f"{source.path}, line {line}: {what}: mend or remove the line"
+                return f"{source.shown}, line {line}: {what}: mend or remove the line"
+            for column, text in zip(source.header, fields, strict=False):
+                if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+                    return f"{source.shown}, line {line}, column {column}: this is not UTF-8: convert the file to UTF-8"
             before = line
-    except UnicodeDecodeError:
-        return f"{source.path}, after line {before}: this is not UTF-8 text: convert the file, or download it again"
     except csv.Error as error:
-        return f"{source.path}, line {before + 1} or after: a quote is out of place ({error}): mend the line"
+        return f"{source.shown}, line {before + 1} or after: a quote is out of place ({error}): mend the line"
     reason = str(problem).splitlines()[0]
-    return f"{source.path} cannot be read ({reason}): check its quotes and line ends, or download it again"
+    return f"{source.shown} cannot be read ({reason}): check its quotes and line ends, or download it again"
 
 
 def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
-    with source.path.open(encoding="utf-8-sig", newline="") as file:
+    with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=source.delimiter, strict=True)
         line = 1
         for fields in reader:

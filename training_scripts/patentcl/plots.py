@@ -142,7 +142,7 @@ def degree_histograms(
     span magnitudes and a plain logarithmic axis has no place for 0; heights are logarithmic too.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    titles = ["Citations made (inside the table)", "Citations received (in the sample)", "CPC subclasses per patent"]
+    titles = ["Citations made (inside the table)", "Citations received (inside the table)", "CPC subclasses per patent"]
     for axes, title, given in zip(
         figure.subplots(1, 3), titles, (citations_out, citations_in, classes_per_patent), strict=True
     ):

@@ -205,21 +205,21 @@ def _read(
     }
     rows = {key: create_table(db, table, sources[key]) for key, table in names.items() if key in sources}
     if rows["patent"] == 0:
-        raise InputError(f"{sources['patent'].path} holds no patent, only a header: name another --tables")
+        raise InputError(f"{sources['patent'].shown} holds no patent, only a header: name another --tables")
     if "cpc_title" in sources:
         rows["cpc_title"] = create_table(db, "titles", sources["cpc_title"])
     else:
         db.execute("CREATE TABLE titles (symbol VARCHAR, title VARCHAR)")
     progress.update()
     db.execute(_KEPT)
-    rows["withdrawn"] = _one(db, "SELECT count(*) FROM kept WHERE withdrawn = '1'")
+    rows["withdrawn"] = _one(db, "SELECT count(*) FROM kept WHERE lower(withdrawn) IN ('1', 'true', 't', 'yes')")
     if not keep_withdrawn:
-        db.execute("DELETE FROM kept WHERE withdrawn = '1'")
+        db.execute("DELETE FROM kept WHERE lower(withdrawn) IN ('1', 'true', 't', 'yes')")
     db.execute(_ABSTRACTS.format(rows="abstract_rows" if "abstract" in sources else "kept"))
     symbol = db.execute("SELECT patent_id, subclass FROM class_rows WHERE contains(subclass, ';') LIMIT 1").fetchone()
     if symbol:
         raise InputError(
-            f"{sources['cpc'].path}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon, which "
+            f"{sources['cpc'].shown}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon, which "
             "separates subclasses in the import CSVs: write one subclass a row"
         )
     progress.update()

@@ -8,6 +8,7 @@ Work in progress lies in `<output>.training/` (checkpoints, log); at the end the
 """
 
 import json
+import math
 import platform
 import resource
 import signal
@@ -42,17 +43,13 @@ from .evaluation import (
     metrics_table,
     verdict,
 )
-from .files import InputError, beside, is_done, read_json, remove, write_json
+from .files import InputError, Interrupted, beside, is_done, read_json, remove, write_json
 from .models import device_dtype, display_name, load_model, normalises, separator, set_dropout
 from .texts import join_texts
 from .triplets import Triplets
 
 LOSSES = ("triplet", "multiple-negatives")
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
-
-
-class Interrupted(Exception):
-    """The training was asked to stop, and has saved a checkpoint to go on from."""
 
 
 @dataclass(frozen=True)
@@ -194,13 +191,13 @@ def _fit(
 ) -> dict[str, Any]:
     """Train; return steps, time and throughput."""
     dataset = _dataset(data, separator(model))
-    model.model_card_data.generate_widget_examples = False  # the card is written here, with our numbers
+    model.model_card_data.widget = [{}]  # else the trainer makes examples for a card; ours is written below
     if training.dropout is not None:
         set_dropout(model, training.dropout)
     watch = _Watch(model, on_val, training, log)
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=_arguments(work, training),
+        args=_arguments(work, training, math.ceil(len(dataset) / training.batch_size * training.epochs)),
         train_dataset=dataset,
         loss=_loss(model, training),
         callbacks=[watch],
@@ -215,7 +212,7 @@ def _fit(
         "train triplets": len(dataset),
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
-        "triplets a second": round(watch.steps * training.batch_size / seconds, 2),
+        "triplets a second": round(trainer.state.global_step * training.batch_size / seconds, 2),
     }
 
 
@@ -236,7 +233,7 @@ def _loss(model: SentenceTransformer, training: Training) -> torch.nn.Module:
     return TripletLoss(model, triplet_margin=training.margin)
 
 
-def _arguments(work: Path, training: Training) -> SentenceTransformerTrainingArguments:
+def _arguments(work: Path, training: Training, steps: int) -> SentenceTransformerTrainingArguments:
     return SentenceTransformerTrainingArguments(
         output_dir=str(work),
         num_train_epochs=training.epochs,
@@ -248,7 +245,7 @@ def _arguments(work: Path, training: Training) -> SentenceTransformerTrainingArg
         save_strategy="steps",
         save_steps=training.checkpoint_steps,
         save_total_limit=2,
-        logging_steps=10,
+        logging_steps=max(1, min(10, steps // 50)),
         logging_nan_inf_filter=False,
         seed=training.seed,
         data_seed=training.seed,
@@ -264,7 +261,7 @@ class _Watch(TrainerCallback):
 
     def __init__(self, model: SentenceTransformer, on_val: EvaluationSet, training: Training, log: "_Log") -> None:
         self.model, self.on_val, self.training, self.log = model, on_val, training, log
-        self.interrupted, self.steps, self.seconds = False, 0, 0.0
+        self.interrupted, self.seconds = False, 0.0
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -283,22 +280,24 @@ class _Watch(TrainerCallback):
                 signal.signal(number, handler)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the progress bar."""
+        """Open the progress bar; the time until the checkpoint that this goes on from counts too."""
+        saved = {event["step"]: event["seconds"] for event in self.log.read("checkpoint")}
+        self.seconds = saved.get(state.global_step, 0.0)
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
         self.started = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count the step; evaluate when it is time; stop with a checkpoint when a signal has come."""
         self.bar.update()
-        self.steps += 1
         every = -(-state.max_steps // max(1, self.training.evaluations))
         at_end = state.global_step == state.max_steps  # the saved model is evaluated after that
         if self.training.evaluations and state.global_step % every == 0 and not at_end:
-            self.seconds += time.perf_counter() - self.started
-            _note_val(
-                self.log, state.global_step, evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
-            )
-            self.started = time.perf_counter()
+            before = time.perf_counter()
+            figures = evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
+            _note_val(self.log, state.global_step, figures)
+            pause = time.perf_counter() - before
+            self.started += pause  # neither the throughput nor the time left knows of the pause
+            self.bar.start_t, self.bar.last_print_t = self.bar.start_t + pause, self.bar.last_print_t + pause
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
@@ -312,6 +311,11 @@ class _Watch(TrainerCallback):
         self.log.write("step", {"step": state.global_step, "loss": loss, "lr": float(logs["learning_rate"])})
         if loss != loss or loss == float("inf"):
             raise InputError(f"the loss became {loss} by step {state.global_step}: lower --lr, or look at the triplets")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write down how long the training took until this checkpoint."""
+        seconds = self.seconds + time.perf_counter() - self.started
+        self.log.write("checkpoint", {"step": state.global_step, "seconds": seconds})
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the progress bar."""
@@ -334,6 +338,8 @@ class _Log:
 
     def read(self, event: str) -> list[dict[str, Any]]:
         """The values of all lines of `event`, the last of each step."""
+        if not self.path.exists():
+            return []
         lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
         by_step = {line["step"]: line for line in lines if line["event"] == event}
         return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]

@@ -26,7 +26,8 @@ RETURN a.rank AS anchor, a.family AS family, count(*) AS cited,
        sum(CASE WHEN x.has_abstract AND shares THEN 1 ELSE 0 END) AS sharing,
        sum(CASE WHEN x.has_abstract AND shares AND x.family <> a.family THEN 1 ELSE 0 END) AS other_family,
        collect(CASE WHEN x.has_abstract AND shares AND x.family <> a.family AND allowed THEN x.rank END) AS positives,
-       collect(CASE WHEN a.family % 1000000 < $held AND x.has_abstract AND allowed THEN x.rank END) AS relevant
+       collect(CASE WHEN a.family % 1000000 < $held AND x.has_abstract AND x.family <> a.family AND allowed
+                    THEN x.rank END) AS relevant
 
 // part: citation
 MATCH (a:Patent)-[:CITES]->(b:Patent)-[:CITES]->(x:Patent)

@@ -100,10 +100,12 @@ CREATE TABLE patent AS
 SELECT "rank:ID(Patent){id-type:long}" AS rank, patent_id, title, abstract, date, subclass,
        string_split("subclasses:string[]", ';') AS subclasses, "family:long" AS family,
        "has_abstract:boolean" AS has_abstract
-FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"', auto_detect = false, nullstr = '\\x01',
-    max_line_size = 16777216, columns = {'rank:ID(Patent){id-type:long}': 'BIGINT', 'patent_id': 'VARCHAR',
-    'title': 'VARCHAR', 'abstract': 'VARCHAR', 'date': 'VARCHAR', 'type': 'VARCHAR', 'subclass': 'VARCHAR',
-    'subclasses:string[]': 'VARCHAR', 'family:long': 'BIGINT', 'has_abstract:boolean': 'BOOLEAN'})
+FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"', auto_detect = false,
+    max_line_size = 16777216, force_not_null = ['title', 'abstract', 'date', 'subclass', 'subclasses:string[]'],
+    columns = {'rank:ID(Patent){id-type:long}': 'BIGINT', 'patent_id': 'VARCHAR', 'title': 'VARCHAR',
+    'abstract': 'VARCHAR', 'date': 'VARCHAR', 'type': 'VARCHAR', 'subclass': 'VARCHAR',
+    'subclasses:string[]': 'VARCHAR',
+    'family:long': 'BIGINT', 'has_abstract:boolean': 'BOOLEAN'})
 """
 
 _FILES = {
@@ -227,8 +229,8 @@ def _corpus(retrieval: pd.DataFrame, ranks: np.ndarray, mining: Mining, seed: in
 def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, int]:
     """How many citation pairs were found and what became of them."""
     return {
-        "anchors that cite inside the table": len(cited),
-        "citation pairs inside the table": int(cited["cited"].sum()),
+        "anchors looked at that cite inside the table": len(cited),
+        "citation pairs of theirs inside the table": int(cited["cited"].sum()),
         "… both with an abstract": int(cited["with_abstract"].sum()),
         "… sharing a CPC subclass": int(cited["sharing"].sum()),
         "… of different families": int(cited["other_family"].sum()),
@@ -241,16 +243,20 @@ def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, ch
 
 def report(record: dict[str, Any]) -> str:
     """The record of a mining as lines for a reader."""
-    lines = [f"{label:40} {count:>12,}" for label, count in record["found"].items()]
+    lines = [f"{label:46} {count:>12,}" for label, count in record["found"].items()]
     got, asked = record["negatives"]["got"], record["negatives"]["wanted"]
-    lines += [f"{f'negative {kind}':40} {got[kind]:>12,}  (wanted {asked[kind]:,})" for kind in KINDS]
-    lines += [f"{f'  {way}':40} {count:>12,}" for way, count in record["negatives"]["fell back"].items() if count]
-    lines.append(f"{'distinct negatives':40} {record['distinct negatives']:>12,}")
+    lines.append("of the pairs within the limit, those with a negative that is")
+    lines += [f"{f'  {kind}':46} {got[kind]:>12,}  (wanted {asked[kind]:,})" for kind in KINDS]
+    lines += [f"{f'    {way}':46} {count:>12,}" for way, count in record["negatives"]["fell back"].items() if count]
+    lines.append("of the chosen triplets")
+    for kind in KINDS:
+        lines.append(f"{f'  {kind}':46} {sum(counts[kind] for counts in record['kinds'].values()):>12,}")
+    lines.append(f"{'  distinct negatives':46} {record['distinct negatives']:>12,}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
         more = f"  ({queries:,} queries that cite {record['relevant'][split]:,})" if queries is not None else ""
-        lines.append(f"{f'triplets {split}':40} {count:>12,}{more}")
-    lines.append(f"{'patents to search':40} {record['corpus']:>12,}")
+        lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
+    lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
     return "\n".join(lines)
 
 
