@@ -116,6 +116,17 @@ def test_a_zip_is_unpacked_to_a_path_of_ours_whatever_its_names_say(tables: Path
     assert not (tmp_path / "escaped").exists()
 
 
+def test_a_bad_line_inside_a_zip_is_told_by_the_zips_name(tables: Path, tmp_path: Path) -> None:
+    folder = damaged(tables, tmp_path, "g_cpc_current.tsv", b"1\t0", line=7)
+    with zipfile.ZipFile(folder / "g_cpc_current.tsv.zip", "w") as archive:
+        archive.write(folder / "g_cpc_current.tsv", "g_cpc_current.tsv")
+        archive.writestr("__MACOSX/._g_cpc_current.tsv", "left by another system")
+    (folder / "g_cpc_current.tsv").unlink()
+
+    with pytest.raises(InputError, match=r"damaged/g_cpc_current.tsv.zip, line 7: 2 fields"):
+        restructure(folder, tmp_path / "graph")
+
+
 def test_a_page_in_place_of_a_zip_and_a_broken_zip_are_told_apart(tables: Path, tmp_path: Path) -> None:
     folder = damaged(tables, tmp_path, "g_patent.tsv", None)
     (folder / "g_patent.tsv.zip").write_text("<html>Please sign in</html>")
