@@ -1,5 +1,6 @@
 """Training saves a whole model, goes on after a signal to the same bytes, and refuses what cannot work."""
 
+import math
 import os
 import signal
 from dataclasses import replace
@@ -104,7 +105,8 @@ def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Tri
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"epochs": 0}, "--epochs 0 must be above 0"), ({"warmup": 1.5}, "--warmup 1.5"), ({"dropout": 2}, "--dropout 2"),
+    [({"epochs": 0}, "--epochs 0 must be a number above 0"), ({"epochs": math.inf}, "--epochs inf"),
+     ({"lr": math.nan}, "--lr nan"), ({"warmup": 1.5}, "--warmup 1.5"), ({"dropout": 2}, "--dropout 2"),
      ({"margin": -1}, "--margin -1"), ({"base_model": "./none"}, "there is no folder")],
 )  # fmt: skip
 def test_bad_arguments_are_refused_before_anything_is_written(

@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Embed, project, measure, draw."""
     args = parse_arguments()
-    from patentcl.comparison import embed_all, patents_to_compare, triplet_accuracies
+    from patentcl.comparison import citation_figures, embed_all, patents_to_compare
     from patentcl.models import PATENTSBERTA
     from patentcl.overview import subclass_titles
     from patentcl.plots import scatter_png
@@ -46,7 +46,7 @@ def main() -> None:
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
     embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
-    metrics["triplet accuracy"] = triplet_accuracies(models, data, cache, max_length=args.max_length)
+    metrics = metrics.join(citation_figures(models, data, cache, max_length=args.max_length), how="outer")
 
     points = project(embeddings, seed=args.seed)
     groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from .embeddings import embed
-from .evaluation import dense_scores, evaluation_set, triplet_accuracy
+from .evaluation import bm25_scores, dense_scores, evaluate, evaluation_set
 from .files import InputError
 from .models import display_name
 from .triplets import Triplets, mix
+
+MOST_TEXTS = 2_000  # patents among which the cited ones are looked for
 
 
 def patents_to_compare(data: Triplets, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
@@ -37,13 +39,15 @@ def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_len
     return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
 
 
-def triplet_accuracies(
+def citation_figures(
     models: Sequence[str], data: Triplets, cache: Path, split: str = "test", max_length: int = 0
-) -> pd.Series:
-    """Share of the split's triplets in which each model puts the anchor closer to the positive (by display name)."""
-    on = evaluation_set(data, split, most_texts=1)
-    embeddings = embed_all(models, on.texts, cache, max_length)
-    return pd.Series(
-        {name: triplet_accuracy(dense_scores(rows), on.triplets) for name, rows in embeddings.items()},
-        name="triplet accuracy",
-    )
+) -> pd.DataFrame:
+    """How well each model finds what the split's patents cite, and BM25: a row each, by display name.
+
+    Triplet accuracy and nDCG@10 as in `evaluation.py`, among at most `MOST_TEXTS` patents, so that a new model is
+    soon compared; the figures of a training count all.
+    """
+    on = evaluation_set(data, split, most_texts=MOST_TEXTS)
+    scores = {name: dense_scores(rows) for name, rows in embed_all(models, on.texts, cache, max_length).items()}
+    rows = {name: evaluate(score, on) for name, score in {**scores, "BM25": bm25_scores(on.texts)}.items()}
+    return pd.DataFrame(rows).T[["triplet accuracy", "nDCG@10"]]

@@ -1,6 +1,8 @@
 """Embeddings of patents, kept on disk: a text is encoded once by a model, however often it is asked for."""
 
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -73,19 +75,29 @@ class _Store:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def _chunks(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.npz"))
+    def _chunks(self) -> list[dict[str, np.ndarray]]:
+        """All chunks; a damaged one is dropped, so that its texts are encoded again."""
+        chunks = []
+        for path in sorted(self.folder.glob("[0-9]*.npz")):
+            try:
+                with np.load(path) as chunk:
+                    chunks.append({"keys": chunk["keys"], "vectors": chunk["vectors"]})
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+                print(f"{path} is damaged ({problem}): its texts are encoded again")
+                path.unlink()
+        return chunks
 
     def keys(self) -> np.ndarray:
-        return np.concatenate([np.empty(0, np.uint64), *(np.load(path)["keys"] for path in self._chunks())])
+        return np.concatenate([np.empty(0, np.uint64), *(chunk["keys"] for chunk in self._chunks())])
 
     def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
-        with beside(self.folder / f"{len(self._chunks()):06d}.npz") as scratch, scratch.open("wb") as file:
+        last = max((int(path.stem) for path in self.folder.glob("[0-9]*.npz")), default=-1)
+        with beside(self.folder / f"{last + 1:06d}.npz") as scratch, scratch.open("wb") as file:
             np.savez(file, keys=keys, vectors=vectors)
 
     def get(self, keys: np.ndarray) -> np.ndarray:
-        stored = self.keys()
+        chunks = self._chunks()
+        stored = np.concatenate([chunk["keys"] for chunk in chunks])
         order = np.argsort(stored, kind="stable")
-        rows = order[np.searchsorted(stored, keys, sorter=order)] if len(keys) else np.empty(0, int)
-        vectors = np.concatenate([np.load(path)["vectors"] for path in self._chunks()]) if len(stored) else stored
-        return vectors[rows]
+        rows = order[np.searchsorted(stored, keys, sorter=order)]
+        return np.concatenate([chunk["vectors"] for chunk in chunks])[rows]

@@ -147,9 +147,12 @@ def verdict(name: str, base: dict[str, float], tuned: dict[str, float], bm25: di
     if np.isnan(before):
         word, before, after = "triplet accuracy only", base["triplet accuracy"], tuned["triplet accuracy"]
         return f"{name}: triplet accuracy {before:.3f} → {after:.3f} on test (no test patent cites another)"
-    word = "better than" if after > before else "no better than" if after == before else "worse than"
-    few = f"; {queries} queries are few, so small differences are noise" if queries < 200 else ""
+    noise = 0.4 / max(queries, 1) ** 0.5  # two standard errors, where the queries' differences spread by about 0.2
+    if abs(after - before) < noise:
+        word = f"not clearly different from its base, with {queries} queries"
+    else:
+        word = f"{'better' if after > before else 'worse'} than its base"
     return (
         f"{name}: nDCG@10 {before:.3f} → {after:.3f}, triplet accuracy {base['triplet accuracy']:.3f} → "
-        f"{tuned['triplet accuracy']:.3f} on test: {word} its base (BM25: {bm25['nDCG@10']:.3f}{few})"
+        f"{tuned['triplet accuracy']:.3f} on test: {word} (BM25: {bm25['nDCG@10']:.3f})"
     )

@@ -1,6 +1,7 @@
 """Where things lie, and how a step writes them: beside, then renamed, with a record of what it did."""
 
 import argparse
+import fcntl
 import hashlib
 import json
 import shutil
@@ -64,20 +65,36 @@ def beside(path: Path) -> Iterator[Path]:
 
     Works for a file and for a folder. An error or an interrupt leaves what stood at `path` as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():  # killed between the two renames below
-        old.rename(path)
-    remove(scratch)
-    try:
-        yield scratch
-        if path.is_dir():  # a folder that holds files cannot be replaced by one rename
-            remove(old)
-            path.rename(old)
-        scratch.rename(path)
-        remove(old)
-    finally:
+    with locked(path):
+        if old.exists() and not path.exists():  # killed between the two renames below
+            old.rename(path)
         remove(scratch)
+        try:
+            yield scratch
+            if path.is_dir():  # a folder that holds files cannot be replaced by one rename
+                remove(old)
+                path.rename(old)
+            scratch.rename(path)
+            remove(old)
+        finally:
+            remove(scratch)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time write `path`; a second one gets an `InputError`. A killed process holds no lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is writing {path}: wait until it has ended") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -106,13 +123,16 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a step's record. Raises `InputError` when the file is missing or is not JSON."""
+    """Read a step's record. Raises `InputError` when the file is missing or is no record of ours."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run the step that writes it first") from None
     except ValueError as problem:
         raise InputError(f"{path} is not JSON ({problem}): repeat its step with --overwrite") from None
+    if not isinstance(record, dict) or not isinstance(record.get("asked", {}), dict):
+        raise InputError(f"{path} is no record of a step: repeat its step with --overwrite")
+    return record
 
 
 def is_done(record: Path, asked: dict[str, Any], overwrite: bool) -> bool:
@@ -129,5 +149,5 @@ def is_done(record: Path, asked: dict[str, Any], overwrite: bool) -> bool:
     changed = ", ".join(f"{n} {known.get(n)!r} → {asked.get(n)!r}" for n in names if known.get(n) != asked.get(n))
     raise InputError(
         f"{record.parent} holds the result of other inputs ({changed}): "
-        "choose another folder, or add --overwrite to replace it"
+        "choose another folder (--data, --output), or add --overwrite to replace it"
     )

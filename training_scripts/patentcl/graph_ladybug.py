@@ -44,7 +44,7 @@ class LadybugGraph:
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
-        asked = {"graph": read_json(csvs / "graph.json")["asked"]}
+        asked = {"graph": read_json(csvs / "graph.json").get("asked")}
         if is_done(self.folder / "import.json", asked, overwrite):
             print(f"import: {self.folder} is up to date")
             return

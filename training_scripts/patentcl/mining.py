@@ -60,6 +60,8 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     Asked again for what lies there already, it does nothing. Raises `InputError` when the graph has no triplets.
     """
     source = read_json(data / "graph" / "graph.json")
+    if "asked" not in source or "counts" not in source:
+        raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
     folder = data / "triplets" / name
     asked = {"graph": source["asked"], **asdict(mining)}
     if is_done(folder / "triplets.json", asked, overwrite):

@@ -7,8 +7,10 @@ as the ZIP that was downloaded. Three CSV files of a corpus of one's own (`paten
 """
 
 import csv
+import lzma
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,11 +71,7 @@ class Source:
     header: tuple[str, ...]
     names: dict[str, str]
     shown: str  # the file as the user knows it: of an unpacked table, the ZIP
-
-    @property
-    def delimiter(self) -> str:
-        """Tab for PatentsView's tables, comma for a corpus of one's own."""
-        return "," if ".csv" in self.path.name else "\t"
+    delimiter: str  # tab in PatentsView's tables, comma in a corpus of one's own
 
 
 def has_tables(folder: Path) -> bool:
@@ -124,7 +122,7 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
         _refuse_page(path, shown)
     elif path.suffix == ".zip":
         raise InputError(f"{path} is not a ZIP (damaged, or a download that broke off): download it again")
-    header = _header(path, shown)
+    header, delimiter = _header(path, shown)
     names = {}
     for column, aliases in {**table.columns, **table.optional}.items():
         name = next((alias for alias in aliases if alias in header), None)
@@ -135,7 +133,7 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
                 f"{shown}, line 1: there is no column {' or '.join(aliases)}, it has {', '.join(header) or 'no text'}: "
                 "rename the column, or take the table as PatentsView publishes it"
             )
-    return Source(table, path, header, names, shown)
+    return Source(table, path, header, names, shown, delimiter)
 
 
 def _refuse_page(path: Path, shown: str) -> None:
@@ -150,38 +148,45 @@ def _refuse_page(path: Path, shown: str) -> None:
 
 def _unpack(archive: Path, table: Table, scratch: Path) -> Path:
     """Stream the one table out of a ZIP, to a path of our own: names inside the archive are never paths here."""
-    with zipfile.ZipFile(archive) as zipped:
-        members = [
-            m for m in zipped.infolist() if Path(m.filename).suffix in (".tsv", ".csv") and "__MACOSX" not in m.filename
-        ]
-        if len(members) != 1:
-            raise InputError(
-                f"{archive} holds {len(members)} .tsv files where one is expected: put the table in itself"
-            )
-        member = members[0]
-        if member.file_size > shutil.disk_usage(scratch).free:
-            raise InputError(f"{archive} needs {member.file_size / 1e9:.1f} GB unpacked, more than is free: free disk")
-        target = scratch / f"{table.stems[0]}{Path(member.filename).suffix}"
-        try:
-            with zipped.open(member) as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out, 1 << 22)
-        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as problem:
-            raise InputError(f"{archive} cannot be unpacked ({problem}): download it again") from None
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            return _unpack_table(zipped, archive, table, scratch)
+    except _DAMAGE as problem:
+        raise InputError(f"{archive} cannot be unpacked ({problem}): download it again") from None
+
+
+# What zipfile and its decompressors raise on damaged, encrypted or exotic archives.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+
+
+def _unpack_table(zipped: zipfile.ZipFile, archive: Path, table: Table, scratch: Path) -> Path:
+    files = [member for member in zipped.infolist() if not member.is_dir() and "__MACOSX" not in member.filename]
+    members = [member for member in files if Path(member.filename).suffix.lower() in (".tsv", ".csv")]
+    if len(members) != 1:
+        raise InputError(f"{archive} holds {len(members)} .tsv files where one is expected: put the table in itself")
+    member = members[0]
+    if member.file_size > shutil.disk_usage(scratch).free:
+        raise InputError(f"{archive} needs {member.file_size / 1e9:.1f} GB unpacked, more than is free: free disk")
+    target = scratch / f"{table.stems[0]}.tsv"
+    with zipped.open(member) as source, target.open("wb") as out:
+        shutil.copyfileobj(source, out, 1 << 22)
     return target
 
 
-def _header(path: Path, shown: str) -> tuple[str, ...]:
-    delimiter = "," if path.suffix == ".csv" else "\t"
+def _header(path: Path, shown: str) -> tuple[tuple[str, ...], str]:
+    """The names in the first line, and what separates them."""
     try:
         with path.open("rb") as file:
             line = file.readline(1 << 20).decode("utf-8-sig")
-        header = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
     except UnicodeDecodeError:
-        raise InputError(f"{shown}, line 1: this is not UTF-8 text: download the table again") from None
-    if len(set(header)) != len(header):
-        twice = next(name for name in header if header.count(name) > 1)
+        raise InputError(f"{shown}, line 1: this is not UTF-8 text: convert the file, or download it again") from None
+    delimiter = "\t" if "\t" in line else ","
+    names = next(csv.reader([line], delimiter=delimiter), [])
+    header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(names, 1))
+    lower = [name.lower() for name in header]
+    if twice := next((name for name in header if lower.count(name.lower()) > 1), None):
         raise InputError(f"{shown}, line 1: the column {twice} stands there twice: remove one")
-    return header
+    return header, delimiter
 
 
 def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> int:

@@ -92,11 +92,19 @@ def _size(patents: int) -> float:
 def _figures_below(panel: Axes, metrics: pd.DataFrame, name: str) -> None:
     if name not in metrics.index:
         return
+    best = metrics.max().to_dict()  # in bold: all these figures are the better the higher
     for line, (metric, value) in enumerate(metrics.loc[name].items()):
         down = -ROW * (line + 0.75) / PANEL
         panel.text(0, down, drawable(shortened(str(metric), 40)), transform=panel.transAxes, size=10.5, color=INK)
         panel.text(
-            1, down, figure_text(value), transform=panel.transAxes, size=10.5, color=INK, ha="right", weight="bold"
+            1,
+            down,
+            figure_text(value),
+            transform=panel.transAxes,
+            size=10.5,
+            color=INK,
+            ha="right",
+            weight="bold" if value == best.get(metric) else "normal",
         )
         panel.plot([0, 1], [down - 0.014] * 2, transform=panel.transAxes, color="#E4E4E4", lw=0.6, clip_on=False)
 

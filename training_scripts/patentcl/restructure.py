@@ -216,11 +216,12 @@ def _read(
     if not keep_withdrawn:
         db.execute("DELETE FROM kept WHERE lower(withdrawn) IN ('1', 'true', 't', 'yes')")
     db.execute(_ABSTRACTS.format(rows="abstract_rows" if "abstract" in sources else "kept"))
-    symbol = db.execute("SELECT patent_id, subclass FROM class_rows WHERE contains(subclass, ';') LIMIT 1").fetchone()
+    breaks = "SELECT patent_id, subclass FROM class_rows WHERE regexp_matches(subclass, '[;\\r\\n]') LIMIT 1"
+    symbol = db.execute(breaks).fetchone()
     if symbol:
         raise InputError(
-            f"{sources['cpc'].shown}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon, which "
-            "separates subclasses in the import CSVs: write one subclass a row"
+            f"{sources['cpc'].shown}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon or "
+            "a line break, which separate subclasses in the import CSVs: write one subclass a row"
         )
     progress.update()
     return rows

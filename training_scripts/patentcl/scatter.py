@@ -167,11 +167,12 @@ def colour_groups(
         raise InputError(f"the palette has colours for 1 to {len(PALETTE)} groups, not {size}: lower the number")
     symbols = patents[by].fillna("").astype(str)
     counts = symbols[symbols != ""].value_counts()
-    if by == "section":
+    is_cpc = by == "section" and bool(counts.index.isin(list(SECTIONS)).any())  # one's own corpus has other symbols
+    if is_cpc:
         counts = counts[counts.index.isin(list(SECTIONS))]
     chosen = sorted(sorted(counts.index, key=lambda symbol: (-counts[symbol], symbol))[:size])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
-    colours = SECTION_COLOURS if by == "section" else dict(zip(chosen, PALETTE, strict=False))
+    colours = SECTION_COLOURS if is_cpc else dict(zip(chosen, PALETTE, strict=False))
     greys = {OTHER: OTHER_COLOUR, UNCLASSIFIED: UNCLASSIFIED_COLOUR}
     present = [*chosen, *(grey for grey in greys if grey in of)]
     known = {**SECTIONS, **(titles or {})}

@@ -43,7 +43,7 @@ from .evaluation import (
     metrics_table,
     verdict,
 )
-from .files import InputError, Interrupted, beside, is_done, read_json, remove, write_json
+from .files import InputError, Interrupted, beside, is_done, locked, read_json, remove, write_json
 from .models import device_dtype, display_name, load_model, normalises, separator, set_dropout
 from .texts import join_texts
 from .triplets import Triplets
@@ -85,6 +85,13 @@ def train(
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists and holds no run.json: choose another --output, or add --overwrite")
     _check(data, training)
+    with locked(output.with_name(f"{output.name}.training")):
+        return _train(data, output, cache, training, resume, overwrite, asked)
+
+
+def _train(
+    data: Triplets, output: Path, cache: Path, training: Training, resume: bool, overwrite: bool, asked: dict[str, Any]
+) -> dict[str, Any]:
     model = load_model(training.base_model, training.max_length)
     work = output.with_name(f"{output.name}.training")
     checkpoint = _prepare(work, asked, resume, overwrite)
@@ -131,11 +138,17 @@ def _check(data: Triplets, training: Training) -> None:
         raise InputError("there is no train triplet: mine from larger tables, or lower --val and --test")
     positive = {"--epochs": training.epochs, "--batch-size": training.batch_size, "--lr": training.lr}
     for flag, value in positive.items():
-        if not value > 0:
-            raise InputError(f"{flag} {value} must be above 0")
+        if not 0 < value < math.inf:
+            raise InputError(f"{flag} {value} must be a number above 0")
+    least = {"--max-length": training.max_length, "--evaluations": training.evaluations}
+    for flag, number in least.items():
+        if number < 0:
+            raise InputError(f"{flag} {number} must not be below 0")
+    if training.checkpoint_steps < 1:
+        raise InputError(f"--checkpoint-steps {training.checkpoint_steps} must be at least 1")
     if training.dropout is not None and not 0 <= training.dropout < 1:
         raise InputError(f"--dropout {training.dropout} must lie in [0, 1)")
-    if training.margin < 0 or not 0 <= training.warmup < 1:
+    if not 0 <= training.margin < math.inf or not 0 <= training.warmup < 1:
         raise InputError(f"--margin {training.margin} must not be below 0, --warmup {training.warmup} lie in [0, 1)")
 
 
@@ -204,7 +217,14 @@ def _fit(
     )
     trainer.remove_callback(PrinterCallback)
     with watch.signals():
-        trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except Exception as problem:
+            if checkpoint is None or watch.began or isinstance(problem, InputError):
+                raise
+            raise InputError(
+                f"{checkpoint} cannot be read ({problem}): delete it, and --resume goes on from the one before"
+            ) from None
     if watch.interrupted:
         raise Interrupted(f"saved a checkpoint at step {trainer.state.global_step}: add --resume to go on")
     seconds = max(watch.seconds, 1e-9)
@@ -261,7 +281,7 @@ class _Watch(TrainerCallback):
 
     def __init__(self, model: SentenceTransformer, on_val: EvaluationSet, training: Training, log: "_Log") -> None:
         self.model, self.on_val, self.training, self.log = model, on_val, training, log
-        self.interrupted, self.seconds = False, 0.0
+        self.interrupted, self.began, self.seconds = False, False, 0.0
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -289,6 +309,7 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count the step; evaluate when it is time; stop with a checkpoint when a signal has come."""
         self.bar.update()
+        self.began = True
         every = -(-state.max_steps // max(1, self.training.evaluations))
         at_end = state.global_step == state.max_steps  # the saved model is evaluated after that
         if self.training.evaluations and state.global_step % every == 0 and not at_end:
@@ -386,8 +407,8 @@ tags: [sentence-transformers, patents]
 # {name}
 
 A patent embedding model: {training.base_model} fine-tuned on {record["train triplets"]:,} triplets of patents
-(loss {training.loss}, {training.epochs:g} epochs, batch {training.batch_size}, learning rate {training.lr:g},
-seed {training.seed}). Encode title + separator token + abstract.
+(loss {training.loss}, margin {training.margin:g}, {training.epochs:g} epochs, batch {training.batch_size},
+learning rate {training.lr:g}, seed {training.seed}). Encode title + separator token + abstract.
 
 On the test split, whose patents no training triplet holds ({record["test queries"]:,} queries):
 

@@ -59,7 +59,11 @@ def write_triplets(
     seed = source["asked"]["seed"]
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
-        db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv")})
+        try:
+            db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv")})
+        except duckdb.Error as problem:
+            reason = str(problem).splitlines()[0]
+            raise InputError(f"{graph / 'patents.csv'} cannot be read ({reason}): add --overwrite") from None
         test, held = held_out(source["counts"]["patents"], mining)
         db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}")
         numbers = db.execute("SELECT rank, family, has_abstract FROM patent ORDER BY rank").df()
@@ -261,7 +265,7 @@ def report(record: dict[str, Any]) -> str:
 
 
 def write_training_csv(folder: Path, path: Path) -> int:
-    """Write `triplet_training.csv`, the triplets of `folder` with their texts; return the number of rows."""
+    """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows."""
     with beside(path) as scratch, duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
         triplets, texts, target = (
@@ -273,7 +277,7 @@ def write_training_csv(folder: Path, path: Path) -> int:
                          negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
                   FROM '{triplets}' t JOIN '{texts}' a ON a.patent_id = anchor_id
                   JOIN '{texts}' p ON p.patent_id = positive_id JOIN '{texts}' n ON n.patent_id = negative_id
-                  ORDER BY t.file_row_number)
+                  WHERE t.split = 'train' ORDER BY t.file_row_number)
             TO '{target}' (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
     return int(row[0]) if row else 0
 
@@ -308,7 +312,10 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     missing = next((name for name in _FILES_OF_FOLDER if not (path / name).is_file()), None)
     if missing:
         raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
-    triplets, texts, retrieval = (pd.read_parquet(path / name) for name in _FILES_OF_FOLDER)
+    try:
+        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in _FILES_OF_FOLDER)
+    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
+        raise InputError(f"{path} holds a damaged file ({problem}): mine again with --overwrite") from None
     return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in _FILES_OF_FOLDER))
 
 
@@ -328,13 +335,15 @@ def _load_csv(path: Path, seed: int) -> Triplets:
     ]
     texts = pd.concat(roles).drop_duplicates("patent_id", ignore_index=True)
     normal = texts["abstract"].str.lower().str.replace(r"[ \t\n\r]+", "", regex=True)
-    numbers = [int(hashlib.md5(f"{seed}:text:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
+    numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
     texts["family"] = np.array(numbers, dtype=np.int64)
     texts["split"] = _splits(texts["family"].to_numpy(), *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
-    texts = texts.assign(section=texts["subclass"].str[:1], date="", in_corpus=True)
-    texts["class"], texts["subclasses"] = texts["subclass"].str[:3], texts["subclass"].map(lambda s: [s] if s else [])
+    is_cpc = texts["subclass"].str.fullmatch("[A-HY][0-9]{2}[A-Z]")
+    texts = texts.assign(section=texts["subclass"].where(~is_cpc, texts["subclass"].str[:1]), date="", in_corpus=True)
+    texts["class"] = texts["subclass"].where(~is_cpc, texts["subclass"].str[:3])
+    texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
     split_of = texts.set_index("patent_id")["split"]
     triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis(
         ["anchor_id", "positive_id", "negative_id", "cpc_subclass"], axis=1
