@@ -205,6 +205,25 @@ def test_bad_arguments_are_refused(call: Callable[[], object], says: str) -> Non
         call()
 
 
+def test_files_of_others_are_kept_and_lost_files_made_again(road: Path, tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="not ours to replace"):
+        restructure(tables, tmp_path / "graph", overwrite=True)
+    with pytest.raises(InputError, match="the tables lie in it"):
+        restructure(tables, tables)
+    with pytest.raises(InputError, match="rename the folder"):
+        restructure(tmp_path / "t[1]", tmp_path / "graph")
+    assert (tmp_path / "graph" / "thesis.txt").read_text() == "mine"
+
+    graph = open_graph("embedded", road)
+    mine(graph, road, "lost", Mining(triplets=20))
+    (road / "triplets" / "lost" / "texts.parquet").unlink()
+    mine(graph, road, "lost", Mining(triplets=20))
+    graph.close()
+    assert (load_triplets(road / "triplets" / "lost").texts["subclass"] == "").any()  # empty stays empty, not null
+
+
 def test_shares_held_out_must_leave_something(road: Path) -> None:
     graph = open_graph("embedded", road)
     with pytest.raises(InputError, match="together below 1"):

@@ -105,7 +105,7 @@ def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Tri
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"epochs": 0}, "--epochs 0 must be a number above 0"), ({"epochs": math.inf}, "--epochs inf"),
+    [({"epochs": 0}, "--epochs 0 must be a number above 0 and below"), ({"epochs": math.inf}, "--epochs inf"),
      ({"lr": math.nan}, "--lr nan"), ({"warmup": 1.5}, "--warmup 1.5"), ({"dropout": 2}, "--dropout 2"),
      ({"margin": -1}, "--margin -1"), ({"base_model": "./none"}, "there is no folder")],
 )  # fmt: skip

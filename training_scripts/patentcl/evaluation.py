@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import Stemmer
 
+from .files import InputError
 from .triplets import Triplets, mix
 
 Scores = Callable[[np.ndarray], np.ndarray]  # rows (q,) → similarity to every text (q, N)
@@ -65,6 +66,8 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
 
 def dense_scores(embeddings: np.ndarray) -> Scores:
     """Cosine of the rows' embeddings, (N, d), with all."""
+    if not np.isfinite(embeddings).all():
+        raise InputError("the model gives vectors that are no numbers: the training diverged, lower --lr")
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     return lambda rows: unit[rows] @ unit.T
 

@@ -15,6 +15,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
+NEVER = "\x01no text is this\x01"  # what DuckDB reads as null: an empty field stays the empty text
 
 
 class Interrupted(Exception):
@@ -105,6 +106,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def plain(path: Path) -> Path:
+    """Return `path`; an `InputError` when it holds characters that the databases take for patterns of many files."""
+    if any(letter in str(path.resolve()) for letter in "*?[]\\") or not str(path).isprintable():
+        raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable letter: rename the folder")
+    return path
+
+
 def fingerprint(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files, as 16 hex digits; independent of where they lie."""
     digest = hashlib.sha256()
@@ -135,12 +143,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def is_done(record: Path, asked: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the step that wrote `record` ran with the parameters and inputs `asked`.
+def is_done(record: Path, asked: dict[str, Any], overwrite: bool, files: Iterable[str] = ()) -> bool:
+    """Whether the step that wrote `record` ran with the parameters and inputs `asked`, and its `files` are there.
 
-    Raises `InputError` when `record` holds another run's result and `overwrite` is off.
+    Raises `InputError` when `record` holds another run's result and `overwrite` is off, and when its folder holds
+    files but no record: then they are somebody else's, and are not replaced.
     """
-    if overwrite or not record.exists():
+    folder = record.parent
+    if not record.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there and holds no {record.name}: it is not ours to replace, move it away")
+        return False
+    if overwrite or not all((folder / name).exists() for name in files):
         return False
     known = read_json(record).get("asked", {})
     if known == json.loads(json.dumps(asked)):

@@ -45,10 +45,12 @@ class LadybugGraph:
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
         asked = {"graph": read_json(csvs / "graph.json").get("asked")}
-        if is_done(self.folder / "import.json", asked, overwrite):
+        if is_done(self.folder / "import.json", asked, overwrite, ["graph.lbug"]):
             print(f"import: {self.folder} is up to date")
             return
         self.close()
+        if csvs.resolve() == self.folder.resolve():
+            raise InputError(f"{self.folder} would be replaced, and the CSVs lie in it")
         with beside(self.folder) as folder:
             folder.mkdir()
             connection = self._connect(folder / "graph.lbug")
@@ -59,7 +61,7 @@ class LadybugGraph:
                 path = str(csvs / name).replace("\\", "\\\\").replace("'", "\\'")
                 try:
                     connection.execute(copy.format(path=path))
-                except RuntimeError as problem:
+                except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
                     raise InputError(
                         f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"
                     ) from None
@@ -76,7 +78,7 @@ class LadybugGraph:
         named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
         try:
             result = self._connection.execute(query, named)
-        except RuntimeError as problem:
+        except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
             raise InputError(
                 f"the graph in {self.folder} could not answer ({problem}): give more --memory, or fewer --triplets"
             ) from None
@@ -93,9 +95,10 @@ class LadybugGraph:
     def _connect(self, path: Path) -> ladybug.Connection:
         try:
             return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.memory))
-        except RuntimeError as problem:
+        except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
             raise InputError(
-                f"{path} cannot be opened ({problem}): is another process using it, is --memory above 100MB?"
+                f"{path} cannot be opened ({problem}): does another process use it, is --memory above 100MB? "
+                "Else add --overwrite"
             ) from None
 
 
@@ -103,4 +106,6 @@ def _bytes(memory: str) -> int:
     match = re.fullmatch(r"([0-9.]+)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
     if not match:
         raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB")
+    if len(match[1]) > 6:
+        raise InputError(f"--memory {memory} is more than any machine has")
     return int(float(match[1]) * 10 ** (3 * (" KMGT".index(match[2].upper()))))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .files import InputError, beside, is_done, read_json, remove, write_json
 from .graph import Graph
-from .triplets import FAMILY_BUCKETS, KINDS, SAMPLE_BUCKETS, Mining, P, Q, held_out, write_triplets
+from .triplets import FAMILY_BUCKETS, FILES_OF_FOLDER, KINDS, SAMPLE_BUCKETS, Mining, P, Q, held_out, write_triplets
 
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
@@ -33,7 +33,7 @@ def parse_size(text: str) -> tuple[str, int | None]:
     """Name and number of triplets of "10K", "100K", "1M", "FULL" (all: None) or a plain number."""
     if text.upper() in SIZES:
         return text.upper(), SIZES[text.upper()]
-    if text.isdigit() and int(text) > 0:
+    if re.fullmatch("[1-9][0-9]{0,14}", text):
         return text, int(text)
     raise InputError(f"--triplets {text} is no size: write {', '.join(SIZES)} or a number above 0")
 
@@ -64,7 +64,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
         raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
     folder = data / "triplets" / name
     asked = {"graph": source["asked"], **asdict(mining)}
-    if is_done(folder / "triplets.json", asked, overwrite):
+    if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date")
         return read_json(folder / "triplets.json")
     batches = _Batches(folder.with_name(f".{name}.batches"), asked)
@@ -94,10 +94,10 @@ class _Batches:
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self.folder = folder
         stamp = folder / "asked.json"
-        if stamp.exists() and read_json(stamp) != json.loads(json.dumps(asked)):
+        if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(asked)):
             remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(stamp, asked)
+        stamp.write_text(_text(asked))
         if waiting := len(list(folder.glob("*.parquet"))):
             print(f"mining: goes on after {waiting} queries that were answered before")
 
@@ -106,7 +106,14 @@ class _Batches:
         if not path.exists():
             with beside(path) as scratch:
                 pq.write_table(_integers(graph.run(query, parameters)), scratch)
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as problem:
+            raise InputError(f"{path} is damaged ({problem}): delete it, and mining answers that query again") from None
+
+
+def _text(asked: dict[str, Any]) -> str:
+    return json.dumps(asked, sort_keys=True)
 
 
 def _integers(table: pa.Table) -> pa.Table:

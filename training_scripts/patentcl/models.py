@@ -68,7 +68,7 @@ def load_model(name: str, max_length: int = 0, device: str | None = None) -> Sen
     folder = find_model(name)
     try:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as problem:
+    except Exception as problem:  # noqa: BLE001 (each part of a model has errors of its own)
         raise InputError(f"{folder} cannot be loaded as a model ({problem}): is the folder whole?") from None
     if max_length:
         limit = _config(model, "max_position_embeddings", max_length)

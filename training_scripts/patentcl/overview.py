@@ -7,6 +7,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from .files import NEVER
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -31,9 +33,9 @@ def overview(graph: Path) -> Overview:
         patents = db.execute(
             """SELECT date, coalesce(CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') THEN left(subclass, 1)
                       ELSE subclass END, '') AS section
-               FROM read_csv($path, header = true, quote = '"', escape = '"', all_varchar = true,
+               FROM read_csv($path, header = true, quote = '"', escape = '"', all_varchar = true, nullstr = $never,
                              max_line_size = 16777216)""",
-            {"path": str(graph / "patents.csv")},
+            {"path": str(graph / "patents.csv"), "never": NEVER},
         ).df()
         links = [
             db.execute(_DEGREES.format(column=f'"{column}"'), {"path": str(graph / file)}).df()["links"].to_numpy()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from .files import InputError
+from .files import NEVER, InputError
 
 csv.field_size_limit(1 << 30)  # an abstract is short, but a missing quote makes a field of a whole file
 
@@ -201,9 +201,9 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
     )
     columns = dict.fromkeys(source.header, "VARCHAR")
     query = f"""CREATE TABLE {name} AS SELECT {chosen} FROM read_csv($path, columns = $columns, delim = $delimiter,
-        header = true, auto_detect = false, quote = '"', escape = '"', force_not_null = $names, strict_mode = true,
+        header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $never, strict_mode = true,
         max_line_size = 16777216)"""  # noqa: S608 (names from the header are quoted, values are parameters)
-    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "names": list(columns)}
+    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "never": NEVER}
     try:
         db.execute(query, values)
     except duckdb.InvalidInputException as problem:

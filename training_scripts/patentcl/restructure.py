@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 from tqdm import tqdm
 
-from .files import InputError, beside, fingerprint, is_done, read_json, write_json
+from .files import InputError, beside, fingerprint, is_done, plain, read_json, write_json
 from .patentsview import Source, create_table, find_tables, source_files
 
 CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv")
@@ -144,9 +144,11 @@ def restructure(
     The record holds what was asked, the counts, and what was dropped and why. Asked again with the same tables and
     parameters, nothing is done. Raises `InputError` for tables that cannot be read.
     """
+    if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
+        raise InputError(f"{graph} would be replaced, and the tables lie in it: keep them in another folder")
     files = source_files(tables)
     asked = {"tables": fingerprint(files), "seed": seed, "keep_withdrawn": keep_withdrawn}
-    if is_done(graph / RECORD, asked, overwrite):
+    if is_done(graph / RECORD, asked, overwrite, CSV_FILES):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)
     with beside(graph) as folder, _memory_and_disk(memory):
@@ -178,8 +180,10 @@ def _memory_and_disk(memory: str) -> Iterator[None]:
         raise InputError(f"the tables need more than --memory {memory}: give more, at least 1GB") from None
     except duckdb.IOException as problem:
         raise InputError(f"reading or writing failed ({str(problem).splitlines()[0]}): is the disk full?") from None
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
+    except (duckdb.Error, RuntimeError) as problem:
+        if "interrupt" in str(problem).lower():
+            raise KeyboardInterrupt from None
+        raise InputError(f"DuckDB failed ({str(problem).splitlines()[0]}): is there room on the disk?") from None
 
 
 def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:

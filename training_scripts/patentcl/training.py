@@ -82,8 +82,6 @@ def train(
     if is_done(output / "run.json", asked, overwrite):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists and holds no run.json: choose another --output, or add --overwrite")
     _check(data, training)
     with locked(output.with_name(f"{output.name}.training")):
         return _train(data, output, cache, training, resume, overwrite, asked)
@@ -138,8 +136,8 @@ def _check(data: Triplets, training: Training) -> None:
         raise InputError("there is no train triplet: mine from larger tables, or lower --val and --test")
     positive = {"--epochs": training.epochs, "--batch-size": training.batch_size, "--lr": training.lr}
     for flag, value in positive.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{flag} {value} must be a number above 0")
+        if not 0 < value < 1e6:
+            raise InputError(f"{flag} {value} must be a number above 0 and below a million")
     least = {"--max-length": training.max_length, "--evaluations": training.evaluations}
     for flag, number in least.items():
         if number < 0:
@@ -167,6 +165,8 @@ def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -
             f"training: goes on from {newest}" if newest else "training: no checkpoint yet, starts from the beginning"
         )
         return str(newest) if newest else None
+    if work.exists() and not stamp.exists() and any(work.iterdir()):
+        raise InputError(f"{work} is there and is no training of ours: move it away")
     remove(work)
     work.mkdir(parents=True)
     write_json(stamp, asked)

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from .files import InputError, beside, fingerprint
+from .files import NEVER, InputError, beside, fingerprint
 
 KINDS = ("citation", "sibling", "random")
 FAMILY_BUCKETS, SAMPLE_BUCKETS = 1_000_000, 999_983  # as in triplets.cypher
@@ -60,7 +60,7 @@ def write_triplets(
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
         try:
-            db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv")})
+            db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv"), "never": NEVER})
         except duckdb.Error as problem:
             reason = str(problem).splitlines()[0]
             raise InputError(f"{graph / 'patents.csv'} cannot be read ({reason}): add --overwrite") from None
@@ -76,7 +76,8 @@ def write_triplets(
         if not (chosen["split"] == "train").any():
             raise InputError(
                 f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
-                "train patents that share a subclass and have abstracts; use larger tables, or lower --val and --test"
+                "train patents of different families that share a subclass and have abstracts, with a negative "
+                "besides; use larger tables, or lower --val and --test"
             )
         retrieval = _retrieval(found["cited"], split_of, mining, seed)
         corpus = _corpus(retrieval, numbers.loc[numbers["has_abstract"], "rank"].to_numpy(), mining, seed)
@@ -105,7 +106,7 @@ SELECT "rank:ID(Patent){id-type:long}" AS rank, patent_id, title, abstract, date
        string_split("subclasses:string[]", ';') AS subclasses, "family:long" AS family,
        "has_abstract:boolean" AS has_abstract
 FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"', auto_detect = false,
-    max_line_size = 16777216, force_not_null = ['title', 'abstract', 'date', 'subclass', 'subclasses:string[]'],
+    max_line_size = 33554432, nullstr = $never,
     columns = {'rank:ID(Patent){id-type:long}': 'BIGINT', 'patent_id': 'VARCHAR', 'title': 'VARCHAR',
     'abstract': 'VARCHAR', 'date': 'VARCHAR', 'type': 'VARCHAR', 'subclass': 'VARCHAR',
     'subclasses:string[]': 'VARCHAR',
@@ -266,19 +267,23 @@ def report(record: dict[str, Any]) -> str:
 
 def write_training_csv(folder: Path, path: Path) -> int:
     """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows."""
-    with beside(path) as scratch, duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
-        triplets, texts, target = (
-            str(p).replace("'", "''") for p in (folder / "triplets.parquet", folder / "texts.parquet", scratch)
-        )
-        row = db.execute(f"""
-            COPY (SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
-                         positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
-                         negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
-                  FROM '{triplets}' t JOIN '{texts}' a ON a.patent_id = anchor_id
-                  JOIN '{texts}' p ON p.patent_id = positive_id JOIN '{texts}' n ON n.patent_id = negative_id
-                  WHERE t.split = 'train' ORDER BY t.file_row_number)
-            TO '{target}' (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
+    try:
+        with beside(path) as scratch, duckdb.connect() as db:
+            db.execute("SET enable_progress_bar = false")
+            triplets, texts, target = (
+                str(p).replace("'", "''") for p in (folder / "triplets.parquet", folder / "texts.parquet", scratch)
+            )
+            row = db.execute(f"""
+                COPY (SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
+                             positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
+                             negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
+                      FROM '{triplets}' t JOIN '{texts}' a ON a.patent_id = anchor_id
+                      JOIN '{texts}' p ON p.patent_id = positive_id JOIN '{texts}' n ON n.patent_id = negative_id
+                      WHERE t.split = 'train' ORDER BY t.file_row_number)
+                TO '{target}' (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
+    except duckdb.Error as problem:
+        reason = str(problem).splitlines()[0]
+        raise InputError(f"{folder} holds a damaged file ({reason}): mine again with --overwrite") from None
     return int(row[0]) if row else 0
 
 
@@ -297,7 +302,7 @@ class Triplets:
     fingerprint: str
 
 
-_FILES_OF_FOLDER = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
+FILES_OF_FOLDER = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 _CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 
 
@@ -309,14 +314,14 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     """
     if path.suffix == ".csv":
         return _load_csv(path, seed)
-    missing = next((name for name in _FILES_OF_FOLDER if not (path / name).is_file()), None)
+    missing = next((name for name in FILES_OF_FOLDER if not (path / name).is_file()), None)
     if missing:
         raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
     try:
-        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in _FILES_OF_FOLDER)
+        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in FILES_OF_FOLDER)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a damaged file ({problem}): mine again with --overwrite") from None
-    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in _FILES_OF_FOLDER))
+    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in FILES_OF_FOLDER))
 
 
 def _load_csv(path: Path, seed: int) -> Triplets:
