@@ -109,6 +109,8 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
     class Dying:
         """A graph that dies after some answers."""
 
+        batch, sessions = 100, 1
+
         def __init__(self, answers: int) -> None:
             self.inner, self.left, self.asked = open_graph("embedded", road), answers, 0
 
@@ -120,10 +122,12 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
 
         def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
 
+        def stop(self) -> None: ...
+
         def close(self) -> None:
             self.inner.close()
 
-    settings = Mining(triplets=200, batch=100)
+    settings = Mining(triplets=200)
     dying = Dying(answers=5)
     with pytest.raises(KeyboardInterrupt):
         mine(dying, road, "batches", settings)

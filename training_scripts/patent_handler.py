@@ -2,6 +2,7 @@
 
     python patent_handler.py --tables DIR                    # 10K triplets into data/triplets/10K
     python patent_handler.py --tables DIR --triplets FULL --csv
+    python patent_handler.py --tables DIR --graph neo4j --import offline   # NEO4J_… from the environment
 
 DIR holds g_patent, g_patent_abstract, g_us_patent_citation and g_cpc_current as .tsv or .tsv.zip, or a corpus of your
 own as patents.csv, citations.csv and classes.csv.
@@ -10,8 +11,10 @@ own as patents.csv, citations.csv and classes.csv.
 import argparse
 from pathlib import Path
 
-from patentcl.files import DATA, run_script, seed
+from patentcl.files import DATA, InputError, run_script, seed
+from patentcl.graph import GRAPHS, Neo4jOptions, open_graph
 from patentcl.mining import parse_shares, parse_size
+from patentcl.neo4j_tools import import_command
 from patentcl.road import tables_to_triplets
 from patentcl.triplets import Mining, report, write_training_csv
 
@@ -24,10 +27,22 @@ def parse_arguments() -> argparse.Namespace:
     add("--data", type=Path, default=DATA, metavar="DIR", help="where results go (default: data/)")
     add("--overwrite", action="store_true", help="repeat steps whose results are there")
     add = parser.add_argument_group("graph").add_argument
-    add("--graph", choices=("embedded",), default="embedded", help="embedded: Ladybug, needs no server")
+    add("--graph", choices=GRAPHS, default="embedded", help="embedded: Ladybug, needs no server; neo4j: see README")
     add("--keep-withdrawn", action="store_true", help="keep withdrawn patents, which are left out otherwise")
     add("--memory", default="4GB", help="limit for DuckDB and for the graph's buffers")
     add("--seed", type=seed, default=42, help="numbering, splits, draws")
+    add = parser.add_argument_group("Neo4j").add_argument
+    add(
+        "--import",
+        dest="way",
+        choices=("offline", "online"),
+        default="",
+        help="offline: neo4j-admin of NEO4J_HOME; online: over Bolt (default: the graph is in the server)",
+    )
+    add("--database", default="", metavar="NAME", help="database (default: NEO4J_DATABASE, else neo4j)")
+    add("--sessions", type=int, default=Neo4jOptions.sessions, help="queries at once (default: one a core, 8 at most)")
+    add("--heap", default=Neo4jOptions.heap, help="heap of the offline import")
+    add("--off-heap", default=Neo4jOptions.off_heap, help="other memory of the offline import")
     add = parser.add_argument_group("triplets").add_argument
     add("--triplets", default="10K", metavar="SIZE", help="train triplets: 10K, 100K, 1M, FULL (all) or a number")
     add("--per-anchor", type=int, default=3, help="most positives of one anchor, used when first ones run out")
@@ -45,9 +60,13 @@ def main() -> None:
     args = parse_arguments()
     name, triplets = parse_size(args.triplets)
     mining = Mining(triplets, args.per_anchor, parse_shares(args.negatives), args.val, args.test)
+    options = Neo4jOptions(args.way, args.sessions, args.database, args.heap, args.off_heap)
+    if options.way and args.graph != "neo4j":
+        raise InputError("--import is for Neo4j: add --graph neo4j")
     records = tables_to_triplets(
         args.tables or args.data, args.data, name, mining,
-        args.graph, args.seed, args.keep_withdrawn, args.memory, args.overwrite,
+        open_graph(args.graph, args.data, args.memory, options),
+        args.seed, args.keep_withdrawn, args.memory, args.overwrite,
     )  # fmt: skip
     for group in ("counts", "dropped"):
         for label, count in records["restructure"][group].items():
@@ -60,6 +79,8 @@ def main() -> None:
     if args.csv:
         rows = write_training_csv(folder, folder / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / 'triplet_training.csv'}")
+    command = import_command(args.data / "graph", args.database or "neo4j", args.heap, args.off_heap)
+    print(f"the graph in Neo4j, its server stopped: {command}")
     print(f"triplets: {folder}")
 
 

@@ -36,6 +36,9 @@ _COPY = {
 class LadybugGraph:
     """A graph in one file, `folder`/graph.lbug, with `folder`/import.json beside it."""
 
+    batch = 100_000
+    sessions = 1  # a query uses all cores by itself
+
     def __init__(self, folder: Path, memory: str = "4GB") -> None:
         """Keep the folder; the database opens with the first query. `memory` is for the buffer pool, like 4GB."""
         self.folder = folder
@@ -84,6 +87,11 @@ class LadybugGraph:
             ) from None
         assert isinstance(result, ladybug.QueryResult)
         return result.get_as_arrow()
+
+    def stop(self) -> None:
+        """Interrupt the query that runs in another thread."""
+        if self._connection is not None:
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Close the database, so that another process can open it."""

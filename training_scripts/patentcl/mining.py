@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from .files import InputError, beside, is_done, read_json, remove, write_json
 from .graph import Graph
+from .parallel import in_parallel
 from .triplets import FAMILY_BUCKETS, FILES_OF_FOLDER, KINDS, SAMPLE_BUCKETS, Mining, P, Q, held_out, write_triplets
 
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
@@ -67,7 +68,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date")
         return read_json(folder / "triplets.json")
-    batches = _Batches(folder.with_name(f".{name}.batches"), asked)
+    batches = _Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
     found = _run_batches(graph, source, mining, batches)
     with beside(folder) as scratch:
         scratch.mkdir()
@@ -117,11 +118,10 @@ def _text(asked: dict[str, Any]) -> str:
 
 
 def _integers(table: pa.Table) -> pa.Table:
-    """Sums come as decimals from one engine and as integers from the other."""
-    for i, column in enumerate(table.schema):
-        if pa.types.is_decimal(column.type):
-            table = table.set_column(i, column.name, table.column(i).cast(pa.int64()))
-    return table
+    """Sums come as decimals from one engine and as integers from the other, and no rows at all have no type."""
+    schema = pa.schema([(n, pa.list_(pa.int64()) if n in ("positives", "relevant") else pa.int64())
+                        for n in table.column_names])  # fmt: skip
+    return table.cast(schema)
 
 
 def _run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: _Batches) -> dict[str, pd.DataFrame]:
@@ -130,25 +130,31 @@ def _run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: 
     test, held = held_out(patents, mining)
     fixed = {"classified": source["counts"]["classified"], "n": patents, "p": P, "q": Q, "seed": seed % P,
              "draws": mining.draws, "test": test, "held": held}  # fmt: skip
-    parts, found = query_parts(), []
+    parts = query_parts()
+    found: dict[str, list[pd.DataFrame]] = {part: [] for part in parts}
+
+    def answer(asked: tuple[str, dict[str, Any]]) -> tuple[str, pd.DataFrame]:
+        part, parameters = asked
+        return part, batches.answer(graph, part, parts[part], parameters)
+
     for start, end in _samples(source, mining, held):
-        sample = {"from": start, "to": end, "anchors": held if start == 0 else 0}
-        ranges = range(0, patents, mining.batch)
-        for lo in tqdm(ranges, desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="batch"):
-            parameters = {**fixed, **sample, "lo": lo, "hi": min(lo + mining.batch, patents)}
-            found.append({part: batches.answer(graph, part, query, parameters) for part, query in parts.items()})
-        if (
-            mining.triplets is not None
-            and sum(_train_anchors(b["cited"], held) for b in found) >= 1.05 * mining.triplets
-        ):
+        sample = {**fixed, "from": start, "to": end, "anchors": held if start == 0 else 0}
+        ranges = [{**sample, "lo": lo, "hi": min(lo + graph.batch, patents)} for lo in range(0, patents, graph.batch)]
+        questions = [(part, parameters) for parameters in ranges for part in parts]
+        with tqdm(total=len(questions), desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="query") as progress:
+
+            def keep(answered: tuple[str, pd.DataFrame], progress: tqdm = progress) -> None:
+                found[answered[0]].append(answered[1])
+                progress.update()
+
+            in_parallel(answer, questions, graph.sessions, keep, graph.stop)
+        if mining.triplets is not None and _train_anchors(found["cited"], held) >= 1.05 * mining.triplets:
             break
-    return {
-        part: pd.concat([batch[part] for batch in found]).sort_values("anchor", ignore_index=True) for part in parts
-    }
+    return {part: pd.concat(frames).sort_values("anchor", ignore_index=True) for part, frames in found.items()}
 
 
-def _train_anchors(cited: pd.DataFrame, held: int) -> int:
-    return int(((cited["family"] % FAMILY_BUCKETS >= held) & (cited["positives"].str.len() > 0)).sum())
+def _train_anchors(answers: list[pd.DataFrame], held: int) -> int:
+    return sum(int(((c["family"] % FAMILY_BUCKETS >= held) & (c["positives"].str.len() > 0)).sum()) for c in answers)
 
 
 def _samples(source: dict[str, Any], mining: Mining, held: int) -> Iterator[tuple[int, int]]:

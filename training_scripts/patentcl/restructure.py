@@ -8,6 +8,8 @@ A `family` is the set of patents whose abstracts are the same but for case and w
 their parent's). It is a seeded hash of that text; splits are made by it, see `mining.py`.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from tqdm import tqdm
 from .files import InputError, beside, fingerprint, is_done, plain, read_json, write_json
 from .patentsview import Source, create_table, find_tables, source_files
 
-CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv")
+CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv", "import.csv")
 RECORD = "graph.json"
 
 # Symbols of another scheme than the CPC (a corpus of one's own) are their own section and class.
@@ -162,7 +164,11 @@ def restructure(
                 db.execute(sql)
                 progress.update()
             record = {"asked": asked, "counts": _counts(db), "rows": rows, "dropped": _dropped(db, rows)}
+            record["fingerprint"] = _fingerprint(record)
             _export(db, folder)
+            (folder / "import.csv").write_text(
+                f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
+            )
             progress.update()
         for file in scratch.iterdir():
             file.unlink()
@@ -262,6 +268,12 @@ def _dropped(db: duckdb.DuckDBPyConnection, rows: dict[str, int]) -> dict[str, i
         "citations: of itself": itself,
         "citations: repeated": linked - itself - citations,
     }
+
+
+def _fingerprint(record: dict[str, Any]) -> str:
+    """What tells the graph of these tables from others; it is a node of the graph in a server."""
+    text = json.dumps([record["asked"], record["counts"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _export(db: duckdb.DuckDBPyConnection, folder: Path) -> None:

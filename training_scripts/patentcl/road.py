@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .graph import open_graph
+from .graph import Graph, open_graph
 from .mining import mine
 from .restructure import restructure
 from .sample import write_sample
@@ -17,7 +17,7 @@ def tables_to_triplets(
     data: Path,
     name: str,
     mining: Mining,
-    graph: str = "embedded",
+    graph: Graph | None = None,
     seed: int = 42,
     keep_withdrawn: bool = False,
     memory: str = "4GB",
@@ -25,11 +25,12 @@ def tables_to_triplets(
 ) -> dict[str, Any]:
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
-    Each step is skipped when its result is there already. Raises `InputError` for what the user can mend.
+    `graph` is closed at the end; without one, the embedded one of `data` is used. Each step is skipped when its
+    result is there already. Raises `InputError` for what the user can mend.
     """
-    restructured = restructure(tables, data / "graph", seed, keep_withdrawn, memory, overwrite)
-    engine = open_graph(graph, data, memory)
+    engine = graph or open_graph("embedded", data, memory)
     try:
+        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, memory, overwrite)
         engine.import_csvs(data / "graph", overwrite)
         mined = mine(engine, data, name, mining, overwrite)
     finally:

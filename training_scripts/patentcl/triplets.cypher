@@ -34,7 +34,7 @@ MATCH (a:Patent)-[:CITES]->(b:Patent)-[:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
   AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND a.has_abstract AND x.rank < $classified AND x.has_abstract AND x.family <> a.family
+  AND a.has_abstract AND x.subclass <> '' AND x.has_abstract AND x.family <> a.family
   AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
   AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
@@ -47,13 +47,14 @@ WHERE NOT x IN near
 RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
 
 // part: sibling
-MATCH (a:Patent), (c:CPCSubclass)
+MATCH (a:Patent)-[:CITES]-(n:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
   AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND a.has_abstract AND c.symbol = a.subclass
-MATCH (a)-[:CITES]-(n:Patent)
-WITH a, c, collect(n.rank) AS near
+  AND a.has_abstract
+WITH a, collect(n.rank) AS near
+MATCH (c:CPCSubclass)
+WHERE c.symbol = a.subclass
 UNWIND range(0, 2 * $draws - 1) AS k
 WITH a, near, k,
      CASE WHEN k < $draws THEN c.class_first + (a.rank * $p + k * $q + $seed) % c.class_count

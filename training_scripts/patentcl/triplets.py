@@ -37,8 +37,7 @@ class Mining:
     most_held_out: int = 20_000
     most_queries: int = 2_000
     corpus: int = 50_000
-    draws: int = 8
-    batch: int = 100_000
+    draws: int = 4
 
 
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:

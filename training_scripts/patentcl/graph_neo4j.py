@@ -1,0 +1,305 @@
+"""Neo4j, the graph database server: one's own, a cluster, or Aura, over Bolt (https://neo4j.com/docs/python-manual).
+
+Credentials come from the environment alone: NEO4J_URI, NEO4J_USERNAME, NEO4J_PASSWORD, NEO4J_DATABASE, and NEO4J_CA
+for a certificate authority of one's own.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import neo4j
+import pyarrow as pa
+from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverError, Neo4jError
+from tqdm import tqdm
+
+from .files import InputError, read_json
+from .neo4j_tools import import_command, import_offline
+from .restructure import RECORD
+
+logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)  # hints on our queries, to us and not to users
+Result = TypeVar("Result")
+
+OLDEST = (5, 0)  # constraints, databases and import flags are those of Neo4j 5
+PATIENCE = 600  # seconds to wait for a server that went away, before giving up
+FETCH = 10_000  # records asked for at a time; the driver's 1,000 make it wait for the network ten times as often
+
+_INDEXES = {
+    "Patent(rank)": "CREATE CONSTRAINT patent_rank IF NOT EXISTS FOR (p:Patent) REQUIRE p.rank IS UNIQUE",
+    "CPCSubclass(symbol)": "CREATE CONSTRAINT cpc_subclass_symbol IF NOT EXISTS "
+    "FOR (c:CPCSubclass) REQUIRE c.symbol IS UNIQUE",
+    "Patent(patent_id)": "CREATE INDEX patent_id IF NOT EXISTS FOR (p:Patent) ON (p.patent_id)",
+}
+
+
+@dataclass(frozen=True)
+class Neo4jOptions:
+    """How a Neo4j is used: `--import`, `--sessions`, `--database`, `--heap`, `--off-heap` of the scripts.
+
+    `way` is "offline", "online", or "" for a graph that is in the server already. `database` "" is
+    NEO4J_DATABASE, else neo4j. `heap` and `off_heap` are the memory of the offline import, like 4g.
+    """
+
+    way: str = ""
+    sessions: int = min(8, os.cpu_count() or 1)
+    database: str = ""
+    heap: str = "2g"
+    off_heap: str = "4g"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a Neo4j is and who we are there; the password shows in no text of it."""
+
+    uri: str
+    username: str
+    password: str = field(repr=False)
+    database: str
+    ca: Path | None = None
+
+    @classmethod
+    def from_environment(cls, database: str = "") -> "Server":
+        """Read the NEO4J_… variables. Raises `InputError` when the password is missing or stands in the address."""
+        uri = os.environ.get("NEO4J_URI", "bolt://localhost:7687")
+        if "@" in uri:
+            raise InputError("NEO4J_URI holds a name or a password: put them into NEO4J_USERNAME and NEO4J_PASSWORD")
+        password, ca = os.environ.get("NEO4J_PASSWORD"), os.environ.get("NEO4J_CA")
+        if not password:
+            raise InputError("NEO4J_PASSWORD is not set: export the password of the Neo4j server at " + uri)
+        if ca and not Path(ca).is_file():
+            raise InputError(f"NEO4J_CA names {ca}, which is no file: give the PEM file of your certificate authority")
+        return cls(
+            uri, os.environ.get("NEO4J_USERNAME", "neo4j"), password,
+            database or os.environ.get("NEO4J_DATABASE", "neo4j"), Path(ca) if ca else None,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return f"Neo4j at {self.uri}, database {self.database}"
+
+    def driver(self) -> neo4j.Driver:
+        """Open the driver. Own certificate authorities are trusted instead of the system's, with encryption on."""
+        uri, settings = self.uri, dict[str, Any]()
+        if self.ca:
+            scheme, rest = uri.split(":", 1)
+            uri = f"{scheme.split('+')[0]}:{rest}"
+            settings = {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(str(self.ca))}
+        try:
+            return neo4j.GraphDatabase.driver(
+                uri, auth=(self.username, self.password), connection_timeout=15, user_agent="patentCL", **settings
+            )
+        except (ConfigurationError, ValueError, OSError) as problem:
+            raise InputError(
+                f"NEO4J_URI {self.uri} cannot be used ({problem}): write it like bolt://host:7687"
+            ) from None
+
+
+class Neo4jGraph:
+    """The graph in a Neo4j server. Queries wait for a server that went away, and go on when it is back."""
+
+    batch = 20_000
+
+    def __init__(self, server: Server, options: Neo4jOptions) -> None:
+        """Keep the server's name; unless its database is to be imported offline, it must answer."""
+        if options.way not in ("", "offline", "online"):
+            raise InputError(f"--import {options.way} is no way to import: write offline or online")
+        if options.sessions < 1:
+            raise InputError(f"--sessions {options.sessions} must be at least 1")
+        self.server, self.options, self.sessions = server, options, options.sessions
+        self._driver = server.driver()
+        self._stopping, self._lock, self._away_since = threading.Event(), threading.Lock(), 0.0
+        if options.way != "offline":
+            self._greet()
+
+    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
+        """Import the CSVs in `csvs` the way that was asked for, make the indexes, and make sure it is their graph.
+
+        A graph that is there already is kept, unless `overwrite`. Raises `InputError` when the database holds
+        another graph, and when it is empty and no way was asked for.
+        """
+        from .neo4j_online import import_online  # it needs this module
+
+        record, way = read_json(csvs / RECORD), self.options.way
+        if way == "offline" and (overwrite or not self.answers() or self._difference(record)):
+            import_offline(csvs, self.server.database, self.options.heap, self.options.off_heap, overwrite,
+                           self.answers)  # fmt: skip
+        if way == "offline":
+            self._greet()
+        if way == "online" and (overwrite or self._difference(record)):
+            import_online(self, csvs, overwrite)
+        if difference := self._difference(record):
+            raise InputError(
+                f"{self.server}, {difference}: import these CSVs with --import offline or --import online "
+                f"(--overwrite replaces a graph that is there), or by hand, the server stopped: "
+                f"{import_command(csvs, self.server.database, self.options.heap, self.options.off_heap)}"
+            )
+        self.make_indexes()
+
+    def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+        """Run one reading Cypher query; return its rows as an Arrow table."""
+
+        def read() -> pa.Table:
+            with self._session(neo4j.READ_ACCESS) as session:
+                result = session.run(query, parameters)
+                names = result.keys()
+                columns = list(zip(*result.values(), strict=True)) or [()] * len(names)
+            return pa.table([list(column) for column in columns], names=list(names))
+
+        return self._patiently(read)
+
+    def write(self, query: str, parameters: dict[str, Any]) -> None:
+        """Run one writing query in a transaction of its own. It may be run twice, so it must be idempotent."""
+
+        def commit() -> None:
+            with self._session(neo4j.WRITE_ACCESS) as session, session.begin_transaction() as transaction:
+                transaction.run(query, parameters).consume()
+                transaction.commit()
+
+        self._patiently(commit)
+
+    def command(self, query: str) -> None:
+        """Run a query that makes its own transactions, or changes the schema."""
+
+        def execute() -> None:
+            with self._session(neo4j.WRITE_ACCESS) as session:
+                session.run(query).consume()
+
+        self._patiently(execute)
+
+    def make_indexes(self) -> None:
+        """Make the indexes that the query needs where they are missing, wait until they can be used, and say so."""
+        started = time.time()
+        for statement in _INDEXES.values():
+            self.command(statement)
+        self.command("CALL db.awaitIndexes(36000)")
+        print(f"indexes: {', '.join(_INDEXES)} ready after {time.time() - started:.0f} s")
+
+    def stop(self) -> None:
+        """Let threads that wait for the server give up; running queries are let end."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._driver.close()
+
+    def _session(self, access: str) -> neo4j.Session:
+        return self._driver.session(
+            database=self.server.database,
+            default_access_mode=access,
+            fetch_size=FETCH,
+            notifications_min_severity="OFF",
+        )
+
+    def _greet(self) -> None:
+        """Make sure that the server answers, lets us in, and is new enough."""
+        try:
+            with self._driver.session(database=self.server.database) as session:
+                found = session.run("CALL dbms.components() YIELD name, versions, edition").single(strict=True)
+        except (Neo4jError, DriverError) as problem:
+            raise told(problem, self.server) from None
+        refuse_old(found["versions"][0], self.server)
+        print(f"neo4j: {found['name']} {found['versions'][0]} {found['edition']} at {self.server.uri}, "
+              f"database {self.server.database}")  # fmt: skip
+
+    def answers(self) -> bool:
+        """Whether a server is there that can serve the database now."""
+        try:
+            with self._driver.session(database=self.server.database) as session:
+                session.run("RETURN 1").consume()
+        except (Neo4jError, DriverError) as problem:
+            if problem.is_retryable():
+                return False
+            raise told(problem, self.server) from None
+        return True
+
+    def _difference(self, record: dict[str, Any]) -> str:
+        """What keeps the database from being the graph of `record`, or "" when nothing does."""
+        found = self.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint, i.complete AS complete", {})
+        patents = self.run("MATCH (p:Patent) RETURN count(p) AS patents", {})["patents"][0].as_py()
+        citations = self.run("MATCH ()-[c:CITES]->() RETURN count(c) AS citations", {})["citations"][0].as_py()
+        counts = record["counts"]
+        if not found.num_rows:
+            return "has patents of another import" if patents else "is empty"
+        if found["fingerprint"].to_pylist() != [record["fingerprint"]]:
+            return f"holds the graph of other tables ({found['fingerprint'][0]} instead of {record['fingerprint']})"
+        if not found["complete"][0].as_py():
+            return "holds an import that was not finished"
+        if (patents, citations) != (counts["patents"], counts["citations"]):
+            return (
+                f"holds {patents:,} patents and {citations:,} citations "
+                f"instead of {counts['patents']:,} and {counts['citations']:,}"
+            )
+        return ""
+
+    def _patiently(self, work: Callable[[], Result]) -> Result:
+        """Do `work`; while the server is away or asks for another try, wait with back-off, say so, and try again."""
+        started, pause = time.monotonic(), 0.5
+        while True:
+            try:
+                result = work()
+            except (Neo4jError, DriverError) as problem:
+                waited = time.monotonic() - started
+                if not problem.is_retryable() or _out_of_memory(problem) or waited > PATIENCE:
+                    raise told(problem, self.server) from None
+                self._say_away(problem)
+                if self._stopping.wait(pause):
+                    raise KeyboardInterrupt from None
+                pause = min(2 * pause, 15)
+            else:
+                self._say_back()
+                return result
+
+    def _say_away(self, problem: Exception) -> None:
+        if "DeadlockDetected" in (getattr(problem, "code", None) or ""):
+            return  # two writers met; the next try tells
+        with self._lock:
+            if not self._away_since:
+                self._away_since = time.monotonic()
+                tqdm.write(f"{self.server} does not answer ({_reason(problem)}): waiting up to {PATIENCE // 60} min")
+
+    def _say_back(self) -> None:
+        with self._lock:
+            if self._away_since:
+                tqdm.write(f"{self.server} is back after {time.monotonic() - self._away_since:.0f} s: going on")
+                self._away_since = 0.0
+
+
+def refuse_old(version: str, server: Server) -> None:
+    """Raise `InputError` for a version like "4.4.30" that lacks what is used here."""
+    if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
+        raise InputError(f"{server} is Neo4j {version}, and at least 5.0 is needed: use 5.26 LTS, or --graph embedded")
+
+
+def told(problem: Exception, server: Server) -> InputError:
+    """The sentence for an error of the driver or the server."""
+    code, reason = getattr(problem, "code", None) or "", _reason(problem)
+    if isinstance(problem, AuthError) or "Security" in code:
+        return InputError(f"{server} refuses {server.username} ({reason}): mend NEO4J_USERNAME or NEO4J_PASSWORD")
+    if "DatabaseNotFound" in code:
+        return InputError(f"{server}: there is no such database: mend --database or NEO4J_DATABASE, or create it")
+    if _out_of_memory(problem):
+        return InputError(f"{server} ran out of memory ({reason}): give it a larger heap, or fewer --sessions")
+    if isinstance(problem, ClientError):
+        return InputError(f"{server} refused a query ({reason})")
+    return InputError(f"{server} does not answer ({reason}): start it, or mend NEO4J_URI{_about_tls(server, reason)}")
+
+
+def _about_tls(server: Server, reason: str) -> str:
+    if "ssl" in reason.lower() or "certificate" in reason.lower() or "handshake" in reason.lower():
+        return "; for TLS write neo4j+s:// or bolt+s://, and set NEO4J_CA where the authority is your own"
+    return ""
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    return "Memory" in (getattr(problem, "code", None) or "")
+
+
+def _reason(problem: Exception) -> str:
+    """The first line of what the driver says."""
+    text = getattr(problem, "message", None) or str(problem) or type(problem).__name__
+    return text.strip().splitlines()[0].rstrip(".")
