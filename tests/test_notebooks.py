@@ -39,7 +39,7 @@ def test_both_notebooks_run_on_the_sample(tables: Path, tmp_path: Path) -> None:
         parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 100, "sample": 60, "max_length": 32},
     )  # fmt: skip
 
-    assert pictures(handler) == 3 and pictures(scatter) == 1
+    assert pictures(handler) == 4 and pictures(scatter) == 1
     assert (tmp_path / "scatter" / "scatter.png").stat().st_size > 20_000
     assert (tmp_path / "scatter" / "scatter.html").stat().st_size > 10_000
     assert "silhouette (section)" in (tmp_path / "scatter" / "metrics.csv").read_text()
@@ -68,6 +68,14 @@ def test_the_scripts_walk_the_same_road_from_any_folder(tables: Path, tmp_path: 
     assert (tmp_path / "scatter" / "scatter.png").exists()
 
 
+def test_the_handler_can_stop_at_the_import_csvs(tables: Path, tmp_path: Path) -> None:
+    done = script(SCRIPTS / "patent_handler.py", "--tables", tables, "--data", tmp_path, "--graph", "none")
+
+    assert done.returncode == 0, done.stderr
+    assert "neo4j-admin database import full neo4j" in done.stdout and "citations: repeated" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["graph"]
+
+
 def test_smoke_needs_nothing(tmp_path: Path) -> None:
     done = script(SCRIPTS / "patent_triplet_trainer.py", "--smoke", cwd=tmp_path)
 
@@ -81,6 +89,7 @@ def test_smoke_needs_nothing(tmp_path: Path) -> None:
     [
         (["patent_handler.py", "--tables", "nowhere"], "error: nowhere is not a folder"),
         (["patent_handler.py", "--triplets", "lots"], "error: --triplets lots is no size"),
+        (["patent_handler.py", "--import", "online"], "error: --import is for Neo4j: add --graph neo4j"),
         (["patent_triplet_trainer.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
         (["patent_embedding_scatter.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
     ],

@@ -200,6 +200,13 @@ def test_a_small_sample_is_possible_and_a_foreign_folder_is_safe(tmp_path: Path)
     assert (tmp_path / "one" / "mine.txt").exists() and (tmp_path / "g_patent.tsv").exists()
 
 
+def test_more_citations_can_be_asked_for(tmp_path: Path) -> None:
+    few, many = (write_sample(tmp_path / str(mean), 3_000, citations=mean)["citations_inside"] for mean in (7.2, 20))
+    assert 1.5 * few < many < 3 * few
+    with pytest.raises(InputError, match="--citations 0"):
+        write_sample(tmp_path / "none", citations=0)
+
+
 def test_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "patentcl.sample", "--patents", "50", "--out", str(tmp_path / "s"), "--zip"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -10,11 +10,13 @@ own as patents.csv, citations.csv and classes.csv.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from patentcl.files import DATA, InputError, run_script, seed
 from patentcl.graph import GRAPHS, Neo4jOptions, open_graph
 from patentcl.mining import parse_shares, parse_size
 from patentcl.neo4j_tools import import_command
+from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
 from patentcl.triplets import Mining, report, write_training_csv
 
@@ -27,20 +29,25 @@ def parse_arguments() -> argparse.Namespace:
     add("--data", type=Path, default=DATA, metavar="DIR", help="where results go (default: data/)")
     add("--overwrite", action="store_true", help="repeat steps whose results are there")
     add = parser.add_argument_group("graph").add_argument
-    add("--graph", choices=GRAPHS, default="embedded", help="embedded: Ladybug, needs no server; neo4j: see README")
+    add(
+        "--graph",
+        choices=(*GRAPHS, "none"),
+        default="embedded",
+        help="embedded: Ladybug, needs no server; neo4j: see README; none: write the import CSVs and stop",
+    )
     add("--keep-withdrawn", action="store_true", help="keep withdrawn patents, which are left out otherwise")
     add("--memory", default="4GB", help="limit for DuckDB and for the graph's buffers")
     add("--seed", type=seed, default=42, help="numbering, splits, draws")
     add = parser.add_argument_group("Neo4j").add_argument
     add(
         "--import",
-        dest="way",
+        dest="import_",
         choices=("offline", "online"),
         default="",
         help="offline: neo4j-admin of NEO4J_HOME; online: over Bolt (default: the graph is in the server)",
     )
     add("--database", default="", metavar="NAME", help="database (default: NEO4J_DATABASE, else neo4j)")
-    add("--sessions", type=int, default=Neo4jOptions.sessions, help="queries at once (default: one a core, 8 at most)")
+    add("--sessions", type=int, default=Neo4jOptions.sessions, help="queries at once (0: one a core, 8 at most)")
     add("--heap", default=Neo4jOptions.heap, help="heap of the offline import")
     add("--off-heap", default=Neo4jOptions.off_heap, help="other memory of the offline import")
     add = parser.add_argument_group("triplets").add_argument
@@ -60,17 +67,19 @@ def main() -> None:
     args = parse_arguments()
     name, triplets = parse_size(args.triplets)
     mining = Mining(triplets, args.per_anchor, parse_shares(args.negatives), args.val, args.test)
-    options = Neo4jOptions(args.way, args.sessions, args.database, args.heap, args.off_heap)
-    if options.way and args.graph != "neo4j":
+    if args.import_ and args.graph != "neo4j":
         raise InputError("--import is for Neo4j: add --graph neo4j")
-    records = tables_to_triplets(
-        args.tables or args.data, args.data, name, mining,
-        open_graph(args.graph, args.data, args.memory, options),
-        args.seed, args.keep_withdrawn, args.memory, args.overwrite,
-    )  # fmt: skip
-    for group in ("counts", "dropped"):
-        for label, count in records["restructure"][group].items():
-            print(f"{label:50} {count:>12,}")
+    tables, numbering = args.tables or args.data, (args.seed, args.keep_withdrawn, args.memory, args.overwrite)
+    command = import_command(args.data / "graph", args.database, args.heap, args.off_heap)
+    if args.graph == "none":
+        restructured = restructure(tables, args.data / "graph", *numbering)
+        print_counts(restructured)
+        print(f"import CSVs: {args.data / 'graph'}\nthe graph in Neo4j, its server stopped: {command}")
+        return
+    options = Neo4jOptions(args.import_, args.sessions, args.database, args.heap, args.off_heap)
+    graph = open_graph(args.graph, args.data, args.memory, options)
+    records = tables_to_triplets(tables, args.data, name, mining, graph, *numbering)
+    print_counts(records["restructure"])
     print(report(records["mining"]))
     folder = args.data / "triplets" / name
     made = records["mining"]["triplets"]["train"]
@@ -79,9 +88,15 @@ def main() -> None:
     if args.csv:
         rows = write_training_csv(folder, folder / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / 'triplet_training.csv'}")
-    command = import_command(args.data / "graph", args.database or "neo4j", args.heap, args.off_heap)
     print(f"the graph in Neo4j, its server stopped: {command}")
     print(f"triplets: {folder}")
+
+
+def print_counts(record: dict[str, Any]) -> None:
+    """What was found in the tables, what was dropped and why."""
+    for group in ("counts", "dropped"):
+        for label, count in record[group].items():
+            print(f"{label:50} {count:>12,}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ for a certificate authority of one's own.
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverE
 from tqdm import tqdm
 
 from .files import InputError, read_json
-from .neo4j_tools import import_command, import_offline
+from .neo4j_tools import default_database, import_command, import_offline
 from .restructure import RECORD
 
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)  # hints on our queries, to us and not to users
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 
 OLDEST = (5, 0)  # constraints, databases and import flags are those of Neo4j 5
 PATIENCE = 600  # seconds to wait for a server that went away, before giving up
+_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 FETCH = 10_000  # records asked for at a time; the driver's 1,000 make it wait for the network ten times as often
 
 _INDEXES = {
@@ -41,12 +43,12 @@ _INDEXES = {
 class Neo4jOptions:
     """How a Neo4j is used: `--import`, `--sessions`, `--database`, `--heap`, `--off-heap` of the scripts.
 
-    `way` is "offline", "online", or "" for a graph that is in the server already. `database` "" is
-    NEO4J_DATABASE, else neo4j. `heap` and `off_heap` are the memory of the offline import, like 4g.
+    `way` is "offline", "online", or "" for a graph that is in the server already. `sessions` 0 is one a core, 8 at
+    most. `database` "" is NEO4J_DATABASE, else neo4j. `heap` and `off_heap` are the memory of the offline import.
     """
 
     way: str = ""
-    sessions: int = min(8, os.cpu_count() or 1)
+    sessions: int = 0
     database: str = ""
     heap: str = "2g"
     off_heap: str = "4g"
@@ -68,6 +70,8 @@ class Server:
         uri = os.environ.get("NEO4J_URI", "bolt://localhost:7687")
         if "@" in uri:
             raise InputError("NEO4J_URI holds a name or a password: put them into NEO4J_USERNAME and NEO4J_PASSWORD")
+        if uri.split("://")[0] not in _SCHEMES:
+            raise InputError(f"NEO4J_URI {uri} cannot be used: write it like {', '.join(f'{s}://' for s in _SCHEMES)}")
         password, ca = os.environ.get("NEO4J_PASSWORD"), os.environ.get("NEO4J_CA")
         if not password:
             raise InputError("NEO4J_PASSWORD is not set: export the password of the Neo4j server at " + uri)
@@ -75,7 +79,7 @@ class Server:
             raise InputError(f"NEO4J_CA names {ca}, which is no file: give the PEM file of your certificate authority")
         return cls(
             uri, os.environ.get("NEO4J_USERNAME", "neo4j"), password,
-            database or os.environ.get("NEO4J_DATABASE", "neo4j"), Path(ca) if ca else None,
+            database or default_database(), Path(ca) if ca else None,
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -108,9 +112,10 @@ class Neo4jGraph:
         """Keep the server's name; unless its database is to be imported offline, it must answer."""
         if options.way not in ("", "offline", "online"):
             raise InputError(f"--import {options.way} is no way to import: write offline or online")
-        if options.sessions < 1:
-            raise InputError(f"--sessions {options.sessions} must be at least 1")
-        self.server, self.options, self.sessions = server, options, options.sessions
+        if options.sessions < 0:
+            raise InputError(f"--sessions {options.sessions} must be at least 1, or 0 for one a core")
+        self.server, self.options = server, options
+        self.sessions = options.sessions or min(8, os.cpu_count() or 1)
         self._driver = server.driver()
         self._stopping, self._lock, self._away_since = threading.Event(), threading.Lock(), 0.0
         if options.way != "offline":
@@ -144,32 +149,32 @@ class Neo4jGraph:
         """Run one reading Cypher query; return its rows as an Arrow table."""
 
         def read() -> pa.Table:
-            with self._session(neo4j.READ_ACCESS) as session:
+            with self.session(neo4j.READ_ACCESS) as session:
                 result = session.run(query, parameters)
                 names = result.keys()
                 columns = list(zip(*result.values(), strict=True)) or [()] * len(names)
             return pa.table([list(column) for column in columns], names=list(names))
 
-        return self._patiently(read)
+        return self.patiently(read)
 
     def write(self, query: str, parameters: dict[str, Any]) -> None:
         """Run one writing query in a transaction of its own. It may be run twice, so it must be idempotent."""
 
         def commit() -> None:
-            with self._session(neo4j.WRITE_ACCESS) as session, session.begin_transaction() as transaction:
+            with self.session(neo4j.WRITE_ACCESS) as session, session.begin_transaction() as transaction:
                 transaction.run(query, parameters).consume()
                 transaction.commit()
 
-        self._patiently(commit)
+        self.patiently(commit)
 
     def command(self, query: str) -> None:
         """Run a query that makes its own transactions, or changes the schema."""
 
         def execute() -> None:
-            with self._session(neo4j.WRITE_ACCESS) as session:
+            with self.session(neo4j.WRITE_ACCESS) as session:
                 session.run(query).consume()
 
-        self._patiently(execute)
+        self.patiently(execute)
 
     def make_indexes(self) -> None:
         """Make the indexes that the query needs where they are missing, wait until they can be used, and say so."""
@@ -181,13 +186,15 @@ class Neo4jGraph:
 
     def stop(self) -> None:
         """Let threads that wait for the server give up; running queries are let end."""
-        self._stopping.set()
+        waiting, self._stopping = self._stopping, threading.Event()  # later queries wait with the new one
+        waiting.set()
 
     def close(self) -> None:
         """Close all connections."""
         self._driver.close()
 
-    def _session(self, access: str) -> neo4j.Session:
+    def session(self, access: str) -> neo4j.Session:
+        """Open a session for "READ" or "WRITE" queries."""
         return self._driver.session(
             database=self.server.database,
             default_access_mode=access,
@@ -236,9 +243,9 @@ class Neo4jGraph:
             )
         return ""
 
-    def _patiently(self, work: Callable[[], Result]) -> Result:
+    def patiently(self, work: Callable[[], Result]) -> Result:
         """Do `work`; while the server is away or asks for another try, wait with back-off, say so, and try again."""
-        started, pause = time.monotonic(), 0.5
+        started, pause, stopping = time.monotonic(), 0.5, self._stopping
         while True:
             try:
                 result = work()
@@ -247,7 +254,7 @@ class Neo4jGraph:
                 if not problem.is_retryable() or _out_of_memory(problem) or waited > PATIENCE:
                     raise told(problem, self.server) from None
                 self._say_away(problem)
-                if self._stopping.wait(pause):
+                if stopping.wait(pause):
                     raise KeyboardInterrupt from None
                 pause = min(2 * pause, 15)
             else:
@@ -286,13 +293,9 @@ def told(problem: Exception, server: Server) -> InputError:
         return InputError(f"{server} ran out of memory ({reason}): give it a larger heap, or fewer --sessions")
     if isinstance(problem, ClientError):
         return InputError(f"{server} refused a query ({reason})")
-    return InputError(f"{server} does not answer ({reason}): start it, or mend NEO4J_URI{_about_tls(server, reason)}")
-
-
-def _about_tls(server: Server, reason: str) -> str:
-    if "ssl" in reason.lower() or "certificate" in reason.lower() or "handshake" in reason.lower():
-        return "; for TLS write neo4j+s:// or bolt+s://, and set NEO4J_CA where the authority is your own"
-    return ""
+    tls = "+s" in server.uri or re.search(r"(?i)ssl|certificate|handshake|encrypted", reason)
+    advice = ", and set NEO4J_CA where the certificate's authority is your own" if tls else ""
+    return InputError(f"{server} does not answer ({reason}): start it, or mend NEO4J_URI{advice}")
 
 
 def _out_of_memory(problem: Exception) -> bool:
@@ -300,6 +303,6 @@ def _out_of_memory(problem: Exception) -> bool:
 
 
 def _reason(problem: Exception) -> str:
-    """The first line of what the driver says."""
+    """What the driver says, in one line."""
     text = getattr(problem, "message", None) or str(problem) or type(problem).__name__
-    return text.strip().splitlines()[0].rstrip(".")
+    return " ".join(re.sub(r" \(resolved to [^\n]*\)", "", text).split()).rstrip(".")[:300]

@@ -68,8 +68,8 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date")
         return read_json(folder / "triplets.json")
-    batches = _Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
-    found = _run_batches(graph, source, mining, batches)
+    batches = Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
+    found = run_batches(graph, source, mining, batches)
     with beside(folder) as scratch:
         scratch.mkdir()
         record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found)}
@@ -89,10 +89,11 @@ def query_parts() -> dict[str, str]:
     return dict(re.findall(r"// part: (\w+)\n(.*?)(?=\n// part:|\Z)", text, re.DOTALL))
 
 
-class _Batches:
+class Batches:
     """Answers of finished queries, one Parquet file each, so that an interrupted mining goes on after them."""
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        """Go on with the answers in `folder`, unless something else was `asked` there: then begin anew."""
         self.folder = folder
         stamp = folder / "asked.json"
         if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(asked)):
@@ -103,6 +104,7 @@ class _Batches:
             print(f"mining: goes on after {waiting} queries that were answered before")
 
     def answer(self, graph: Graph, part: str, query: str, parameters: dict[str, Any]) -> pd.DataFrame:
+        """Read the answer of a query that was finished before, else run it and keep the answer."""
         path = self.folder / f"{parameters['from']:06d}-{parameters['lo']:09d}-{part}.parquet"
         if not path.exists():
             with beside(path) as scratch:
@@ -124,7 +126,7 @@ def _integers(table: pa.Table) -> pa.Table:
     return table.cast(schema)
 
 
-def _run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: _Batches) -> dict[str, pd.DataFrame]:
+def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches) -> dict[str, pd.DataFrame]:
     """Ask for samples of the anchors, a range of ranks at a time, until there are enough; by part of the query."""
     patents, seed = source["counts"]["patents"], source["asked"]["seed"]
     test, held = held_out(patents, mining)

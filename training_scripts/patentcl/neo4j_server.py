@@ -69,9 +69,8 @@ class LocalServer:
         start(self.answers)
 
     def stop(self) -> None:
-        """Stop it, if it runs."""
-        if is_running():
-            stop()
+        """Stop it in order."""
+        stop()
 
     def kill(self) -> None:
         """Kill it with SIGKILL, as a crash would."""
@@ -80,7 +79,7 @@ class LocalServer:
 
 @contextmanager
 def local_server(folder: Path, heap: str = "1g", pagecache: str = "512m", more: str = "") -> Iterator[LocalServer]:
-    """A server in `folder`, not started yet; it is stopped, and the environment is as before, at the end."""
+    """A server in `folder`, not started yet; it is killed, and the environment is as before, at the end."""
     before = {name: value for name, value in os.environ.items() if name.startswith("NEO4J_")}
     try:
         server = LocalServer(folder, heap, pagecache, more)
@@ -88,7 +87,8 @@ def local_server(folder: Path, heap: str = "1g", pagecache: str = "512m", more: 
             yield server
         finally:
             os.environ.update(server.environment)
-            server.stop()
+            if is_running():
+                server.kill()  # its state goes with the folder, and a clean stop takes a quarter of a minute
     finally:
         for name in [name for name in os.environ if name.startswith("NEO4J_")]:
             del os.environ[name]

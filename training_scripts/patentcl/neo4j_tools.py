@@ -35,9 +35,14 @@ def import_arguments(database: str, off_heap: str, overwrite: bool = False) -> l
     ]
 
 
-def import_command(csvs: Path, database: str = "neo4j", heap: str = "2g", off_heap: str = "4g") -> str:
+def default_database() -> str:
+    """NEO4J_DATABASE, else neo4j."""
+    return os.environ.get("NEO4J_DATABASE") or "neo4j"
+
+
+def import_command(csvs: Path, database: str = "", heap: str = "2g", off_heap: str = "4g") -> str:
     """The command that imports the CSVs in `csvs` into a stopped server, to be run by hand."""
-    arguments = shlex.join(import_arguments(database, off_heap))
+    arguments = shlex.join(import_arguments(database or default_database(), off_heap))
     return f"cd {shlex.quote(str(csvs.resolve()))} && HEAP_SIZE={shlex.quote(heap)} neo4j-admin {arguments}"
 
 

@@ -16,12 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
 from pandas.io.formats.style import Styler
 
 from patentcl.files import beside
-from patentcl.scatter import Groups, colour_groups, common_frame, shortened
+from patentcl.neighbourhood import Neighbourhood
+from patentcl.scatter import SECTION_COLOURS, Groups, colour_groups, common_frame, shortened
 
 INK, FAINT, RED, BLUE = "#222222", "#BBBBBB", "#B2182B", "#332288"
 PANEL, MARGIN, ROW, PER_ROW = 4.6, 0.3, 0.25, 3  # inches: a panel's side, space around, a line of text; panels
@@ -206,6 +208,7 @@ def triplet_table(triplets: pd.DataFrame) -> Styler:
 
 Patent = Mapping[str, Any]
 CLASSES = 4  # of each patent in a triplet's graph
+LABEL = 3.2  # inches, width of a patent's box in a neighbourhood
 
 
 def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: str = "", kind: str = "random") -> Figure:
@@ -249,6 +252,54 @@ def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: st
     note = "CPC subclasses" + (f"; filled: {drawable(shared)}, the triplet's own" if shared in parents else "")
     axes.text(6, 0.2, note, ha="center", size=9, color="#666666")
     return figure
+
+
+def neighbourhood_graph(around: Neighbourhood) -> Figure:
+    """Draw a patent (middle) with those that cite it (left) and those it cites (right), arrows along citations.
+
+    Colours are CPC sections; citations among the neighbours are drawn faintly.
+    """
+    sides = dict(list(around.patents.groupby("side")))
+    rows = max(len(sides.get(side, ())) for side in ("citing", "cited"))
+    height = max(2.4, 0.52 * rows + 0.9)
+    figure = Figure(figsize=(12, height), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 12), ylim=(0, height))
+    axes.axis("off")
+    places: dict[str, tuple[float, float]] = {}
+    for side, x in {"citing": 2.2, "anchor": 6.2, "cited": 10.2}.items():
+        patents = sides.get(side, around.patents.head(0))
+        for number, patent in enumerate(patents.itertuples()):
+            places[str(patent.patent_id)] = x, (height - 0.7) * (1 - (number + 0.5) / len(patents))
+            colour = SECTION_COLOURS.get(str(patent.subclass)[:1], FAINT)
+            text = f"{patent.patent_id} {patent.subclass} {shortened(str(patent.title), 34)}"
+            _label(axes, *places[str(patent.patent_id)], drawable(text), colour)
+        more = f" (+{around.more[side]} more)" if around.more.get(side) else ""
+        title = {"citing": "cite it", "anchor": "the anchor", "cited": "are cited by it"}[side] + more
+        axes.text(x, height - 0.4, title, ha="center", size=12, weight="bold", color=INK)
+    anchor = str(sides["anchor"]["patent_id"].iloc[0])
+    for citing, cited in around.citations[["citing", "cited"]].itertuples(index=False):
+        _citation(axes, places[citing], places[cited], of_anchor=anchor in (citing, cited))
+    return figure
+
+
+def _citation(axes: Axes, citing: tuple[float, float], cited: tuple[float, float], of_anchor: bool) -> None:
+    """An arrow between boxes: from side to side, or in a bow along the left of a column."""
+    (x1, y1), (x2, y2) = citing, cited
+    bow = (0.3 if y1 > y2 else -0.3) if x1 == x2 else 0.0
+    start, end = (LABEL / 2, -LABEL / 2) if x1 < x2 else (-LABEL / 2, -LABEL / 2 if x1 == x2 else LABEL / 2)
+    style = {"lw": 1.2, "color": INK} if of_anchor else {"lw": 0.7, "color": FAINT}
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0,
+             "connectionstyle": f"arc3,rad={bow}", **style}  # fmt: skip
+    axes.annotate("", (x2 + end, y2), (x1 + start, y1), arrowprops=arrow, zorder=2 if of_anchor else 1)
+
+
+def _label(axes: Axes, x: float, y: float, text: str, edge: str) -> None:
+    """A box of known size, so that arrows can end at it."""
+    frame = FancyBboxPatch((x - LABEL / 2, y - 0.15), LABEL, 0.3, boxstyle="round,pad=0,rounding_size=0.06",
+                           facecolor="white", edgecolor=edge, linewidth=1.6, zorder=3)  # fmt: skip
+    axes.add_patch(frame)
+    axes.text(x, y, text, ha="center", va="center", size=8, color=INK, zorder=4, clip_path=frame, clip_on=True)
 
 
 def _patent_text(patent: Patent, unseen: int) -> str:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from patentcl.files import DATA, InputError, beside, is_done, read_json, run_script, write_json
 from patentcl.sample_patents import COUNTED, Fields, invent
-from patentcl.sample_plan import BLOCK, Plan
+from patentcl.sample_plan import BLOCK, INSIDE, Plan
 from patentcl.sample_words import SUBCLASSES
 
 RECORD = "sample.json"
@@ -51,6 +51,7 @@ def write_sample(
     old_columns: bool = False,
     zipped: bool = False,
     overwrite: bool = False,
+    citations: float = INSIDE,
 ) -> dict[str, Any]:
     """Write a sample of `patents` patents into the folder `out`; return its counts (`sample_patents.COUNTED`).
 
@@ -60,12 +61,14 @@ def write_sample(
     """
     if patents < 1 or seed < 0:
         raise InputError(f"--patents {patents} --seed {seed}: ask for at least 1 patent, and a seed from 0 on")
-    asked = {"patents": patents, "seed": seed, "old_columns": old_columns, "zip": zipped}
+    if not 0 < citations <= 100:
+        raise InputError(f"--citations {citations}: draw more than 0 and at most 100 for a patent")
+    asked = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
     _refuse_foreign(out)
     if is_done(out / RECORD, asked, overwrite):
         print(f"{out} holds this sample already: nothing to do (--overwrite repeats it)")
         return dict(read_json(out / RECORD)["counts"])
-    plan = Plan.draw(patents, seed)
+    plan = Plan.draw(patents, seed, citations)
     counts = Counter(dict.fromkeys(COUNTED, 0))
     with beside(out) as folder:
         folder.mkdir()
@@ -139,11 +142,14 @@ def main() -> None:
     parser.add_argument("--patents", type=int, default=2000, help="how many patents (default 2000)")
     parser.add_argument("--out", type=Path, default=DATA / "sample", help="folder (default data/sample)")
     parser.add_argument("--seed", type=int, default=42, help="another seed, other patents (default 42)")
+    parser.add_argument("--citations", type=float, default=INSIDE, metavar="MEAN",
+                        help="citations drawn for a patent; about 0.6 of them stay (default 7.2)")  # fmt: skip
     parser.add_argument("--old-columns", action="store_true", help="tables and columns as before 2023")
     parser.add_argument("--zip", action="store_true", help="each table as NAME.tsv.zip, as PatentsView has it")
     parser.add_argument("--overwrite", action="store_true", help="replace another sample in the folder")
     given = parser.parse_args()
-    counts = write_sample(given.out, given.patents, given.seed, given.old_columns, given.zip, given.overwrite)
+    counts = write_sample(given.out, given.patents, given.seed, given.old_columns, given.zip, given.overwrite,
+                          given.citations)  # fmt: skip
     print(f"{given.out}: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items()))
 
 

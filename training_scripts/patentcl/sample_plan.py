@@ -61,6 +61,7 @@ class Plan:
 
     patents: int
     seed: int
+    cites: float  # citations drawn for a patent, on average
     line: Ints  # (patents,) line of inventions; lines 2m and 2m + 1 are partners
     side: Ints  # (patents,) 0 or 1: which names of concepts it favours
     parent: Ints  # (patents,) the patent it continues, or -1; always in the same block
@@ -71,7 +72,7 @@ class Plan:
     by_subclass: Ints  # (patents,) primary subclass * patents + number, sorted
 
     @staticmethod
-    def draw(patents: int, seed: int) -> "Plan":
+    def draw(patents: int, seed: int, cites: float = INSIDE) -> "Plan":
         """Draw the plan of a sample."""
         rng = np.random.default_rng([seed, 0])
         lines = 2 * max(1, patents // (2 * LINE))
@@ -92,6 +93,7 @@ class Plan:
         return Plan(
             patents=patents,
             seed=seed,
+            cites=cites,
             line=line,
             side=rng.integers(0, 2, patents, dtype=np.uint8),
             parent=parent,
@@ -128,7 +130,8 @@ class Plan:
 
 def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
     """Draw which earlier patents are cited: (pairs, 2) of citing and cited number, sorted, each pair once."""
-    citing = np.repeat(number, np.minimum(rng.negative_binomial(2, 2 / (2 + INSIDE), len(number)), 60))
+    most = int(max(60, 4 * plan.cites))
+    citing = np.repeat(number, np.minimum(rng.negative_binomial(2, 2 / (2 + plan.cites), len(number)), most))
     line, branch = plan.line[citing], plan.branches[plan.line[citing], 0]
     one, other = (plan.earlier(plan.by_line, line, citing, rng) for _ in range(2))
     roads = [

@@ -1,0 +1,165 @@
+"""What can be said of Neo4j without a server: addresses, versions, the import command, the neighbourhood."""
+
+import re
+import shlex
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from neo4j.exceptions import ClientError, ServiceUnavailable, TransientError
+
+from patentcl.files import InputError
+from patentcl.graph import Neo4jOptions, open_graph
+from patentcl.graph_neo4j import Neo4jGraph, Server, refuse_old
+from patentcl.neighbourhood import browser_query, neighbourhood
+from patentcl.neo4j_tools import import_arguments, import_command
+from patentcl.parallel import in_parallel
+from patentcl.plots import neighbourhood_graph
+from patentcl.triplets import load_triplets
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def test_an_old_server_is_refused_and_newer_ones_are_not() -> None:
+    server = Server("bolt://old", "neo4j", "secret-word", "neo4j")
+    with pytest.raises(InputError, match=r"is Neo4j 4\.4\.30, and at least 5\.0 is needed"):
+        refuse_old("4.4.30", server)
+    for version in ("5.26.30", "5.27-aura", "2025.10.1"):
+        refuse_old(version, server)
+    assert "secret-word" not in repr(server) + str(server)
+
+
+def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URI", "USERNAME", "DATABASE", "CA"):
+        monkeypatch.delenv(f"NEO4J_{name}", raising=False)
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    assert str(Server.from_environment()) == "Neo4j at bolt://localhost:7687, database neo4j"
+    assert Server.from_environment("other").database == "other"
+
+    for uri, sentence in [
+        ("bolt://me:secret-word@host", "holds a name or a password"),
+        ("http://host", "write it like"),
+    ]:
+        monkeypatch.setenv("NEO4J_URI", uri)
+        with pytest.raises(InputError, match=sentence) as problem:
+            Server.from_environment()
+        assert "secret-word" not in str(problem.value)
+    monkeypatch.delenv("NEO4J_PASSWORD")
+    monkeypatch.delenv("NEO4J_URI")
+    with pytest.raises(InputError, match="NEO4J_PASSWORD is not set"):
+        Server.from_environment()
+
+
+def test_a_transient_error_is_tried_again_and_others_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    graph = Neo4jGraph(Server.from_environment(), Neo4jOptions(way="offline"))
+    answers = [ServiceUnavailable("Connection closed"), TransientError("busy"), "the answer"]
+
+    def work() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    assert graph.patiently(work) == "the answer"
+    said = capsys.readouterr().out
+    assert said.count("does not answer (Connection closed): waiting") == said.count("is back after") == 1
+
+    answers = [ClientError("Invalid input 'MATHC'")]
+    with pytest.raises(InputError, match="refused a query"):
+        graph.patiently(work)
+    answers = [ServiceUnavailable("Connection closed")] * 9
+    threading.Timer(0.2, graph.stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        graph.patiently(work)
+    graph.close()
+
+
+def test_work_in_parallel_ends_cleanly_when_one_fails() -> None:
+    begun: list[int] = []
+    results: list[int] = []
+    stopped = threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 3:
+            raise InputError("three")
+        if item > 3:
+            stopped.wait(5)
+        return item
+
+    with pytest.raises(InputError, match="three"):
+        in_parallel(work, iter(range(1_000)), 2, results.append, stopped.set)
+    assert stopped.is_set() and max(begun) <= 5 and set(results) <= {0, 1, 2, 4, 5}
+
+    results.clear()
+    in_parallel(lambda item: item * item, range(50), 3, results.append, stopped.set)
+    assert sorted(results) == [n * n for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(Neo4jOptions(way="sideways"), "no way to import"), (Neo4jOptions(sessions=-1), "--sessions -1 must be")],
+)
+def test_bad_options_are_refused(
+    options: Neo4jOptions, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    with pytest.raises(InputError, match=says):
+        open_graph("neo4j", tmp_path, options=options)
+
+
+def test_an_offline_import_without_neo4j_home_tells_the_command(road: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_HOME", raising=False)
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    monkeypatch.setenv("NEO4J_URI", "bolt://127.0.0.1:9")
+    graph = open_graph("neo4j", road, options=Neo4jOptions(way="offline", heap="3g"))
+    with pytest.raises(InputError, match="NEO4J_HOME is not set") as problem:
+        graph.import_csvs(road / "graph")
+    graph.close()
+    assert import_command(road / "graph", heap="3g") in str(problem.value)
+
+
+def test_the_import_command_names_files_that_are_there_and_skips_nothing(road: Path, tmp_path: Path) -> None:
+    files = [argument.split("=")[-1] for argument in import_arguments("neo4j", "4g") if ".csv" in argument]
+    assert len(files) == 5 and all((road / "graph" / file).is_file() for file in files)
+    command = import_command(tmp_path / "a folder, with 'quotes'", "my-graph")
+    assert str(tmp_path / "a folder, with 'quotes'") in shlex.split(command)
+    assert "my-graph" in shlex.split(command) and "--skip" not in command
+
+
+def test_compose_imports_the_same_files_and_asks_for_the_password() -> None:
+    services = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
+    files = [argument for argument in import_arguments("neo4j", "4g") if ".csv" in argument]
+    assert [word for word in services["import"]["command"].split() if ".csv" in word] == files
+    assert services["neo4j"]["image"].startswith("neo4j:5.26")
+    assert "./data/graph:/import:ro" in services["neo4j"]["volumes"]
+    assert re.fullmatch(r"neo4j/\$\{NEO4J_PASSWORD:\?.+\}", services["neo4j"]["environment"]["NEO4J_AUTH"])
+    assert all(port.startswith("127.0.0.1:") for port in services["neo4j"]["ports"])
+
+
+def test_a_neighbourhood_is_what_cites_and_is_cited(road: Path) -> None:
+    graph = open_graph("embedded", road)
+    triplet = load_triplets(road / "triplets" / "200").triplets.iloc[0]
+    around = neighbourhood(graph, triplet["anchor_id"], most=4)
+    with pytest.raises(InputError, match="has no patent nobody"):
+        neighbourhood(graph, "nobody")
+    everything = neighbourhood(graph, triplet["anchor_id"], most=100)
+    graph.close()
+
+    assert triplet["positive_id"] in set(everything.patents.query("side == 'cited'")["patent_id"])
+    assert around.patents.groupby("side").size().max() <= 4
+    linked = set(around.citations[["citing", "cited"]].itertuples(index=False, name=None))
+    for row in around.patents.itertuples():
+        pair = (triplet["anchor_id"], row.patent_id)
+        assert row.side == "anchor" or (pair if row.side == "cited" else pair[::-1]) in linked
+    drawn = {text.get_text().split()[0] for text in neighbourhood_graph(around).axes[0].texts if text.get_text()}
+    assert set(around.patents["patent_id"]) <= drawn
+
+
+def test_the_browser_query_quotes_what_an_id_holds() -> None:
+    assert '{patent_id: "10000000"}' in browser_query("10000000")
+    assert r'{patent_id: "x\"}) DETACH DELETE a //"}' in browser_query('x"}) DETACH DELETE a //')
