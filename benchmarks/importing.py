@@ -14,10 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mining import peak, pid
 from patentcl.files import read_json, run_script
 from patentcl.graph import Neo4jOptions, open_graph
-from patentcl.neo4j_server import local_server
+from patentcl.neo4j_server import local_server, peak_memory
 from patentcl.restructure import restructure
 from patentcl.sample import write_sample
 
@@ -59,7 +58,7 @@ def measure(data: Path, options: Neo4jOptions, way: str) -> tuple[float, float]:
         graph.import_csvs(data / "graph")
         seconds = time.time() - started
         graph.close()
-        return seconds, peak(pid(server))
+        return seconds, peak_memory(server.pid)
 
 
 if __name__ == "__main__":

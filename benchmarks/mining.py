@@ -17,6 +17,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ import pandas as pd
 from patentcl.files import read_json, run_script
 from patentcl.graph import Neo4jOptions, open_graph
 from patentcl.mining import Batches, run_batches
-from patentcl.neo4j_server import LocalServer, local_server
+from patentcl.neo4j_server import local_server, peak_memory
 from patentcl.neo4j_tools import available
 from patentcl.restructure import restructure
 from patentcl.sample import write_sample
@@ -64,7 +65,7 @@ def main() -> None:
         "--patents", type=int, nargs="+", default=[30_000, 100_000, 300_000], help="sizes of the sample"
     )
     parser.add_argument("--usual-seconds", type=float, default=120, help="stop the usual way after this time")
-    parser.add_argument("--sessions", type=int, default=Neo4jOptions.sessions, help="queries at once on Neo4j")
+    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="queries at once on Neo4j")
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     rows: list[Row] = []
@@ -77,8 +78,8 @@ def main() -> None:
             if available():
                 with local_server(data / "server", heap="3g", pagecache="1g") as server:
                     prepared = prepare_neo4j(data)
-                    rows.append(in_a_process(on_neo4j, patents, data, prepared, args.sessions, pid(server)))
-                    rows.append(in_a_process(the_usual_way, patents, data, prepared, args.usual_seconds, pid(server)))
+                    rows.append(in_a_process(on_neo4j, patents, data, prepared, args.sessions, server.pid))
+                    rows.append(in_a_process(the_usual_way, patents, data, prepared, args.usual_seconds, server.pid))
     report(rows)
 
 
@@ -96,8 +97,8 @@ def report(rows: list[Row]) -> None:
 
 def in_a_process(measure: Callable[..., Row], *arguments: Any) -> Row:
     """Measure in a fresh process, so that its peak of memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def on_ladybug(patents: int, data: Path) -> Row:
@@ -124,7 +125,7 @@ def on_neo4j(patents: int, data: Path, prepared: float, sessions: int, server: i
     graph = open_graph("neo4j", data, options=Neo4jOptions(sessions=sessions))
     row = ours(patents, data, graph, f"ours on Neo4j, {sessions} sessions", prepared)
     graph.close()
-    return row._replace(memory=f"{own_peak():.1f} + {peak(server):.1f} GB")
+    return row._replace(memory=f"{own_peak():.1f} + {peak_memory(server):.1f} GB")
 
 
 def ours(patents: int, data: Path, graph: Any, way: str, prepared: float) -> Row:
@@ -149,7 +150,7 @@ def the_usual_way(patents: int, data: Path, prepared: float, most: float, server
     seconds, found = time.time() - started, pd.concat(frames)
     graph.close()
     way = "usual on Neo4j" + ("" if frames[-1].empty else ", stopped")
-    memory = f"{own_peak():.1f} + {peak(server):.1f} GB"
+    memory = f"{own_peak():.1f} + {peak_memory(server):.1f} GB"
     return Row(patents, way, prepared, seconds, found["anchor"].nunique(), *judge(data, found), memory)
 
 
@@ -162,13 +163,11 @@ def judge(data: Path, negatives: pd.DataFrame) -> tuple[int, int, int]:
         graph = str(data / "graph").replace("'", "''")
         row = db.execute(f"""
             WITH cites AS (SELECT ":START_ID(Patent)" AS a, ":END_ID(Patent)" AS b FROM '{graph}/citations.csv'),
-                 class AS (SELECT ":START_ID(CPCSubclass)" AS c, ":END_ID(Patent)" AS p
-                           FROM '{graph}/classifications.csv'),
-                 each AS (SELECT row_number() OVER () AS i, anchor, negative FROM pairs)
-            SELECT count(DISTINCT i) FROM (
-                SELECT i FROM each JOIN cites ON a = anchor AND b = negative
-                UNION SELECT i FROM each JOIN class x ON x.p = anchor JOIN class y ON y.p = negative AND x.c = y.c)
-            """).fetchone()  # noqa: S608
+                 classes AS (SELECT ":END_ID(Patent)" AS p, list(":START_ID(CPCSubclass)") AS c
+                             FROM '{graph}/classifications.csv' GROUP BY p)
+            SELECT count(*) FILTER (a IS NOT NULL OR list_has_any(x.c, y.c))
+            FROM pairs JOIN classes x ON x.p = anchor JOIN classes y ON y.p = negative
+            LEFT JOIN cites ON a = anchor AND b = negative""").fetchone()  # noqa: S608
     assert row
     return len(pairs), int(pairs["negative"].nunique()), int(row[0])
 
@@ -176,17 +175,6 @@ def judge(data: Path, negatives: pd.DataFrame) -> tuple[int, int, int]:
 def own_peak() -> float:
     """Peak memory of this process, GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def peak(process: int) -> float:
-    """Peak memory of another process, GB (Linux)."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
-
-
-def pid(server: LocalServer) -> int:
-    """Process number of the server."""
-    return int((server.folder / "run" / "neo4j.pid").read_text())
 
 
 if __name__ == "__main__":

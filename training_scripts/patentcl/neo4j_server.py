@@ -74,7 +74,18 @@ class LocalServer:
 
     def kill(self) -> None:
         """Kill it with SIGKILL, as a crash would."""
-        os.kill(int((self.folder / "run" / "neo4j.pid").read_text()), signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return int((self.folder / "run" / "neo4j.pid").read_text())
+
+
+def peak_memory(process: int) -> float:
+    """Peak memory of a process, GB (Linux only)."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
 
 
 @contextmanager
