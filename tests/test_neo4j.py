@@ -6,6 +6,7 @@ The server runs from NEO4J_HOME on a free port, with a random password and its s
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from patentcl.graph import open_graph
 from patentcl.graph_neo4j import Neo4jGraph, Neo4jOptions, Server
 from patentcl.mining import mine, query_parts
 from patentcl.neo4j_server import LocalServer, local_server
-from patentcl.neo4j_tools import available, run_tool
+from patentcl.neo4j_tools import available, is_running, run_tool
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
 from patentcl.sample import write_sample
@@ -83,12 +84,29 @@ def imported(server: LocalServer, sample: tuple[Path, Path], tmp_path_factory: p
     tables, data = sample[0], tmp_path_factory.mktemp("imported")
     assert "is empty: import these CSVs" in said(handle(tables, data))
     assert "needs it stopped" in said(handle(tables, data, "--import", "offline"))
+    interrupt_an_offline_import(tables, data)
     done = handle(tables, data, "--import", "offline", "--overwrite", "--triplets", "FULL", "--heap", "1g")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "IMPORT DONE" in done.stdout and "--skip" not in done.stdout
     assert "indexes: Patent(rank), CPCSubclass(symbol), Patent(patent_id) ready" in done.stdout
     assert "HEAP_SIZE=1g neo4j-admin database import full neo4j" in done.stdout
     return data
+
+
+def interrupt_an_offline_import(tables: Path, data: Path) -> None:
+    """Ctrl-C in the middle of neo4j-admin ends it, and the sentence says how to go on."""
+    command = [sys.executable, HANDLER, "--tables", tables, "--data", data, "--graph", "neo4j", "--import", "offline",
+               "--overwrite"]  # fmt: skip
+    running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout
+    for line in running.stdout:
+        if "neo4j-admin database import full" in line:
+            break
+    time.sleep(2)
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130 and "start again with --overwrite" in told.splitlines()[-1]
+    assert not is_running()
 
 
 def test_offline_import_gives_the_embedded_graphs_triplets(imported: Path, sample: tuple[Path, Path]) -> None:

@@ -130,6 +130,8 @@ class Neo4jGraph:
         from .neo4j_online import import_online  # it needs this module
 
         record, way = read_json(csvs / RECORD), self.options.way
+        if not {"fingerprint", "counts"} <= record.keys():
+            raise InputError(f"{csvs / RECORD} is not whole: restructure again with --overwrite")
         if way == "offline" and (overwrite or not self.answers() or self._difference(record)):
             import_offline(csvs, self.server.database, self.options.heap, self.options.off_heap, overwrite,
                            self.answers)  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .files import InputError
+from .files import InputError, Interrupted
 
 _FILES = [
     "--nodes=Patent=patents.csv",
@@ -122,7 +123,8 @@ def _import(csvs: Path, arguments: list[str], heap: str) -> None:
     with (
         subprocess.Popen(  # noqa: S603
             [tool("neo4j-admin"), *arguments], cwd=csvs, text=True, bufsize=1, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "HEAP_SIZE": heap},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "HEAP_SIZE": heap},
         ) as process,
         tqdm(total=100 * _STAGES, desc="import", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as progress,
     ):  # fmt: skip
@@ -136,10 +138,11 @@ def _import(csvs: Path, arguments: list[str], heap: str) -> None:
                     progress.set_postfix_str(begun[2])
                 elif percent := re.match(r"[.\-\s]+?(\d+)% ", line):
                     progress.update(100 * stage + int(percent[1]) - progress.n)
-        except BaseException:
-            process.terminate()
-            print("the import was interrupted: the database is half-made, add --overwrite to replace it")
-            raise
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)  # the launcher and the Java that it started
+            raise Interrupted(
+                "the offline import was stopped and the database is half-made: start again with --overwrite"
+            ) from None
     if report.exists() and not report.stat().st_size:
         report.unlink()
     if process.returncode:
@@ -152,7 +155,7 @@ def _import_error(lines: list[str]) -> str:
     if "already exist" in text:
         return "the database exists already: add --overwrite to replace it, or name another with --database"
     if "in use" in text:
-        return "the database is in use by a running server: stop it first"
+        return "the database is in use, by a running server or by an import that has not ended: stop it first"
     if refused := re.search(r"^Invalid value .+", text, re.MULTILINE):
         return f"neo4j-admin refuses a flag ({refused[0]}): mend --database, --heap or --off-heap"
     return (
