@@ -171,6 +171,8 @@ def test_who_cannot_be_let_in_reads_one_sentence(imported: Path, sample: tuple[P
         ({"NEO4J_CA": "nowhere.pem"}, "which is no file"),
         ({"NEO4J_PASSWORD": ""}, "NEO4J_PASSWORD is not set"),
     ]:
+        offline = handle(sample[0], imported, "--import", "offline", "--triplets", "FULL", "--overwrite", **environment)
+        assert offline.returncode == 2 and "IMPORT" not in offline.stdout and "stopping" not in offline.stdout
         done = handle(sample[0], imported, "--triplets", "FULL", "--overwrite", **environment)
         assert sentence in said(done)
         assert "not-the-password" not in done.stderr and "secret-word" not in done.stderr

@@ -16,7 +16,16 @@ from typing import Any, TypeVar
 
 import neo4j
 import pyarrow as pa
-from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverError, Neo4jError
+from neo4j.exceptions import (
+    AuthError,
+    ClientError,
+    ConfigurationError,
+    DatabaseError,
+    DriverError,
+    IncompleteCommit,
+    Neo4jError,
+    UnsupportedServerProduct,
+)
 from tqdm import tqdm
 
 from .files import InputError, read_json
@@ -26,7 +35,9 @@ from .restructure import RECORD
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)  # hints on our queries, to us and not to users
 Result = TypeVar("Result")
 
-OLDEST = (5, 0)  # constraints, databases and import flags are those of Neo4j 5
+OLDEST = (5, 26)  # the long-term version of Neo4j 5, which the tests run
+_VERSION = """CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel'
+RETURN name, versions, edition"""  # newer servers name Cypher as a component too
 PATIENCE = 600  # seconds to wait for a server that went away, before giving up
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 FETCH = 10_000  # records asked for at a time; the driver's 1,000 make it wait for the network ten times as often
@@ -117,6 +128,7 @@ class Neo4jGraph:
         self.server, self.options = server, options
         self.sessions = options.sessions or min(8, os.cpu_count() or 1)
         self._driver = server.driver()
+        self._bookmarks = neo4j.GraphDatabase.bookmark_manager()  # in a cluster, read what was written before
         self._stopping, self._lock, self._away_since = threading.Event(), threading.Lock(), 0.0
         if options.way != "offline":
             self._greet()
@@ -136,6 +148,7 @@ class Neo4jGraph:
             import_offline(csvs, self.server.database, self.options.heap, self.options.off_heap, overwrite,
                            self.answers)  # fmt: skip
         if way == "offline":
+            self._bookmarks = neo4j.GraphDatabase.bookmark_manager()  # another store knows nothing of the old one's
             self._greet()
         if way == "online" and (overwrite or self._difference(record)):
             import_online(self, csvs, overwrite)
@@ -201,14 +214,14 @@ class Neo4jGraph:
             database=self.server.database,
             default_access_mode=access,
             fetch_size=FETCH,
-            notifications_min_severity="OFF",
+            bookmark_manager=self._bookmarks,
         )
 
     def _greet(self) -> None:
         """Make sure that the server answers, lets us in, and is new enough."""
         try:
             with self._driver.session(database=self.server.database) as session:
-                found = session.run("CALL dbms.components() YIELD name, versions, edition").single(strict=True)
+                found = session.run(_VERSION).single(strict=True)
         except (Neo4jError, DriverError) as problem:
             raise told(problem, self.server) from None
         refuse_old(found["versions"][0], self.server)
@@ -247,13 +260,13 @@ class Neo4jGraph:
 
     def patiently(self, work: Callable[[], Result]) -> Result:
         """Do `work`; while the server is away or asks for another try, wait with back-off, say so, and try again."""
-        started, pause, stopping = time.monotonic(), 0.5, self._stopping
+        failed, pause, stopping = 0.0, 0.5, self._stopping
         while True:
             try:
                 result = work()
             except (Neo4jError, DriverError) as problem:
-                waited = time.monotonic() - started
-                if not problem.is_retryable() or _out_of_memory(problem) or waited > PATIENCE:
+                failed = failed or time.monotonic()
+                if not worth_another_try(problem) or time.monotonic() - failed > PATIENCE:
                     raise told(problem, self.server) from None
                 self._say_away(problem)
                 if stopping.wait(pause):
@@ -281,19 +294,34 @@ class Neo4jGraph:
 def refuse_old(version: str, server: Server) -> None:
     """Raise `InputError` for a version like "4.4.30" that lacks what is used here."""
     if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
-        raise InputError(f"{server} is Neo4j {version}, and at least 5.0 is needed: use 5.26 LTS, or --graph embedded")
+        raise InputError(f"{server} is Neo4j {version}, and at least 5.26 is needed: use that, or --graph embedded")
+
+
+def worth_another_try(problem: Neo4jError | DriverError) -> bool:
+    """Whether an error may pass by itself: a server that goes away, stops, or has too much to do at once.
+
+    A commit whose fate is unknown counts too, for all that is written here may be written twice.
+    """
+    code = getattr(problem, "code", None) or ""
+    stopping = code.endswith(("Transaction.Terminated", "Transaction.LockClientStopped", "DatabaseUnavailable"))
+    passing = problem.is_retryable() or isinstance(problem, IncompleteCommit) or stopping
+    return passing and not _out_of_memory(problem)
 
 
 def told(problem: Exception, server: Server) -> InputError:
     """The sentence for an error of the driver or the server."""
     code, reason = getattr(problem, "code", None) or "", _reason(problem)
+    if isinstance(problem, UnsupportedServerProduct):
+        return InputError(f"{server} is older than this driver can speak to ({reason}): use Neo4j 5.26 or newer")
+    if code.endswith("Security.Forbidden"):
+        return InputError(f"{server} does not allow that to {server.username} ({reason}): ask for the right to do it")
     if isinstance(problem, AuthError) or "Security" in code:
         return InputError(f"{server} refuses {server.username} ({reason}): mend NEO4J_USERNAME or NEO4J_PASSWORD")
     if "DatabaseNotFound" in code:
         return InputError(f"{server}: there is no such database: mend --database or NEO4J_DATABASE, or create it")
     if _out_of_memory(problem):
         return InputError(f"{server} ran out of memory ({reason}): give it a larger heap, or fewer --sessions")
-    if isinstance(problem, ClientError):
+    if isinstance(problem, ClientError | DatabaseError):
         return InputError(f"{server} refused a query ({reason})")
     tls = "+s" in server.uri or re.search(r"(?i)ssl|certificate|handshake|encrypted", reason)
     advice = ", and set NEO4J_CA where the certificate's authority is your own" if tls else ""

@@ -63,14 +63,19 @@ def import_offline(
         raise InputError(f"NEO4J_HOME is not set, so run the import where the server is, stopped: {command}")
     running = is_running()
     if running and not overwrite:
-        raise InputError("the Neo4j server is running, and an offline import needs it stopped: run `neo4j stop`, "
-                         "or add --overwrite, which stops it and replaces the database")  # fmt: skip
-    if not running and answers():
-        raise InputError("another Neo4j server than the one of NEO4J_HOME answers at NEO4J_URI: stop it, or mend one")
+        raise InputError(
+            "the Neo4j server is running, and an offline import needs it stopped: run `neo4j stop`, "
+            "or add --overwrite, which stops it and replaces the database"
+        )
     if running:
+        if not answers():  # who cannot log in replaces nothing
+            raise InputError("the Neo4j server of NEO4J_HOME runs and does not answer at NEO4J_URI: mend one of them")
         print("neo4j: stopping the server")
         stop()
-    print(f"neo4j: {command}")
+    if answers():
+        again = "; the server of NEO4J_HOME was stopped" if running else ""
+        raise InputError(f"another Neo4j server than that of NEO4J_HOME answers at NEO4J_URI: mend one of them{again}")
+    print(f"neo4j: {command}{' --overwrite-destination' if overwrite else ''}")
     _import(csvs, import_arguments(database, off_heap, overwrite), heap)
     print("neo4j: starting the server (`neo4j stop` stops it)")
     start(answers)
@@ -153,7 +158,10 @@ def _import(csvs: Path, arguments: list[str], heap: str) -> None:
 def _import_error(lines: list[str]) -> str:
     text = "\n".join(lines)
     if "already exist" in text:
-        return "the database exists already: add --overwrite to replace it, or name another with --database"
+        return (
+            "the database exists already: run `neo4j start` if it may hold this graph, "
+            "add --overwrite to replace it, or name another with --database"
+        )
     if "in use" in text:
         return "the database is in use, by a running server or by an import that has not ended: stop it first"
     if refused := re.search(r"^Invalid value .+", text, re.MULTILINE):
