@@ -40,11 +40,18 @@ def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     for uri, sentence in [
         ("bolt://me:secret-word@host", "holds a name or a password"),
         ("http://host", "write it like"),
+        ("bolt://host:abc", "no proper host"),
+        ("bolt://host:99999", "no proper host"),
     ]:
         monkeypatch.setenv("NEO4J_URI", uri)
         with pytest.raises(InputError, match=sentence) as problem:
             Server.from_environment()
         assert "secret-word" not in str(problem.value)
+    monkeypatch.setenv("NEO4J_URI", "bolt://host")
+    monkeypatch.setenv("NEO4J_CA", __file__)
+    with pytest.raises(InputError, match="holds no certificate"):
+        Server.from_environment()
+    monkeypatch.delenv("NEO4J_CA")
     monkeypatch.delenv("NEO4J_PASSWORD")
     monkeypatch.delenv("NEO4J_URI")
     with pytest.raises(InputError, match="NEO4J_PASSWORD is not set"):

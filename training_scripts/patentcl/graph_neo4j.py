@@ -7,12 +7,14 @@ for a certificate authority of one's own.
 import logging
 import os
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import neo4j
 import pyarrow as pa
@@ -83,11 +85,20 @@ class Server:
             raise InputError("NEO4J_URI holds a name or a password: put them into NEO4J_USERNAME and NEO4J_PASSWORD")
         if uri.split("://")[0] not in _SCHEMES:
             raise InputError(f"NEO4J_URI {uri} cannot be used: write it like {', '.join(f'{s}://' for s in _SCHEMES)}")
+        try:
+            urlsplit(uri).port  # noqa: B018 (raises for what is no port)
+            uri.encode("ascii")
+        except ValueError:
+            raise InputError(f"NEO4J_URI {uri!a} has no proper host and port: write it like bolt://host:7687") from None
         password, ca = os.environ.get("NEO4J_PASSWORD"), os.environ.get("NEO4J_CA")
         if not password:
             raise InputError("NEO4J_PASSWORD is not set: export the password of the Neo4j server at " + uri)
         if ca and not Path(ca).is_file():
             raise InputError(f"NEO4J_CA names {ca}, which is no file: give the PEM file of your certificate authority")
+        try:
+            ssl.create_default_context(cafile=ca)
+        except ssl.SSLError:
+            raise InputError(f"NEO4J_CA names {ca}, which holds no certificate: give a PEM file") from None
         return cls(
             uri, os.environ.get("NEO4J_USERNAME", "neo4j"), password,
             database or default_database(), Path(ca) if ca else None,

@@ -166,6 +166,8 @@ def _import_error(lines: list[str]) -> str:
         return "the database is in use, by a running server or by an import that has not ended: stop it first"
     if refused := re.search(r"^Invalid value .+", text, re.MULTILINE):
         return f"neo4j-admin refuses a flag ({refused[0]}): mend --database, --heap or --off-heap"
+    if "Importing the contents" not in text:
+        return f"neo4j-admin did not begin ({_last_line(text)}): mend --heap, --off-heap or the server's configuration"
     return (
         f"neo4j-admin could not import ({_telling(text)}): run its command with --verbose to see the reason; "
         "then add --overwrite, for the database is half-made"
