@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pandas as pd
 
+from patentcl.choosing import KINDS, Mining, sections
 from patentcl.files import read_json, run_script
 from patentcl.graph import Neo4jOptions, open_graph
 from patentcl.mining import Batches, run_batches
@@ -31,7 +32,6 @@ from patentcl.neo4j_server import local_server, peak_memory
 from patentcl.neo4j_tools import available
 from patentcl.restructure import restructure
 from patentcl.sample import write_sample
-from patentcl.triplets import KINDS, Mining
 
 USUAL = """
 MATCH (c:CPCSubclass)-[:CLASSIFIES]->(a:Patent)-[:CITES]->(p:Patent)<-[:CLASSIFIES]-(c)
@@ -133,7 +133,9 @@ def ours(patents: int, data: Path, graph: Any, way: str, prepared: float) -> Row
     source = read_json(data / "graph" / "graph.json")
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        found = run_batches(graph, source, Mining(triplets=None), Batches(Path(folder) / "batches", {}))
+        found = run_batches(
+            graph, source, Mining(triplets=None), Batches(Path(folder) / "batches", {}), sections(data / "graph")
+        )
         seconds = time.time() - started
     negatives = pd.concat([found[kind][["anchor", "negative"]] for kind in KINDS])
     return Row(patents, way, prepared, seconds, len(found["cited"]), *judge(data, negatives), "")

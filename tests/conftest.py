@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from patentcl.choosing import Mining
 from patentcl.road import tables_to_triplets
 from patentcl.sample import write_sample
-from patentcl.triplets import Mining
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -6,20 +6,45 @@ import numpy as np
 import pandas as pd
 import pytest
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import f1_score, ndcg_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import MultiLabelBinarizer
 
+from patentcl.choosing import Mining
+from patentcl.comparison import Comparison, compare_embeddings
+from patentcl.embeddings import embed
 from patentcl.evaluation import (
+    CANDIDATES,
     EvaluationSet,
-    bm25_scores,
-    dense_scores,
+    Figures,
+    cpc_class,
     evaluate,
     evaluation_set,
-    retrieval_metrics,
-    triplet_accuracy,
-    verdict,
+    first_relevant_ranks,
+    quick,
+    retrieval_measures,
+    subclass_prediction,
+    triplets_right,
 )
+from patentcl.models import MINILM
+from patentcl.results import as_markdown, as_table, as_text, verdict
 from patentcl.road import tables_to_triplets
-from patentcl.triplets import Mining, load_triplets
+from patentcl.scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
+from patentcl.significance import paired_difference, ratio_interval
+from patentcl.triplets import Triplets, load_triplets
+
+NONE = np.empty((0, 3), int)
+
+
+def set_of(pairs: list[tuple[int, int]], texts: int, family: list[int] | None = None) -> EvaluationSet:
+    """An evaluation of `pairs` among `texts` texts, all held out."""
+    frame = pd.DataFrame({"patent_id": [str(i) for i in range(texts)], "subclasses": [["A01B"]] * texts})
+    frame = frame.assign(section="A", subclass="A01B", split="test", **{"class": "A01"})
+    numbers, everything = np.array(family or range(texts)), np.ones(texts, bool)
+    return EvaluationSet(
+        frame, NONE, np.empty(0, object), np.array(pairs), numbers, everything,
+        np.ones(len(pairs), bool), np.ones(len(pairs), bool),
+    )  # fmt: skip
 
 
 def random_set(texts: int = 60, queries: int = 12, seed: int = 0) -> tuple[EvaluationSet, np.ndarray]:
@@ -30,11 +55,7 @@ def random_set(texts: int = 60, queries: int = 12, seed: int = 0) -> tuple[Evalu
         for q in range(queries)
         for r in draw.choice(np.arange(queries, texts), draw.integers(1, 5), replace=False)
     ]
-    frame = pd.DataFrame({"patent_id": [str(i) for i in range(texts)]})
-    everything = np.ones(texts, bool)
-    family, unseen = np.arange(texts), np.ones(len(pairs), bool)
-    on = EvaluationSet(frame, np.empty((0, 3), int), np.array(pairs), family, everything, unseen)
-    return on, embeddings
+    return set_of(pairs, texts), embeddings
 
 
 def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> None:
@@ -46,7 +67,7 @@ def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> 
     truth = np.zeros_like(matrix)
     truth[on.pairs[:, 0], on.pairs[:, 1]] = 1
 
-    ours = evaluate(scores, on)
+    ours = quick(scores, on).values
 
     assert ours["nDCG@10"] == pytest.approx(ndcg_score(truth, matrix, k=10))
     relevant = {str(q): {str(r) for r in on.pairs[on.pairs[:, 0] == q, 1]} for q in queries}
@@ -61,37 +82,85 @@ def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> 
 
 
 def test_figures_of_a_case_worked_out_by_hand() -> None:
-    figures = retrieval_metrics(np.array([7, 7, 9]), np.array([1, 12, 200]))
+    ranked = np.linspace(1, 0, 250)  # every query ranks the texts as they stand, but itself
 
-    assert figures["MRR"] == pytest.approx((1 / 1 + 1 / 200) / 2)
-    assert figures["Recall@10"] == pytest.approx((1 / 2 + 0) / 2)
-    assert figures["Recall@100"] == pytest.approx((2 / 2 + 0) / 2)
-    assert figures["nDCG@10"] == pytest.approx((1 / (1 + 1 / np.log2(3)) + 0) / 2)
+    found = retrieval_measures(lambda rows: np.tile(ranked, (len(rows), 1)), set_of([(0, 1), (0, 12), (249, 199)], 250))
+
+    assert found["MRR"] == pytest.approx([1, 1 / 200])
+    assert found["Recall@10"] == pytest.approx([1 / 2, 0])
+    assert found["Recall@100"] == pytest.approx([1, 0])
+    assert found["nDCG@10"] == pytest.approx([1 / (1 + 1 / np.log2(3)), 0])
 
 
 def test_equal_texts_get_no_better_rank_than_their_place() -> None:
     on, _ = random_set()
-    figures = evaluate(lambda rows: np.zeros((len(rows), 60)), on)
 
-    assert figures["MRR"] < 0.2  # a model that cannot tell anything apart is not rewarded for ties
+    figures = quick(lambda rows: np.zeros((len(rows), 60)), on)
+
+    assert figures.values["MRR"] < 0.2  # a model that cannot tell anything apart is not rewarded for ties
+    assert (first_relevant_ranks(lambda rows: np.zeros((len(rows), 60)), on, "random") == CANDIDATES + 1).all()
 
 
 def test_members_of_the_querys_family_are_not_in_its_way() -> None:
     scores = dense_scores(np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]))
-    texts, triplets, pairs = pd.DataFrame(index=range(4)), np.empty((0, 3), int), np.array([[0, 2]])
 
-    strangers = EvaluationSet(texts, triplets, pairs, np.array([1, 2, 3, 4]), np.ones(4, bool), np.ones(1, bool))
-    family = EvaluationSet(texts, triplets, pairs, np.array([1, 1, 3, 4]), np.ones(4, bool), np.ones(1, bool))
+    strangers, family = set_of([(0, 2)], 4), set_of([(0, 2)], 4, family=[1, 1, 3, 4])
 
-    assert evaluate(scores, strangers)["MRR"] == 0.5
-    assert evaluate(scores, family)["MRR"] == 1
+    assert quick(scores, strangers).values["MRR"] == 0.5
+    assert quick(scores, family).values["MRR"] == 1
+    fused = fused_scores(scores, scores, family.family)
+    assert fused(np.array([0]))[0, 2] == 2 / 61  # the first rank, since the twin takes none
+
+
+def test_parts_of_the_relevant_patents_are_looked_for_without_the_others() -> None:
+    on = set_of([(0, 1), (0, 2)], 5)
+    on.inside[1] = False
+    scores = dense_scores(np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.0, 1.0]]))
+
+    assert retrieval_measures(scores, on)["MRR"] == [1]
+    assert retrieval_measures(scores, on, "IN")["MRR"] == [1]
+    assert retrieval_measures(scores, on, "OUT")["MRR"] == [1]  # patent 1 is no wrong answer, so it is not in the way
+    assert len(retrieval_measures(scores, on, "known")["MRR"]) == 0
 
 
 def test_triplet_accuracy_counts_a_tie_as_wrong() -> None:
     triplets = np.array([[0, 1, 2], [0, 2, 1], [0, 1, 1]])
     scores = dense_scores(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
 
-    assert triplet_accuracy(scores, triplets) == pytest.approx(1 / 3)
+    assert triplets_right(scores, triplets).tolist() == [True, False, False]
+
+
+def test_reranking_takes_five_relevant_and_the_nearest_of_the_classes() -> None:
+    on = set_of([(0, r) for r in range(1, 9)], 80)
+    near = np.arange(80) % 2 == 0
+    on.texts.loc[~near, ["section", "class", "subclass"]] = ["B", "B01", "B01D"]
+    wrong = np.where(near, 1.0, 0.0)  # prefers patents of the query's own subclass, relevant or not
+    scores = lambda rows: np.tile(np.where(np.isin(np.arange(80), range(1, 9)), 0.5, wrong), (len(rows), 1))  # noqa: E731
+
+    assert first_relevant_ranks(scores, on, "hard").tolist() == [CANDIDATES + 1]
+    assert 1 < first_relevant_ranks(scores, on, "random")[0] < CANDIDATES + 1
+    assert (first_relevant_ranks(scores, on, "random") == first_relevant_ranks(scores, on, "random")).all()
+
+
+def test_subclass_prediction_agrees_with_scikit_learn() -> None:
+    draw = np.random.default_rng(3)
+    on, symbols = set_of([(0, 1)], 90), np.array(["A01B", "B01D", "C02F"])
+    vectors = draw.normal(size=(90, 4))
+    on.texts["subclasses"] = [list(symbols[draw.random(3) < 0.5]) or ["A01B"] for _ in range(90)]
+    on.texts["split"] = ["test"] * 30 + ["train"] * 60
+
+    ours = subclass_prediction(dense_scores(vectors), on)
+
+    labels = MultiLabelBinarizer().fit_transform(on.texts["subclasses"])
+    voters = KNeighborsClassifier(8, metric="cosine").fit(vectors[30:], labels[30:])
+    theirs = voters.predict(vectors[:30])
+    assert ours["CPC F1 micro"] == pytest.approx(f1_score(labels[:30], theirs, average="micro"))
+    assert ours["CPC F1 macro"] == pytest.approx(f1_score(labels[:30], theirs, average="macro"))
+    assert ours["CPC accuracy"] == pytest.approx((theirs == labels[:30]).all(axis=1).mean())
+
+
+def test_a_cpc_class_is_read_off_a_subclass_and_other_schemes_are_left() -> None:
+    assert [cpc_class(symbol) for symbol in ("C02F", "Y10T", "pumps", "A1")] == ["C02", "Y10", "pumps", "A1"]
 
 
 def test_the_corpus_of_an_evaluation_can_be_cut_but_keeps_what_is_asked_for(road: Path) -> None:
@@ -106,32 +175,100 @@ def test_the_corpus_of_an_evaluation_can_be_cut_but_keeps_what_is_asked_for(road
         assert ids[on.pairs[:, 0]].tolist() == pairs["query_id"].tolist()
         assert ids[on.pairs[:, 1]].tolist() == pairs["relevant_id"].tolist()
     assert 0 < whole.unseen.sum() < len(whole.unseen)
+    assert 0 < whole.inside.sum() < len(whole.inside)
     assert whole.texts["abstract"].str.strip().ne("").all()
 
 
+def test_an_interval_holds_the_figure_and_narrows_with_more_anchors() -> None:
+    right, of = np.array([1.0, 2, 0, 3]), np.array([2, 2, 1, 3])
+
+    low, high = ratio_interval(np.tile(right, 3), np.tile(of, 3))
+    narrow_low, narrow_high = ratio_interval(np.tile(right, 90), np.tile(of, 90))
+
+    assert low < narrow_low < 6 / 8 < narrow_high < high
+    assert np.isnan(ratio_interval(np.ones(1), np.ones(1))).all()
+
+
+def test_a_paired_difference_knows_noise_from_effect() -> None:
+    draw = np.random.default_rng(0)
+    base = draw.random(200)
+
+    effect, p = paired_difference(base, base + 0.05 + draw.normal(0, 0.1, 200))
+    assert effect == pytest.approx(0.05, abs=0.02) and p < 0.01
+    assert paired_difference(base, base + draw.normal(0, 0.1, 200))[1] > 0.05
+    assert paired_difference(base, base) == (0, 1)
+
+
+def test_the_table_has_words_models_and_hybrids_and_marks_the_best(road: Path) -> None:
+    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(len(on.texts), 16))
+
+    found = compare_embeddings({"base": noise, "other": noise + draw.normal(size=noise.shape)}, on)
+    table, text, card = as_table(found), as_text(found), as_markdown(found)
+
+    assert list(found.rows) == ["BM25", "TF-IDF", "base", "other", "BM25 + base", "BM25 + other"]
+    assert table["nDCG@10"]["BM25"] > table["nDCG@10"]["base"] + 0.05
+    assert table["nDCG@10 p"]["BM25"] < 0.05 and np.isnan(table["nDCG@10 p"]["base"])
+    assert (table["triplet accuracy low"] <= table["triplet accuracy"]).all()
+    best = table["nDCG@10"].max()
+    assert f"{best:.3f}*" in text and f"**{best:.3f}**" in card
+    for column in ("nDCG@10 IN", "nDCG@10 OUT", "nDCG@10 known", "nDCG@10 unseen", "rank among hard", "CPC F1 macro"):
+        assert column in text and column in card and table[column].notna().all()
+    assert table["v-measure"].notna().sum() == 2  # words have no vectors to cluster
+
+
+def figures(values: np.ndarray) -> Figures:
+    return Figures({"nDCG@10": values.mean(), "triplet accuracy": 0.9}, {}, {"nDCG@10": values})
+
+
 def test_the_verdict_is_one_line_that_says_which_is_better_or_that_it_cannot() -> None:
-    low, high = {"nDCG@10": 0.25, "triplet accuracy": 0.8}, {"nDCG@10": 0.3, "triplet accuracy": 0.9}
+    low = np.random.default_rng(0).random(400) / 2
+    rows = {"BM25": figures(low), "base": figures(low), "up": figures(low + 0.05), "down": figures(low - 0.05)}
+    rows |= {"same": figures(low + np.random.default_rng(1).normal(0, 0.2, 400))}
+    found = Comparison(rows, "base")
 
-    assert "0.250 → 0.300" in verdict("m", low, high, low, 500)
-    assert "better than its base" in verdict("m", low, high, low, 500)
-    assert "worse than its base" in verdict("m", high, low, low, 500)
-    assert "not clearly different from its base, with 30 queries" in verdict("m", low, high, low, 30)
+    assert f"{low.mean():.3f} → {low.mean() + 0.05:.3f}" in verdict(found, "up")
+    assert "better than its base" in verdict(found, "up")
+    assert "worse than its base" in verdict(found, "down")
+    assert "not clearly different from its base, with 400 queries" in verdict(found, "same")
+    nothing = Comparison(dict.fromkeys(("BM25", "base", "m"), figures(np.empty(0))), "base")
+    assert "no test patent cites another" in verdict(nothing, "m")
 
 
-def test_bm25_on_real_patents_reproduces_the_figures_measured_elsewhere(water: Path, tmp_path: Path) -> None:
-    tables_to_triplets(water, tmp_path, "10K", Mining())
-    texts = load_triplets(tmp_path / "triplets" / "10K").texts
-    row = pd.Series(np.arange(len(texts)), index=texts["patent_id"])
-    pairs = (
-        pd.read_csv(water / "in_set_citation_pairs.csv", dtype=str).apply(lambda ids: row[ids].to_numpy()).to_numpy()
-    )
-    everything = np.ones(len(texts), bool)
+@pytest.fixture(scope="module")
+def real(water: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationSet, Triplets, Path]:
+    """All 213 citing patents as queries, as the measurement elsewhere had them: it left families in."""
+    data = tmp_path_factory.mktemp("water")
+    tables_to_triplets(water, data, "10K", Mining())
+    triplets = load_triplets(data / "triplets" / "10K")
+    pairs = pd.read_csv(water / "in_set_citation_pairs.csv", dtype=str)
+    row = pd.Series(np.arange(len(triplets.texts)), index=triplets.texts["patent_id"])
+    on = set_of(pairs.apply(lambda ids: row[ids].to_numpy()).to_numpy().tolist(), len(triplets.texts))
+    return EvaluationSet(**{**on.__dict__, "texts": triplets.texts}), triplets, data
 
-    alone = np.arange(len(texts))  # the measurement elsewhere left families in
-    on = EvaluationSet(texts, np.empty((0, 3), int), pairs, alone, everything, pairs[:, 0] >= 0)
-    figures = evaluate(bm25_scores(texts), on)
 
-    assert figures["nDCG@10"] == pytest.approx(0.397, abs=0.005)
-    assert figures["Recall@10"] == pytest.approx(0.479, abs=0.005)
-    assert figures["Recall@100"] == pytest.approx(0.784, abs=0.005)
-    assert figures["MRR"] == pytest.approx(0.405, abs=0.005)
+def check_reference(figures: Figures, *reference: float) -> None:
+    for metric, value in zip(("nDCG@10", "Recall@10", "Recall@100", "MRR"), reference, strict=True):
+        assert figures.values[metric] == pytest.approx(value, abs=0.005), metric
+
+
+def test_real_patents_reproduce_the_figures_measured_elsewhere(
+    real: tuple[EvaluationSet, Triplets, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, _, data = real
+    monkeypatch.setattr("patentcl.embeddings.separator", lambda model: " ")  # that measurement joined with a space
+    stemmed, dense = bm25_scores(on.texts), dense_scores(embed(MINILM, on.texts, data / "with-a-space"))
+
+    check_reference(quick(bm25_scores(on.texts, stemmed=False), on), 0.389, 0.477, 0.736, 0.393)
+    check_reference(quick(stemmed, on), 0.397, 0.479, 0.784, 0.405)
+    check_reference(quick(dense, on), 0.395, 0.495, 0.796, 0.392)
+    check_reference(quick(fused_scores(stemmed, dense, on.family), on), 0.432, 0.553, 0.823, 0.423)
+
+
+def test_tfidf_finds_what_it_is_asked_for(real: tuple[EvaluationSet, Triplets, Path]) -> None:
+    on, triplets, _ = real
+
+    assert quick(tfidf_scores(on.texts), on).values["nDCG@10"] > 0.3
+    held_out = evaluation_set(triplets, "test")
+    assert set(evaluate(tfidf_scores(held_out.texts), held_out).values) >= {"nDCG@10 OUT", "rank among hard"}

@@ -5,6 +5,7 @@ import shlex
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from neo4j.exceptions import ClientError, IncompleteCommit, ServiceUnavailable, TransientError
@@ -12,7 +13,7 @@ from neo4j.exceptions import ClientError, IncompleteCommit, ServiceUnavailable, 
 from patentcl.files import InputError
 from patentcl.graph import Neo4jOptions, open_graph
 from patentcl.graph_neo4j import Neo4jGraph, Server, refuse_old
-from patentcl.neighbourhood import browser_query, neighbourhood
+from patentcl.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.neo4j_tools import import_arguments, import_command
 from patentcl.parallel import in_parallel
 from patentcl.plots import neighbourhood_graph
@@ -42,12 +43,21 @@ def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> No
         ("http://host", "write it like"),
         ("bolt://host:abc", "no proper host"),
         ("bolt://host:99999", "no proper host"),
+        ("bolt://neo4j:secret-word", "no proper host"),
+        ("bolt://a..b:7687", "no proper host"),
     ]:
         monkeypatch.setenv("NEO4J_URI", uri)
         with pytest.raises(InputError, match=sentence) as problem:
             Server.from_environment()
         assert "secret-word" not in str(problem.value)
     monkeypatch.setenv("NEO4J_URI", "bolt://host")
+    for database in ("--overwrite-destination", "system", "a b", "x"):  # it stands in neo4j-admin's command line
+        with pytest.raises(InputError, match="is no name of a database for patents"):
+            Server.from_environment(database)
+    monkeypatch.setenv("NEO4J_USERNAME", "\udcff")
+    with pytest.raises(InputError, match="NEO4J_USERNAME holds a letter that cannot be printed"):
+        Server.from_environment()
+    monkeypatch.delenv("NEO4J_USERNAME")
     monkeypatch.setenv("NEO4J_CA", __file__)
     with pytest.raises(InputError, match="holds no certificate"):
         Server.from_environment()
@@ -132,7 +142,7 @@ def test_an_offline_import_without_neo4j_home_tells_the_command(road: Path, monk
 
 def test_the_import_command_names_files_that_are_there_and_skips_nothing(road: Path, tmp_path: Path) -> None:
     files = [argument.split("=")[-1] for argument in import_arguments("neo4j", "4g") if ".csv" in argument]
-    assert len(files) == 5 and all((road / "graph" / file).is_file() for file in files)
+    assert len(files) == 7 and all((road / "graph" / file).is_file() for file in files)
     command = import_command(tmp_path / "a folder, with 'quotes'", "my-graph")
     assert str(tmp_path / "a folder, with 'quotes'") in shlex.split(command)
     assert "my-graph" in shlex.split(command) and "--skip" not in command
@@ -167,6 +177,7 @@ def test_a_neighbourhood_is_what_cites_and_is_cited(road: Path) -> None:
     assert set(around.patents["patent_id"]) <= drawn
 
 
-def test_the_browser_query_quotes_what_an_id_holds() -> None:
-    assert '{patent_id: "10000000"}' in browser_query("10000000")
-    assert r'{patent_id: "x\"}) DETACH DELETE a //"}' in browser_query('x"}) DETACH DELETE a //')
+def test_the_browser_query_names_the_patents_shown_and_quotes_what_an_id_holds() -> None:
+    patents = pd.DataFrame({"patent_id": ["10000000", 'x"] DETACH DELETE a //']})
+    query = browser_query(Neighbourhood(patents, pd.DataFrame(), {}))
+    assert query.startswith(r'WITH ["10000000", "x\"] DETACH DELETE a //"] AS shown MATCH')

@@ -5,16 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, held_out
+from patentcl.embeddings import embed
+from patentcl.evaluation import triplets_right
 from patentcl.files import InputError, read_json
 from patentcl.graph import open_graph
 from patentcl.mining import mine, parse_shares, parse_size, query_parts
+from patentcl.models import MINILM
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
-from patentcl.triplets import KINDS, Mining, load_triplets, report, write_training_csv
+from patentcl.scores import dense_scores
+from patentcl.triplets import load_triplets, report, write_training_csv
 
 
 class Corpus:
@@ -33,11 +39,21 @@ class Corpus:
             ids.iloc[edges.iloc[:, 0].astype(int)], ids.iloc[edges.iloc[:, 1].astype(int)], strict=True
         ):
             self.cites[citing].add(cited)
+        category = edges["category"].eq("cited by examiner").to_numpy()
+        ends = [ids.iloc[edges.iloc[:, end].astype(int)].to_numpy()[category] for end in (0, 1)]
+        self.examiner = set(zip(*ends, strict=True))
+        outside = pd.read_csv(graph / "outside_citations.csv", dtype=str)
+        self.cites_any = {patent: set(cited) for patent, cited in self.cites.items()}
+        for rank, number in outside.itertuples(index=False):
+            self.cites_any[ids.iloc[int(rank)]].add(f"outside {number}")
 
 
 def check(corpus: Corpus, row: Any) -> None:
     a, p, n = row.anchor_id, row.positive_id, row.negative_id
-    assert p in corpus.cites[a]
+    shared = len(corpus.cites_any[a] & corpus.cites_any[p])
+    assert p in corpus.cites[a] if row.positive_kind != "coupled" else p not in corpus.cites[a] and shared >= 2
+    if row.positive_kind != "coupled":
+        assert (row.positive_kind == "examiner") == ((a, p) in corpus.examiner)
     assert row.cpc_subclass in corpus.classes[a] & corpus.classes[p]
     assert not corpus.classes[a] & corpus.classes[n]
     assert n not in corpus.cites[a] and a not in corpus.cites[n]
@@ -75,7 +91,7 @@ def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(
     data = load_triplets(road / "triplets" / "200")
     texts = data.texts.set_index("patent_id")
     roles = ["anchor_id", "positive_id", "negative_id"]
-    normal = texts["abstract"].str.lower().str.split().str.join(" ")
+    normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
 
     used = {split: pd.unique(rows[roles].to_numpy().ravel()) for split, rows in data.triplets.groupby("split")}
     held = set(texts.index[texts["split"] != "train"])
@@ -139,10 +155,10 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
     going_on.close()
 
     batches = -(-read_json(road / "graph" / "graph.json")["counts"]["patents"] // 100)
-    assert going_on.asked % len(query_parts()) == len(query_parts()) - 5 % len(query_parts())
-    assert going_on.asked == batches * len(query_parts()) - 5
-    whole, parts = (load_triplets(road / "triplets" / name).triplets for name in ("200", "batches"))
-    pd.testing.assert_frame_equal(whole, parts)
+    parts = len(query_parts()) - 1  # coupled patents were not asked for
+    assert going_on.asked == batches * parts - 5
+    whole, in_batches = (load_triplets(road / "triplets" / name).triplets for name in ("200", "batches"))
+    pd.testing.assert_frame_equal(whole, in_batches)
 
 
 def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:
@@ -159,9 +175,69 @@ def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Pat
     assert "citation → sibling" in report(record)
 
 
+def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_ones(road: Path) -> None:
+    graph, corpus = open_graph("embedded", road), Corpus(road / "graph")
+    cited, examiner, coupled = (
+        mine(graph, road, name, Mining(triplets=None, per_anchor=2, positives=name)) for name in POSITIVES
+    )
+    graph.close()
+    tables = {name: load_triplets(road / "triplets" / name).triplets for name in POSITIVES}
+
+    assert examiner["positives"]["examiner"] > cited["positives"]["examiner"] > 0
+    assert coupled["positives"]["coupled"] > 20 and cited["positives"]["coupled"] == 0
+    assert "positive: coupled" in report(coupled)
+    for row in tables["coupled"].itertuples():
+        check(corpus, row)
+    only_cited = tables["coupled"].query("positive_kind != 'coupled'")
+    assert set(only_cited["split"]) == {"train", "val", "test"}  # and coupled ones are for training alone
+    assert set(tables["coupled"].query("positive_kind == 'coupled'")["split"]) == {"train"}
+
+
+def test_sections_take_turns_in_the_corpus_proportions(road: Path) -> None:
+    graph = open_graph("embedded", road)
+    record = mine(graph, road, "turns", Mining(triplets=80))
+    graph.close()
+
+    corpus, train = (np.array(record["sections"][part]) for part in ("corpus", "train"))
+    assert corpus.sum() == pytest.approx(1, abs=1e-3) == train.sum()
+    assert np.abs(corpus - train).max() < 0.03
+
+
+def test_anchors_are_enough_when_no_section_is_used_up_too_early() -> None:
+    where = Sections(np.array([0, 100]), np.array([0.8, 0.2]))
+
+    def found(first: int, second: int) -> dict[str, pd.DataFrame]:
+        anchors = [*range(first), *range(100, 100 + second)]
+        cited = pd.DataFrame({"anchor": anchors, "place": 999_999, "positives": [[1]] * len(anchors)})
+        return {"cited": cited, **dict.fromkeys(KINDS, pd.DataFrame({"anchor": anchors}))}
+
+    assert are_enough(found(40, 30), Mining(triplets=50), where, 0)
+    assert not are_enough(found(39, 30), Mining(triplets=50), where, 0)  # the first section is used up before
+    assert not are_enough(found(60, 9), Mining(triplets=50), where, 0)
+
+
+def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path) -> None:
+    graph = open_graph("embedded", road)
+    plain = mine(graph, road, "plain", Mining(triplets=20))
+    record = mine(graph, road, "filtered", Mining(triplets=20, filter_model=MINILM))
+    graph.close()
+    kept, all_of_them = (load_triplets(road / "triplets" / name) for name in ("filtered", "plain"))
+
+    assert record["negatives"]["false negatives dropped"] > 0 == plain["negatives"]["false negatives dropped"]
+    assert "dropped: negative closer than the positive" in report(record)
+    assert (kept.triplets["split"] == "train").sum() == 20  # the next ones take their places
+    train = kept.triplets.query("split == 'train'")
+    row = kept.texts.reset_index().set_index("patent_id")["index"]
+    scores = dense_scores(embed(MINILM, kept.texts, road / "embeddings"))
+    rows = np.stack([row[train[f"{role}_id"]].to_numpy() for role in ("anchor", "positive", "negative")], axis=1)
+    assert triplets_right(scores, rows).all()
+    tested = [data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, all_of_them)]
+    pd.testing.assert_frame_equal(tested[0], tested[1])  # what is tested is the same
+
+
 def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
     patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(80)]
-    classes = [(f"p{i}", "pumps" if i % 2 else "lamps") for i in range(80)]
+    classes = [(f"p{i}", 'pumps, "old"' if i % 2 else "lamps") for i in range(80)]
     citations = [(f"p{i}", f"p{i - 2}") for i in range(2, 80)]
 
     tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
@@ -199,6 +275,7 @@ def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: 
     ("call", "says"),
     [
         (lambda: parse_size("10k!"), "is no size"),
+        (lambda: held_out(100, Mining(coupled=0)), "--coupled 0 must be at least 1"),
         (lambda: parse_size("0"), "is no size"),
         (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
         (lambda: parse_shares("random=0"), "share above 0"),

@@ -19,7 +19,8 @@ import duckdb
 import papermill
 import pytest
 
-from patentcl.files import InputError, read_json
+from patentcl.choosing import Mining, P, Q
+from patentcl.files import InputError, Interrupted, read_json
 from patentcl.graph import open_graph
 from patentcl.graph_neo4j import Neo4jGraph, Neo4jOptions, Server
 from patentcl.mining import mine, query_parts
@@ -28,7 +29,6 @@ from patentcl.neo4j_tools import available, is_running, run_tool
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
 from patentcl.sample import write_sample
-from patentcl.triplets import Mining, P, Q
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDLER = REPOSITORY / "training_scripts" / "patent_handler.py"
@@ -88,8 +88,8 @@ def imported(server: LocalServer, sample: tuple[Path, Path], tmp_path_factory: p
     done = handle(tables, data, "--import", "offline", "--overwrite", "--triplets", "FULL", "--heap", "1g")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "IMPORT DONE" in done.stdout and "--skip" not in done.stdout
-    assert "indexes: Patent(rank), CPCSubclass(symbol), Patent(patent_id) ready" in done.stdout
-    assert "HEAP_SIZE=1g neo4j-admin database import full neo4j" in done.stdout
+    assert "indexes: Patent(rank), CPCSubclass(symbol), OutsidePatent(number), Patent(patent_id) ready" in done.stdout
+    assert 'HEAP_SIZE=1g "$NEO4J_HOME"/bin/neo4j-admin database import full neo4j' in done.stdout
     return data
 
 
@@ -134,14 +134,14 @@ def test_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, impo
     graph = neo4j_graph()
     parameters = {"classified": counts["classified"], "n": counts["patents"], "p": P, "q": Q, "seed": 42, "draws": 4,
                   "test": 200_000, "held": 300_000, "anchors": 300_000, "from": 0, "to": 999_983,
-                  "lo": 1000, "hi": 1100}  # fmt: skip
+                  "lo": 1000, "hi": 1100, "over": 1, "coupled": 2, "hub": 50}  # fmt: skip
     with graph.session("READ") as session:
         result = session.run("PROFILE " + query_parts()[part], parameters)
         rows = len(list(result))
         plan = operators(result.consume().profile or {})
     graph.close()
 
-    assert 50 < rows <= 100
+    assert 40 < rows <= 100
     assert not [line for line in plan if "Scan" in line.split()[0] or "CartesianProduct" in line]
     ranges = [line for line in plan if line.startswith("NodeUniqueIndexSeekByRange")]
     assert ranges and all("a:Patent(rank) WHERE rank >= $lo AND rank < $hi" in line for line in ranges)
@@ -155,8 +155,51 @@ def test_what_is_there_is_not_imported_again_and_other_tables_are_refused(
 
     assert "holds the graph of other tables" in said(handle(tables, tmp_path))
     assert "needs it stopped" in said(handle(tables, tmp_path, "--import", "offline"))
-    assert "patents of other tables: name another --database" in said(handle(tables, tmp_path, "--import", "online"))
+    assert "holds nodes of other tables (" in said(handle(tables, tmp_path, "--import", "online"))
     assert not (tmp_path / "triplets").exists()
+
+
+def test_ones_own_nodes_and_names_are_left_alone(imported: Path, sample: tuple[Path, Path], tmp_path: Path) -> None:
+    graph = neo4j_graph()
+    for query in (
+        "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS",
+        "CREATE (:CPCSubclass {symbol: 'A01B', mine: 1})",
+        "DROP CONSTRAINT patent_rank",
+        "CREATE CONSTRAINT patent_rank FOR (t:Thing) REQUIRE t.x IS UNIQUE",
+    ):
+        graph.command(query)
+
+    assert "holds nodes of other tables (1 CPCSubclass)" in said(handle(sample[0], imported, "--import", "online"))
+    graph.command("MATCH (c:CPCSubclass) DELETE c")
+    assert "its name patent_rank is taken by another" in said(handle(sample[0], imported, "--import", "online"))
+
+    graph.command("DROP CONSTRAINT patent_rank")
+    handled = handle(sample[0], imported, "--import", "online", "--triplets", "FULL", "--positives", "coupled",
+                     "--split", "time", "--overwrite")  # fmt: skip
+    assert handled.returncode == 0, handled.stderr
+    tables_to_triplets(sample[0], tmp_path, "FULL", Mining(triplets=None, positives="coupled", split="time"))
+    assert triplets(imported) == triplets(tmp_path)
+    graph.close()
+
+
+def test_an_import_that_was_overtaken_stops(sample: tuple[Path, Path], server: LocalServer, tmp_path: Path) -> None:
+    restructure(sample[0], tmp_path / "graph", seed=7)
+    graph, write, written = neo4j_graph(way="online", sessions=1), Neo4jGraph.write, 0
+
+    def overtaken(graph: Neo4jGraph, query: str, parameters: dict[str, Any]) -> int:
+        nonlocal written
+        written += 1
+        if written == 3:  # somebody else's import begins with this
+            graph.command("MATCH (i:PatentCL) DELETE i")
+        return write(graph, query, parameters)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(InputError, match="another import took the database over"),
+    ):
+        patch.setattr(Neo4jGraph, "write", overtaken)
+        graph.import_csvs(tmp_path / "graph", overwrite=True)
+    graph.close()
 
 
 def test_who_cannot_be_let_in_reads_one_sentence(imported: Path, sample: tuple[Path, Path]) -> None:
@@ -164,6 +207,7 @@ def test_who_cannot_be_let_in_reads_one_sentence(imported: Path, sample: tuple[P
     for environment, sentence in [
         ({"NEO4J_PASSWORD": "not-the-password"}, "refuses neo4j"),
         ({"NEO4J_DATABASE": "nowhere"}, "there is no such database"),
+        ({"NEO4J_DATABASE": "--overwrite-destination"}, "is no name of a database"),
         ({"NEO4J_URI": "bolt://127.0.0.1:9"}, "Connection refused)): start it"),
         ({"NEO4J_URI": "http://127.0.0.1:9"}, "cannot be used"),
         ({"NEO4J_URI": "bolt://me:secret-word@127.0.0.1:9"}, "holds a name or a password"),
@@ -211,14 +255,14 @@ def test_online_import_of_real_patents_goes_on_where_it_stopped(
     restructure(water, tmp_path / "graph")
     graph, write, written = neo4j_graph(way="online", sessions=2), Neo4jGraph.write, 0
 
-    def dying(graph: Neo4jGraph, query: str, parameters: dict[str, Any]) -> None:
+    def dying(graph: Neo4jGraph, query: str, parameters: dict[str, Any]) -> int:
         nonlocal written
         written += 1
         if written > 4:
             raise KeyboardInterrupt
-        write(graph, query, parameters)
+        return write(graph, query, parameters)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="batches that were written are kept"):
         patch.setattr(Neo4jGraph, "write", dying)
         graph.import_csvs(tmp_path / "graph", overwrite=True)
     graph.close()
@@ -238,20 +282,23 @@ def compare_with_the_csvs(csvs: Path) -> None:
     graph = neo4j_graph()
     patents = graph.run(
         """MATCH (p:Patent) RETURN p.rank AS rank, p.patent_id AS patent_id, p.title AS title, p.abstract AS abstract,
-           p.date AS date, p.subclass AS subclass, p.family AS family, p.has_abstract AS has_abstract,
+           p.date AS date, p.subclass AS subclass, p.family AS family, p.split AS split, p.cited_by AS cited_by,
+           p.has_abstract AS has_abstract,
            reduce(s = '', x IN coalesce(p.subclasses, []) | s + CASE WHEN s = '' THEN '' ELSE ';' END + x) AS classes
            ORDER BY rank""",
         {},
     )
     links = {
         "citations.csv": "MATCH (a:Patent)-[r:CITES]->(b:Patent) RETURN a.rank AS a, b.rank AS b, r.category AS c",
+        "outside_citations.csv": "MATCH (a)-[r:CITES_OUTSIDE]->(b:OutsidePatent) RETURN a.rank AS a, b.number AS b",
         "classifications.csv": "MATCH (a:CPCSubclass)-[:CLASSIFIES]->(b:Patent) RETURN a.symbol AS a, b.rank AS b",
     }
     with duckdb.connect() as db:
         read = "FROM read_csv('{}', header = true, quote = '\"', escape = '\"', nullstr = '\x01', {})"
         expected = db.execute(
             """SELECT "rank:ID(Patent){id-type:long}"::BIGINT, patent_id, title, abstract, date, subclass,
-               "family:long"::BIGINT, "has_abstract:boolean"::BOOLEAN, "subclasses:string[]" """
+               "family:long"::BIGINT, "split:long"::BIGINT, "cited_by:long"::BIGINT,
+               "has_abstract:boolean"::BOOLEAN, "subclasses:string[]" """
             + read.format(csvs / "patents.csv", "all_varchar = true")
         ).fetchall()
         assert sorted(zip(*(column.to_pylist() for column in patents.columns), strict=True)) == sorted(expected)

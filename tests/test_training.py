@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
@@ -16,7 +17,8 @@ from patentcl import training as module
 from patentcl.embeddings import encode
 from patentcl.files import InputError, Interrupted, read_json
 from patentcl.models import MINILM, load_model, set_dropout
-from patentcl.training import Training, train
+from patentcl.recipes import RECIPES, Training, training
+from patentcl.training import train
 from patentcl.triplets import Triplets, load_triplets
 
 TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2, checkpoint_steps=100)
@@ -46,7 +48,7 @@ def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: 
     base, tuned = load_model(MINILM), SentenceTransformer(str(trained))
 
     assert record["steps"] == 12 and record["train triplets"] == 24
-    assert list(record["test"]) == ["BM25", MINILM, "tiny"]
+    assert list(record["test"]) == ["BM25", "TF-IDF", MINILM, "tiny", f"BM25 + {MINILM}", "BM25 + tiny"]
     assert [point["step"] for point in record["val"]] == [0, 6, 12]
     assert record["verdict"] in (trained / "training.log").read_text()
     assert f"{record['test']['tiny']['nDCG@10']:.3f}" in (trained / "README.md").read_text()
@@ -118,16 +120,37 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "m").exists() and not (tmp_path / "m.training").exists()
 
 
-def test_a_margin_that_never_binds_is_said_and_multiple_negatives_trains(
+def test_a_margin_that_never_binds_is_said_and_the_contrast_trains(
     data: Triplets, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "margin 5 is never reached" in (trained / "training.log").read_text()
 
-    short = replace(TINY, loss="multiple-negatives", epochs=0.5, evaluations=0, dropout=0)
-    record = train(data, tmp_path / "mnr", trained.parent / "cache", short)
+    short = replace(TINY, loss="contrast", epochs=0.5, evaluations=0, dropout=0)
+    record = train(data, tmp_path / "contrast", trained.parent / "cache", short)
 
     assert record["steps"] == 3
     assert "never reached" not in capsys.readouterr().out
+
+
+def test_weights_are_averaged_with_the_bases() -> None:
+    base, tuned = load_model(MINILM), load_model(MINILM)
+    before = {key: value.clone() for key, value in base.state_dict().items()}
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(1)
+
+    module.average(tuned, before, 0.25)
+
+    for key, value in tuned.named_parameters():
+        torch.testing.assert_close(value, before[key] + 0.25)
+
+
+def test_a_recipe_gives_the_settings_that_are_not_given() -> None:
+    published, own = training("published", MINILM), training("best", MINILM, epochs=3, lr=None)
+
+    assert (published.loss, published.margin, published.epochs, published.batch_size) == ("triplet", 5, 10, 16)
+    assert published == Training(MINILM)
+    assert own.loss == "contrast" and own.epochs == 3 and own.lr == RECIPES["best"]["lr"]
 
 
 def test_dropout_reaches_every_layer() -> None:

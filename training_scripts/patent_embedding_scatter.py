@@ -3,7 +3,7 @@
     python patent_embedding_scatter.py                                       # PatentSBERTa and models/patentCL-10K
     python patent_embedding_scatter.py --models minilm DIR --color-by class
 
-Writes scatter.png, scatter.html and metrics.csv.
+Writes scatter.png, scatter.html, metrics.csv, and the tables of the evaluation as evaluation.csv and evaluation.md.
 """
 
 import argparse
@@ -21,6 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--triplets", default="10K", metavar="NAME", help="the triplets whose texts are shown")
     add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter)")
     add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
+    add("--corpus-sample", type=int, default=2_000, metavar="N", help="evaluate among about N patents (0: among all)")
     add = parser.add_argument_group("picture").add_argument
     add("--split", choices=("test", "val", "train", "all"), default="test", help="test: patents no training has seen")
     add("--sample", type=int, default=10_000, help="at most so many patents")
@@ -32,10 +33,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Embed, project, measure, draw."""
     args = parse_arguments()
-    from patentcl.comparison import citation_figures, embed_all, patents_to_compare
+    from patentcl.comparison import compare, embed_all, patents_to_compare
+    from patentcl.evaluation import evaluation_set
     from patentcl.models import PATENTSBERTA
     from patentcl.overview import subclass_titles
     from patentcl.plots import scatter_png
+    from patentcl.results import as_text, main_figures, write_tables
     from patentcl.scatter import colour_groups, metrics_table, project
     from patentcl.scatter_page import scatter_html
     from patentcl.triplets import load_triplets
@@ -46,7 +49,10 @@ def main() -> None:
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
     embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
-    metrics = metrics.join(citation_figures(models, data, cache, max_length=args.max_length), how="outer")
+    on = evaluation_set(data, "test", args.corpus_sample, args.seed)
+    found = compare(models, on, cache, args.max_length, args.seed)
+    write_tables(found, output, "evaluation", args.seed)
+    metrics = metrics.join(main_figures(found), how="outer")
 
     points = project(embeddings, seed=args.seed)
     groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))
@@ -56,7 +62,7 @@ def main() -> None:
     scatter_html(points, patents, groups, metrics, output / "scatter.html", title)
     with beside(output / "metrics.csv") as scratch:
         metrics.to_csv(scratch, index_label="model")
-    print(metrics.to_string(float_format=lambda value: f"{value:.3f}"))
+    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{as_text(found, args.seed)}")
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

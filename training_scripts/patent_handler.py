@@ -12,13 +12,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from patentcl.choosing import POSITIVES, Mining
 from patentcl.files import DATA, InputError, run_script, seed
 from patentcl.graph import GRAPHS, Neo4jOptions, open_graph
 from patentcl.mining import parse_shares, parse_size
 from patentcl.neo4j_tools import import_command
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
-from patentcl.triplets import Mining, report, write_training_csv
+from patentcl.triplets import report, write_training_csv
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -52,10 +53,25 @@ def parse_arguments() -> argparse.Namespace:
     add("--off-heap", default=Neo4jOptions.off_heap, help="other memory of the offline import")
     add = parser.add_argument_group("triplets").add_argument
     add("--triplets", default="10K", metavar="SIZE", help="train triplets: 10K, 100K, 1M, FULL (all) or a number")
+    add(
+        "--positives",
+        choices=POSITIVES,
+        default="cited",
+        help="cited: patents that the anchor cites; examiner: those the examiner cited first; coupled: after these, "
+        "patents that cite the same ones",
+    )
+    add("--coupled", type=int, default=2, metavar="K", help="coupled: how many of the same patents both must cite")
     add("--per-anchor", type=int, default=3, help="most positives of one anchor, used when first ones run out")
     add(
         "--negatives", default="citation=1,sibling=1,random=1", metavar="SHARES", help="shares of the kinds of negative"
     )
+    add(
+        "--filter-model",
+        default="",
+        metavar="NAME|DIR",
+        help="drop train triplets whose negative this model finds closer than the positive (default: keep all)",
+    )
+    add("--split", choices=("random", "time"), default="random", help="hold out random families, or the newest")
     add("--val", type=float, default=0.1, help="share of patents held out for val")
     add("--test", type=float, default=0.2, help="share of patents held out for test")
     add("--csv", action="store_true", help="also write triplet_training.csv with all texts (large)")
@@ -66,7 +82,17 @@ def main() -> None:
     """Restructure, import, mine, report."""
     args = parse_arguments()
     name, triplets = parse_size(args.triplets)
-    mining = Mining(triplets, args.per_anchor, parse_shares(args.negatives), args.val, args.test)
+    mining = Mining(
+        triplets,
+        args.per_anchor,
+        parse_shares(args.negatives),
+        args.val,
+        args.test,
+        args.positives,
+        args.coupled,
+        args.split,
+        args.filter_model,
+    )
     if args.import_ and args.graph != "neo4j":
         raise InputError("--import is for Neo4j: add --graph neo4j")
     tables, numbering = args.tables or args.data, (args.seed, args.keep_withdrawn, args.memory, args.overwrite)
@@ -74,7 +100,7 @@ def main() -> None:
     if args.graph == "none":
         restructured = restructure(tables, args.data / "graph", *numbering)
         print_counts(restructured)
-        print(f"import CSVs: {args.data / 'graph'}\nthe graph in Neo4j, its server stopped: {command}")
+        print(f"import CSVs: {args.data / 'graph'}\nto import them into a stopped Neo4j server by hand: {command}")
         return
     options = Neo4jOptions(args.import_, args.sessions, args.database, args.heap, args.off_heap)
     graph = open_graph(args.graph, args.data, args.memory, options)
@@ -88,7 +114,8 @@ def main() -> None:
     if args.csv:
         rows = write_training_csv(folder, folder / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / 'triplet_training.csv'}")
-    print(f"the graph in Neo4j, its server stopped: {command}")
+    if args.graph != "neo4j":
+        print(f"to import the graph into a stopped Neo4j server by hand: {command}")
     print(f"triplets: {folder}")
 
 

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from patentcl.files import DATA, MODELS, run_script, seed
+from patentcl.recipes import LOSSES, RECIPES, Training, training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,13 +26,16 @@ def parse_arguments() -> argparse.Namespace:
     add("--base-model", metavar="NAME|DIR", help="hub name, folder, or minilm (default: AI-Growth-Lab/PatentSBERTa)")
     add("--output", type=Path, metavar="DIR", help="the model's own folder (default: models/patentCL-<triplets>)")
     add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as the model can)")
-    add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=float, default=10, help="passes over the triplets")
-    add("--batch-size", type=int, default=16, help="triplets a step")
-    add("--lr", type=float, default=2e-5, help="highest learning rate")
+    add = parser.add_argument_group("training (defaults are the recipe's)").add_argument
+    add("--recipe", choices=RECIPES, default="best", help="published: as the published models; best: see README")
+    add("--epochs", type=float, help="passes over the triplets")
+    add("--batch-size", type=int, help="triplets a step")
+    add("--lr", type=float, help="highest learning rate")
     add("--warmup", type=float, default=0.1, help="share of the steps in which the rate rises (0: none)")
-    add("--loss", choices=("triplet", "multiple-negatives"), default="triplet", help="what is minimised")
-    add("--margin", type=float, default=5, help="of the triplet loss: by how much a negative should be further away")
+    add("--loss", choices=LOSSES, help="triplet: one negative an anchor; contrast: all others of the batch")
+    add("--margin", type=float, help="of the triplet loss: by how much a negative should be further away")
+    add("--scale", type=float, help="of the contrast: 1 / temperature")
+    add("--average", type=float, metavar="SHARE", help="share of the trained weights, the rest is the base's (1: all)")
     add("--dropout", type=float, metavar="SHARE", help="dropped while training (default: the model's own; 0: none)")
     add("--seed", type=seed, default=42, help="order of the triplets and dropout")
     add = parser.add_argument_group("run").add_argument
@@ -49,20 +53,20 @@ def main() -> None:
     if "WORLD_SIZE" not in os.environ:  # plain python on several GPUs would fall into DataParallel, which is slower
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from patentcl.models import MINILM, PATENTSBERTA
-    from patentcl.training import Training, train
+    from patentcl.training import train
     from patentcl.triplets import load_triplets
 
-    settings = {name: getattr(args, name) for name in Training.__dataclass_fields__}
+    given = {name: getattr(args, name) for name in Training.__dataclass_fields__ if name != "base_model"}
+    settings = training(args.recipe, args.base_model or (MINILM if args.smoke else PATENTSBERTA), **given)
     if args.smoke:
         from patentcl.road import smoke
 
-        smoke(Training(**{**settings, "base_model": args.base_model or MINILM}))
+        smoke(settings)
         return
     path = Path(args.triplets) if args.triplets.endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
-    training = Training(**{**settings, "base_model": args.base_model or PATENTSBERTA})
     data = load_triplets(path, args.seed)
-    record = train(data, output, args.data / "embeddings", training, args.resume, args.overwrite)
+    record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite)
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
 
 

@@ -1,18 +1,19 @@
-"""Several models on the same patents: the patents, their embeddings, and the triplets each model gets right."""
+"""Several models on the same patents: the patents, their embeddings, and a row of figures for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from .choosing import mix
 from .embeddings import embed
-from .evaluation import bm25_scores, dense_scores, evaluate, evaluation_set
+from .evaluation import EvaluationSet, Figures, evaluate
 from .files import InputError
 from .models import display_name
-from .triplets import Triplets, mix
-
-MOST_TEXTS = 2_000  # patents among which the cited ones are looked for
+from .scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
+from .triplets import Triplets
 
 
 def patents_to_compare(data: Triplets, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
@@ -39,15 +40,26 @@ def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_len
     return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
 
 
-def citation_figures(
-    models: Sequence[str], data: Triplets, cache: Path, split: str = "test", max_length: int = 0
-) -> pd.DataFrame:
-    """How well each model finds what the split's patents cite, and BM25: a row each, by display name.
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of an evaluation by name, in the order of the table; `base` is the row the others are compared with."""
 
-    Triplet accuracy and nDCG@10 as in `evaluation.py`, among at most `MOST_TEXTS` patents, so that a new model is
-    soon compared; the figures of a training count all.
-    """
-    on = evaluation_set(data, split, most_texts=MOST_TEXTS)
-    scores = {name: dense_scores(rows) for name, rows in embed_all(models, on.texts, cache, max_length).items()}
-    rows = {name: evaluate(score, on) for name, score in {**scores, "BM25": bm25_scores(on.texts)}.items()}
-    return pd.DataFrame(rows).T[["triplet accuracy", "nDCG@10"]]
+    rows: dict[str, Figures]
+    base: str
+
+
+def compare(models: Sequence[str], on: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42) -> Comparison:
+    """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25."""
+    embeddings = embed_all(models, on.texts, cache, max_length)
+    return compare_embeddings(embeddings, on, seed)
+
+
+def compare_embeddings(embeddings: Mapping[str, np.ndarray], on: EvaluationSet, seed: int = 42) -> Comparison:
+    """`compare` for embeddings (N, d) of `on.texts` by name; the first is the base."""
+    words = bm25_scores(on.texts)
+    scores = {name: dense_scores(rows) for name, rows in embeddings.items()}
+    rows = {"BM25": evaluate(words, on, seed=seed), "TF-IDF": evaluate(tfidf_scores(on.texts), on, seed=seed)}
+    rows |= {name: evaluate(score, on, embeddings[name], seed) for name, score in scores.items()}
+    for name, score in scores.items():
+        rows[f"BM25 + {name}"] = evaluate(fused_scores(words, score, on.family), on, seed=seed)
+    return Comparison(rows, next(iter(embeddings)))

@@ -1,51 +1,100 @@
-"""How good is a model: triplets told apart, and cited patents found among all, beside a lexical baseline.
+"""How good is a model, by one protocol for every row of the table, beside BM25, TF-IDF and the base model.
 
-One protocol for every row of the table. Retrieval: the query is a held-out patent, relevant are the patents it
-cites; the query and its family, which repeats its text, are taken out of the search. nDCG@10 with binary gains
-(Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418), Recall@100, MRR of the first relevant one. "unseen" counts
-only relevant patents that are held out as well, whose text no training saw. Triplet accuracy: share of triplets in
-which the anchor is closer (cosine, or BM25's score) to the positive than to the negative.
+    python -m patentcl.evaluation --models minilm patentCL-10K        # the first is the base of the differences
+    python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
+
+Retrieval: a query is a held-out patent, relevant are the patents it cites; the query and its family, which repeats its
+text, are taken out of the search. nDCG@10 with binary gains (Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418),
+Recall, and MRR within the first 1,000, by ir-measures. Parts of the relevant patents are looked for apart, the others
+taken out: IN share a CPC class with the query, OUT share none; "unseen" are held out as well, so that no training saw
+their text, "known" are not.
+
+Triplet accuracy: share of triplets in which the anchor scores higher with the positive than with the negative, by kind.
+Re-ranking: mean rank of the first of at most five cited patents among 25 others, drawn at random as for PaECTER (Ghosh
+et al. 2024, https://arxiv.org/abs/2402.19411), or from the query's own CPC subclass, else class, section (hard).
+CPC subclasses: those that more than half of the 8 nearest patents of other splits have, scored as for PatentSBERTa
+(Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933). v-measure: agreement of k-means with the CPC sections.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import bm25s
+import ir_measures
 import numpy as np
 import pandas as pd
-import Stemmer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
-from .files import InputError
-from .triplets import Triplets, mix
+from .choosing import mix
+from .files import DATA, run_script
+from .files import seed as seed_of
+from .scores import Scores
+from .significance import ratio_interval
+from .triplets import Triplets
 
-Scores = Callable[[np.ndarray], np.ndarray]  # rows (q,) → similarity to every text (q, N)
 BLOCK = 256  # queries scored at once
+DEPTH = 1_000  # of a ranking
+MEASURES = {
+    "nDCG@10": ir_measures.nDCG @ 10,
+    "Recall@10": ir_measures.R @ 10,
+    "Recall@100": ir_measures.R @ 100,
+    "MRR": ir_measures.RR,
+}
+PARTS = ("IN", "OUT", "known", "unseen")
+CANDIDATES, MOST_RELEVANT = 25, 5  # of the re-ranking
+NEIGHBOURS = 8  # of the CPC prediction
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
     """The texts that one split's evaluation needs, and triplets and pairs as rows of them.
 
-    `triplets` (T, 3) anchor, positive, negative; `pairs` (R, 2) query, relevant; `family` (N,) numbers; `corpus` (N,)
-    and `unseen` (R,) are masks: the texts to search, and the pairs whose relevant patent is held out too.
+    `triplets` (T, 3) anchor, positive, negative; `kind` (T,) of the negative; `pairs` (R, 2) query, relevant;
+    `family` (N,) numbers; `corpus` (N,), `unseen` (R,) and `inside` (R,) are masks: the texts to search, and the pairs
+    whose relevant patent is held out too, or shares a CPC class with the query. `split` is what is evaluated on.
     """
 
     texts: pd.DataFrame
     triplets: np.ndarray
+    kind: np.ndarray
     pairs: np.ndarray
     family: np.ndarray
     corpus: np.ndarray
     unseen: np.ndarray
+    inside: np.ndarray
+    split: str = "test"
+
+    def part(self, name: str) -> np.ndarray:
+        """Which pairs belong to a part of the relevant patents, (R,)."""
+        return {"IN": self.inside, "OUT": ~self.inside, "unseen": self.unseen, "known": ~self.unseen}[name]
+
+    def hidden(self, rows: np.ndarray) -> np.ndarray:
+        """What a search for `rows` (q,) does not see, (q, N): texts outside the corpus, and the query's family."""
+        return ~self.corpus | (self.family[rows][:, None] == self.family)
+
+
+@dataclass
+class Figures:
+    """One row of the table: `values` by metric, `low` and `high` ends of 95 % intervals where there are any.
+
+    `by_query`: metric → a value for each query, (Q,), the same queries for every row, so that rows can be compared.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
+    by_query: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 42) -> EvaluationSet:
     """What is needed to evaluate on `split`; the corpus is cut to about `most_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
+    roles = [f"{role}_id" for role in ("anchor", "positive", "negative")]
     needed = pd.unique(
-        np.concatenate([triplets[[f"{r}_id" for r in ("anchor", "positive", "negative")]].to_numpy().ravel(),
-                        pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
-    )  # fmt: skip
+        np.concatenate([triplets[roles].to_numpy().ravel(), pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
+    )
     is_needed = data.texts["patent_id"].isin(needed).to_numpy()
     chosen = data.texts["in_corpus"].to_numpy().copy()
     if most_texts and chosen.sum() > most_texts:
@@ -54,108 +103,202 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
         chosen[others[max(0, most_texts - int(is_needed.sum())) :]] = False
     texts = data.texts[chosen | is_needed].reset_index(drop=True)
     row = pd.Series(np.arange(len(texts)), index=texts["patent_id"])
+    queries, relevant = row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()
+    classes = [{cpc_class(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     return EvaluationSet(
         texts,
-        np.stack([row[triplets[f"{r}_id"]].to_numpy() for r in ("anchor", "positive", "negative")], axis=1),
-        np.stack([row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()], axis=1),
+        np.stack([row[triplets[role]].to_numpy() for role in roles], axis=1),
+        triplets["negative_kind"].to_numpy(),
+        np.stack([queries, relevant], axis=1),
         texts["family"].to_numpy(),
         texts["in_corpus"].to_numpy() & chosen[chosen | is_needed],
-        (texts["split"] != "train").to_numpy()[row[pairs["relevant_id"]].to_numpy()],
+        (texts["split"] != "train").to_numpy()[relevant],
+        np.array([bool(classes[q] & classes[r]) for q, r in zip(queries, relevant, strict=True)], dtype=bool),
+        split,
     )
 
 
-def dense_scores(embeddings: np.ndarray) -> Scores:
-    """Cosine of the rows' embeddings, (N, d), with all."""
-    if not np.isfinite(embeddings).all():
-        raise InputError("the model gives vectors that are no numbers: the training diverged, lower --lr")
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    return lambda rows: unit[rows] @ unit.T
+def cpc_class(symbol: str) -> str:
+    """The CPC class of a subclass symbol; a symbol of another scheme is its own class."""
+    is_cpc = len(symbol) == 4 and symbol[0] in "ABCDEFGHY" and symbol[1:3].isdigit() and symbol[3].isalpha()
+    return symbol[:3] if is_cpc else symbol
 
 
-def bm25_scores(texts: pd.DataFrame) -> Scores:
-    """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on stemmed words, by the library bm25s."""
-    words = bm25s.tokenize(
-        (texts["title"] + " " + texts["abstract"]).tolist(),
-        stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False,
-    )  # fmt: skip
-    retriever = bm25s.BM25()
-    retriever.index(words, show_progress=False)
-    return lambda rows: np.stack([retriever.get_scores(list(words[row])) for row in rows])
+def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = None, seed: int = 42) -> Figures:
+    """All figures of one row; NaN where the split has nothing to count. `embeddings` (N, d) add the v-measure."""
+    figures = quick(scores, on, seed)
+    for part in PARTS:
+        _add_retrieval(figures, scores, on, part)
+    for name in ("random", "hard"):
+        ranks = first_relevant_ranks(scores, on, name, seed)
+        figures.by_query[f"rank among {name}"] = ranks
+        figures.values[f"rank among {name}"] = _mean(ranks)
+    figures.values |= subclass_prediction(scores, on)
+    if embeddings is not None:
+        from .scatter import v_measure
+
+        figures.values["v-measure"] = v_measure(embeddings[on.corpus], on.texts["section"][on.corpus], seed)
+    return figures
 
 
-def evaluate(scores: Scores, on: EvaluationSet) -> dict[str, float]:
-    """All figures of one row of the table; NaN where the split has no triplet or no query."""
-    query, ranks = _relevant_ranks(scores, on)
-    known = retrieval_metrics(query, ranks)
-    unseen = retrieval_metrics(query[on.unseen], ranks[on.unseen])
-    return {**known, "nDCG@10 unseen": unseen["nDCG@10"], "triplet accuracy": triplet_accuracy(scores, on.triplets)}
+def quick(scores: Scores, on: EvaluationSet, seed: int = 42) -> Figures:
+    """Retrieval of all cited patents and triplet accuracy: what a training looks at on the way."""
+    figures = Figures()
+    _add_retrieval(figures, scores, on, "")
+    right = triplets_right(scores, on.triplets)
+    for kind in ("", *pd.unique(on.kind)):
+        of = np.ones(len(right), bool) if not kind else on.kind == kind
+        anchors = np.unique(on.triplets[of, 0], return_inverse=True)[1]
+        count, hits = np.bincount(anchors), np.bincount(anchors, weights=right[of])
+        name = f"triplet accuracy {kind}".strip()
+        figures.values[name] = float(hits.sum() / count.sum()) if len(count) else float("nan")
+        figures.interval[name] = ratio_interval(hits, count, seed)
+    return figures
 
 
-def _relevant_ranks(scores: Scores, on: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
-    """Query row and rank (from 1) of every relevant patent among the corpus without the query's family, (R,) each."""
-    ranks = np.zeros(len(on.pairs), dtype=np.int64)
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _add_retrieval(figures: Figures, scores: Scores, on: EvaluationSet, part: str) -> None:
+    for measure, values in retrieval_measures(scores, on, part).items():
+        name = f"{measure} {part}".strip()
+        figures.by_query[name], figures.values[name] = values, _mean(values)
+
+
+def _blocks(on: EvaluationSet) -> Iterator[np.ndarray]:
     queries = np.unique(on.pairs[:, 0])
     for start in range(0, len(queries), BLOCK):
-        block = queries[start : start + BLOCK]
-        matrix = np.where(on.corpus, scores(block), -np.inf)
-        matrix[on.family[block][:, None] == on.family] = -np.inf
-        for i in np.flatnonzero(np.isin(on.pairs[:, 0], block)):
-            row = matrix[np.searchsorted(block, on.pairs[i, 0])]
-            relevant = on.pairs[i, 1]
-            ties_before = int((row[:relevant] == row[relevant]).sum())
-            ranks[i] = 1 + int((row > row[relevant]).sum()) + ties_before
-    return on.pairs[:, 0], ranks
+        yield queries[start : start + BLOCK]
 
 
-def retrieval_metrics(query: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
-    """Mean over queries of nDCG@10, Recall@10, Recall@100 and MRR, from the rank of each relevant document, (R,)."""
-    frame = pd.DataFrame({"query": query, "rank": ranks})
-    frame["gain"] = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
-    frame["in 10"], frame["in 100"] = ranks <= 10, ranks <= 100
-    by_query = frame.groupby("query").agg(
-        gain=("gain", "sum"),
-        count=("rank", "size"),
-        first=("rank", "min"),
-        r10=("in 10", "mean"),
-        r100=("in 100", "mean"),
-    )
-    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(10) + 2))])
-    ndcg = by_query["gain"] / ideal[np.minimum(by_query["count"], 10)]
-    return {
-        "nDCG@10": float(ndcg.mean()),
-        "Recall@10": float(by_query["r10"].mean()),
-        "Recall@100": float(by_query["r100"].mean()),
-        "MRR": float((1 / by_query["first"]).mean()),
-    }
+def retrieval_measures(scores: Scores, on: EvaluationSet, part: str = "") -> dict[str, np.ndarray]:
+    """`MEASURES` of each query that has relevant patents in `part` ("": all), (Q,) in the order of the query rows.
+
+    Of equal scores the text that stands first comes first, whatever is relevant.
+    """
+    wanted = on.part(part) if part else np.ones(len(on.pairs), bool)
+    qrels: dict[str, dict[str, int]] = {}
+    for query, relevant in on.pairs[wanted]:
+        qrels.setdefault(str(query), {})[str(relevant)] = 1
+    run: dict[str, dict[str, float]] = {}
+    for block in _blocks(on):
+        matrix = np.where(on.hidden(block), -np.inf, scores(block))
+        others = on.pairs[~wanted & np.isin(on.pairs[:, 0], block)]
+        matrix[np.searchsorted(block, others[:, 0]), others[:, 1]] = -np.inf
+        for query, row in zip(block, matrix, strict=True):
+            if str(query) in qrels:
+                top = np.argsort(-row, kind="stable")[:DEPTH]
+                run[str(query)] = {str(d): float(DEPTH - i) for i, d in enumerate(top) if row[d] > -np.inf}
+    queries = sorted(qrels, key=int)
+    found = {(m.query_id, m.measure): m.value for m in ir_measures.iter_calc(list(MEASURES.values()), qrels, run)}
+    return {name: np.array([found.get((q, m), 0.0) for q in queries]) for name, m in MEASURES.items()}
 
 
-def triplet_accuracy(scores: Scores, triplets: np.ndarray) -> float:
-    """Share of the triplets, rows (T, 3) of the scored texts, in which the positive scores above the negative."""
-    right = 0
+def triplets_right(scores: Scores, triplets: np.ndarray) -> np.ndarray:
+    """Whether the positive scores above the negative, (T,); a tie is wrong. `triplets` (T, 3) rows of the texts."""
+    right = np.zeros(len(triplets), bool)
     for start in range(0, len(triplets), BLOCK):
         anchor, positive, negative = triplets[start : start + BLOCK].T
         matrix, rows = scores(anchor), np.arange(len(anchor))
-        right += int((matrix[rows, positive] > matrix[rows, negative]).sum())
-    return right / len(triplets) if len(triplets) else float("nan")
+        right[start : start + BLOCK] = matrix[rows, positive] > matrix[rows, negative]
+    return right
 
 
-def metrics_table(rows: dict[str, dict[str, float]]) -> str:
-    """Rows of figures as a table for the terminal."""
-    return pd.DataFrame(rows).T.to_string(float_format=lambda value: f"{value:.3f}")
+def first_relevant_ranks(scores: Scores, on: EvaluationSet, kind: str, seed: int = 42) -> np.ndarray:
+    """Rank from 1 of the first cited patent among 25 "random" or "hard" others, (Q,); of equal ones it comes last."""
+    ranks = []
+    key = mix(np.arange(len(on.texts)), seed)
+    for block in _blocks(on):
+        hidden, matrix = on.hidden(block), scores(block)
+        for i, query in enumerate(block):
+            relevant = on.pairs[on.pairs[:, 0] == query, 1]
+            drawn = mix(np.arange(len(on.texts)) ^ int(key[query] >> np.uint64(20)), seed)
+            order = np.lexsort((drawn, -_nearness(on.texts, query) if kind == "hard" else drawn))
+            others = order[~hidden[i][order] & ~np.isin(order, relevant)][:CANDIDATES]
+            best = matrix[i, relevant[np.argsort(drawn[relevant])][:MOST_RELEVANT]].max()
+            ranks.append(1 + int((matrix[i, others] >= best).sum()))
+    return np.array(ranks, dtype=float)
 
 
-def verdict(name: str, base: dict[str, float], tuned: dict[str, float], bm25: dict[str, float], queries: int) -> str:
-    """One line: base → fine-tuned on the test split, and whether that is better."""
-    before, after = base["nDCG@10"], tuned["nDCG@10"]
-    if np.isnan(before):
-        word, before, after = "triplet accuracy only", base["triplet accuracy"], tuned["triplet accuracy"]
-        return f"{name}: triplet accuracy {before:.3f} → {after:.3f} on test (no test patent cites another)"
-    noise = 0.4 / max(queries, 1) ** 0.5  # two standard errors, where the queries' differences spread by about 0.2
-    if abs(after - before) < noise:
-        word = f"not clearly different from its base, with {queries} queries"
-    else:
-        word = f"{'better' if after > before else 'worse'} than its base"
-    return (
-        f"{name}: nDCG@10 {before:.3f} → {after:.3f}, triplet accuracy {base['triplet accuracy']:.3f} → "
-        f"{tuned['triplet accuracy']:.3f} on test: {word} (BM25: {bm25['nDCG@10']:.3f})"
+def _nearness(texts: pd.DataFrame, row: int) -> np.ndarray:
+    """3 for texts of the same primary subclass as `row`, 2 of the class, 1 of the section, else 0; (N,)."""
+    levels = [(texts[level] == texts[level].iloc[row]) & (texts[level] != "") for level in ("section", "class")]
+    return sum(levels, (texts["subclass"] == texts["subclass"].iloc[row]) & (texts["subclass"] != "")).to_numpy(int)
+
+
+def subclass_prediction(scores: Scores, on: EvaluationSet) -> dict[str, float]:
+    """F1 micro and macro, and the share of patents all of whose subclasses are right.
+
+    A held-out classified patent has the subclasses that more than half of its 8 nearest classified patents of the
+    other splits have. Micro and macro are over the subclasses that occur among the held-out patents.
+    """
+    names = [f"CPC {what}" for what in ("F1 micro", "F1 macro", "accuracy")]
+    classified = (on.texts["subclass"] != "").to_numpy() & on.corpus
+    tested = (on.texts["split"] == on.split).to_numpy()
+    asked, known = np.flatnonzero(classified & tested), np.flatnonzero(classified & ~tested)
+    if not len(asked) or len(known) < NEIGHBOURS:
+        return dict.fromkeys(names, float("nan"))
+    labels = MultiLabelBinarizer().fit_transform(on.texts["subclasses"])
+    predicted = np.empty((len(asked), labels.shape[1]), dtype=int)
+    for start in range(0, len(asked), BLOCK):
+        matrix = scores(asked[start : start + BLOCK])[:, known]
+        near = known[np.argsort(-matrix, axis=1, kind="stable")[:, :NEIGHBOURS]]
+        predicted[start : start + BLOCK] = labels[near].mean(axis=1) > 0.5
+    truth, occur = labels[asked], np.flatnonzero(labels[asked].any(axis=0))
+    f1 = [f1_score(truth[:, occur], predicted[:, occur], average=a, zero_division=0) for a in ("micro", "macro")]
+    return dict(zip(names, [*map(float, f1), float(accuracy_score(truth, predicted))], strict=True))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="NAME|DIR", help="models; the first is the base (default: PatentSBERTa)")
+    add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
+    add("--triplets", default="10K", metavar="NAME", help="the triplets whose held-out patents are evaluated on")
+    add("--split", choices=("test", "val"), default="test", help="which held-out patents")
+    add("--corpus-sample", type=int, default=0, metavar="N", help="search among about N patents (0: among all)")
+    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
+    add("--output", type=Path, metavar="DIR", help="where the tables go (default: <data>/evaluation)")
+    add("--seed", type=seed_of, default=42, help="samples, candidates and bootstrap")
+    add(
+        "--check-leakage",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="only print what the held-out patents of these triplets share with the train triplets of each",
     )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Evaluate models, or check triplets for leaks."""
+    args = parse_arguments()
+    from .triplets import load_triplets
+
+    if args.check_leakage:
+        from .leakage import overlaps, report
+
+        folders = {str(folder): load_triplets(folder) for folder in args.check_leakage}
+        shared = [o for a in folders for b in folders for o in overlaps(folders[a], folders[b], (a, b))]
+        print(report(shared))
+        raise SystemExit(1 if any(row.leaks for row in shared) else 0)
+    from .comparison import compare
+    from .models import PATENTSBERTA
+    from .results import as_text, write_tables
+
+    data = load_triplets(args.data / "triplets" / args.triplets)
+    on = evaluation_set(data, args.split, args.corpus_sample, args.seed)
+    models = args.models or [PATENTSBERTA]
+    rows = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
+    output = args.output or args.data / "evaluation"
+    write_tables(rows, output, args.split, args.seed)
+    queries, found = len(np.unique(on.pairs[:, 0])), int(on.corpus.sum())
+    print(f"{queries:,} queries of the {args.split} split, {found:,} patents to search, {len(on.triplets):,} triplets")
+    print(as_text(rows, args.seed))
+    print(f"tables: {output / args.split}.csv, {output / args.split}.md")
+
+
+if __name__ == "__main__":
+    run_script(main)

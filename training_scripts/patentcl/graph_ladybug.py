@@ -12,10 +12,13 @@ from .files import InputError, beside, is_done, read_json, write_json
 
 _SCHEMA = """
 CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
-    type STRING, subclass STRING, subclasses STRING[], family INT64, has_abstract BOOLEAN);
+    type STRING, subclass STRING, subclasses STRING[], family INT64, split INT64, cited_by INT64,
+    has_abstract BOOLEAN);
 CREATE NODE TABLE CPCSubclass(symbol STRING PRIMARY KEY, title STRING, class STRING, section STRING, first INT64,
     count INT64, class_first INT64, class_count INT64, section_first INT64, section_count INT64);
+CREATE NODE TABLE OutsidePatent(number INT64 PRIMARY KEY, patent_id STRING, cited_by INT64);
 CREATE REL TABLE CITES(FROM Patent TO Patent, category STRING);
+CREATE REL TABLE CITES_OUTSIDE(FROM Patent TO OutsidePatent);
 CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
 """
 
@@ -23,13 +26,16 @@ CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
 _COPY = {
     "patents.csv": """
         COPY Patent FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
-            type STRING, subclass STRING, subclasses STRING, family INT64, has_abstract BOOLEAN)
+            type STRING, subclass STRING, subclasses STRING, family INT64, split INT64, cited_by INT64,
+            has_abstract BOOLEAN)
         FROM '{path}' (header=true, parallel=false, escape='"')
         RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
-            has_abstract)""",
+            split, cited_by, has_abstract)""",
     "cpc_subclasses.csv": """COPY CPCSubclass FROM '{path}' (header=true, parallel=false, escape='"')""",
+    "outside_patents.csv": """COPY OutsidePatent FROM '{path}' (header=true, escape='"')""",
     "citations.csv": """COPY CITES FROM '{path}' (header=true, escape='"')""",
-    "classifications.csv": """COPY CLASSIFIES FROM '{path}' (header=true)""",
+    "outside_citations.csv": """COPY CITES_OUTSIDE FROM '{path}' (header=true)""",
+    "classifications.csv": """COPY CLASSIFIES FROM '{path}' (header=true, parallel=false, escape='"')""",
 }
 
 
@@ -47,7 +53,7 @@ class LadybugGraph:
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
-        asked = {"graph": read_json(csvs / "graph.json").get("asked")}
+        asked = {"graph": read_json(csvs / "graph.json").get("fingerprint")}
         if is_done(self.folder / "import.json", asked, overwrite, ["graph.lbug"]):
             print(f"import: {self.folder} is up to date")
             return

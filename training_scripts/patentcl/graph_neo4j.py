@@ -48,8 +48,22 @@ _INDEXES = {
     "Patent(rank)": "CREATE CONSTRAINT patent_rank IF NOT EXISTS FOR (p:Patent) REQUIRE p.rank IS UNIQUE",
     "CPCSubclass(symbol)": "CREATE CONSTRAINT cpc_subclass_symbol IF NOT EXISTS "
     "FOR (c:CPCSubclass) REQUIRE c.symbol IS UNIQUE",
+    "OutsidePatent(number)": "CREATE CONSTRAINT outside_patent_number IF NOT EXISTS "
+    "FOR (o:OutsidePatent) REQUIRE o.number IS UNIQUE",
     "Patent(patent_id)": "CREATE INDEX patent_id IF NOT EXISTS FOR (p:Patent) ON (p.patent_id)",
 }
+
+
+_COUNTED = {
+    "patents": "(x:Patent)",
+    "CPC subclasses": "(x:CPCSubclass)",
+    "outside patents cited by several": "(x:OutsidePatent)",
+    "citations": "()-[x:CITES]->()",
+    "citations of these": "()-[x:CITES_OUTSIDE]->()",
+    "classifications": "()-[x:CLASSIFIES]->()",
+}
+_ONLINE = """SHOW INDEXES YIELD labelsOrTypes, properties, state WHERE state = 'ONLINE' AND size(properties) = 1
+RETURN labelsOrTypes[0] + '(' + properties[0] + ')' AS index"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,10 @@ class Server:
     @classmethod
     def from_environment(cls, database: str = "") -> "Server":
         """Read the NEO4J_… variables. Raises `InputError` when the password is missing or stands in the address."""
-        uri = os.environ.get("NEO4J_URI", "bolt://localhost:7687")
+        for name in ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"):
+            if not os.environ.get(name, "").isprintable():
+                raise InputError(f"{name} holds a letter that cannot be printed: set it anew")
+        uri = os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
         if "@" in uri:
             raise InputError("NEO4J_URI holds a name or a password: put them into NEO4J_USERNAME and NEO4J_PASSWORD")
         if uri.split("://")[0] not in _SCHEMES:
@@ -88,8 +105,15 @@ class Server:
         try:
             urlsplit(uri).port  # noqa: B018 (raises for what is no port)
             uri.encode("ascii")
-        except ValueError:
-            raise InputError(f"NEO4J_URI {uri!a} has no proper host and port: write it like bolt://host:7687") from None
+            (urlsplit(uri).hostname or ".").encode("idna")
+        except ValueError:  # the address is not repeated: what stands in the port's place may be a password
+            raise InputError("NEO4J_URI has no proper host and port: write it like bolt://host:7687") from None
+        chosen = database or default_database()
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9.-]{2,62}", chosen) or chosen.lower() == "system":
+            raise InputError(
+                f"--database {chosen!a} is no name of a database for patents: take 3 to 63 letters, digits, dots and "
+                "dashes that begin with a letter, and not system"
+            )
         password, ca = os.environ.get("NEO4J_PASSWORD"), os.environ.get("NEO4J_CA")
         if not password:
             raise InputError("NEO4J_PASSWORD is not set: export the password of the Neo4j server at " + uri)
@@ -100,8 +124,7 @@ class Server:
         except ssl.SSLError:
             raise InputError(f"NEO4J_CA names {ca}, which holds no certificate: give a PEM file") from None
         return cls(
-            uri, os.environ.get("NEO4J_USERNAME", "neo4j"), password,
-            database or default_database(), Path(ca) if ca else None,
+            uri, os.environ.get("NEO4J_USERNAME") or "neo4j", password, chosen, Path(ca) if ca else None
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -183,15 +206,19 @@ class Neo4jGraph:
 
         return self.patiently(read)
 
-    def write(self, query: str, parameters: dict[str, Any]) -> None:
-        """Run one writing query in a transaction of its own. It may be run twice, so it must be idempotent."""
+    def write(self, query: str, parameters: dict[str, Any]) -> int:
+        """Run one writing query in a transaction of its own and return its number of rows.
 
-        def commit() -> None:
+        It may be run twice, so it must be idempotent.
+        """
+
+        def commit() -> int:
             with self.session(neo4j.WRITE_ACCESS) as session, session.begin_transaction() as transaction:
-                transaction.run(query, parameters).consume()
+                rows = len(list(transaction.run(query, parameters)))
                 transaction.commit()
+                return rows
 
-        self.patiently(commit)
+        return self.patiently(commit)
 
     def command(self, query: str) -> None:
         """Run a query that makes its own transactions, or changes the schema."""
@@ -208,6 +235,13 @@ class Neo4jGraph:
         for statement in _INDEXES.values():
             self.command(statement)
         self.command("CALL db.awaitIndexes(36000)")
+        online = self.run(_ONLINE, {})["index"].to_pylist()  # IF NOT EXISTS also does nothing when a name is taken
+        for index, statement in _INDEXES.items():
+            if index not in online:
+                raise InputError(
+                    f"{self.server} has no index of {index}, and its name {statement.split()[2]} is taken by another: "
+                    "drop or rename that one"
+                )
         print(f"indexes: {', '.join(_INDEXES)} ready after {time.time() - started:.0f} s")
 
     def stop(self) -> None:
@@ -235,6 +269,8 @@ class Neo4jGraph:
                 found = session.run(_VERSION).single(strict=True)
         except (Neo4jError, DriverError) as problem:
             raise told(problem, self.server) from None
+        except ValueError:  # the driver could not make sense of the bytes
+            raise InputError(f"what answers at {self.server.uri} is no Neo4j server: mend NEO4J_URI") from None
         refuse_old(found["versions"][0], self.server)
         print(f"neo4j: {found['name']} {found['versions'][0]} {found['edition']} at {self.server.uri}, "
               f"database {self.server.database}")  # fmt: skip
@@ -254,25 +290,23 @@ class Neo4jGraph:
         """What keeps the database from being the graph of `record`, or "" when nothing does."""
         found = self.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint, i.complete AS complete", {})
         patents = self.run("MATCH (p:Patent) RETURN count(p) AS patents", {})["patents"][0].as_py()
-        citations = self.run("MATCH ()-[c:CITES]->() RETURN count(c) AS citations", {})["citations"][0].as_py()
-        counts = record["counts"]
         if not found.num_rows:
             return "has patents of another import" if patents else "is empty"
         if found["fingerprint"].to_pylist() != [record["fingerprint"]]:
             return f"holds the graph of other tables ({found['fingerprint'][0]} instead of {record['fingerprint']})"
         if not found["complete"][0].as_py():
             return "holds an import that was not finished"
-        if (patents, citations) != (counts["patents"], counts["citations"]):
-            return (
-                f"holds {patents:,} patents and {citations:,} citations "
-                f"instead of {counts['patents']:,} and {counts['citations']:,}"
-            )
+        for what, pattern in _COUNTED.items():
+            here = self.run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
+            if here != record["counts"][what]:
+                return f"holds {here:,} {what} instead of {record['counts'][what]:,}"
         return ""
 
     def patiently(self, work: Callable[[], Result]) -> Result:
         """Do `work`; while the server is away or asks for another try, wait with back-off, say so, and try again."""
         failed, pause, stopping = 0.0, 0.5, self._stopping
         while True:
+            begun = time.monotonic()
             try:
                 result = work()
             except (Neo4jError, DriverError) as problem:
@@ -284,7 +318,7 @@ class Neo4jGraph:
                     raise KeyboardInterrupt from None
                 pause = min(2 * pause, 15)
             else:
-                self._say_back()
+                self._say_back(begun)
                 return result
 
     def _say_away(self, problem: Exception) -> None:
@@ -295,9 +329,10 @@ class Neo4jGraph:
                 self._away_since = time.monotonic()
                 tqdm.write(f"{self.server} does not answer ({_reason(problem)}): waiting up to {PATIENCE // 60} min")
 
-    def _say_back(self) -> None:
+    def _say_back(self, begun: float) -> None:
+        """Say that the server is back, when the work that was just done began after it had gone."""
         with self._lock:
-            if self._away_since:
+            if 0 < self._away_since < begun:
                 tqdm.write(f"{self.server} is back after {time.monotonic() - self._away_since:.0f} s: going on")
                 self._away_since = 0.0
 
@@ -327,14 +362,19 @@ def told(problem: Exception, server: Server) -> InputError:
     if code.endswith("Security.Forbidden"):
         return InputError(f"{server} does not allow that to {server.username} ({reason}): ask for the right to do it")
     if isinstance(problem, AuthError) or "Security" in code:
-        return InputError(f"{server} refuses {server.username} ({reason}): mend NEO4J_USERNAME or NEO4J_PASSWORD")
+        return InputError(
+            f"{server} refuses {server.username} ({reason}): mend NEO4J_USERNAME or NEO4J_PASSWORD; a new server wants "
+            "neo4j-admin dbms set-initial-password before its first start"
+        )
     if "DatabaseNotFound" in code:
-        return InputError(f"{server}: there is no such database: mend --database or NEO4J_DATABASE, or create it")
+        return InputError(
+            f"{server}: there is no such database: mend --database or NEO4J_DATABASE (Community Edition has one, neo4j)"
+        )
     if _out_of_memory(problem):
         return InputError(f"{server} ran out of memory ({reason}): give it a larger heap, or fewer --sessions")
     if isinstance(problem, ClientError | DatabaseError):
         return InputError(f"{server} refused a query ({reason})")
-    tls = "+s" in server.uri or re.search(r"(?i)ssl|certificate|handshake|encrypted", reason)
+    tls = "+s" in server.uri or re.search(r"(?i)ssl|certificate|encrypted", reason)
     advice = ", and set NEO4J_CA where the certificate's authority is your own" if tls else ""
     return InputError(f"{server} does not answer ({reason}): start it, or mend NEO4J_URI{advice}")
 

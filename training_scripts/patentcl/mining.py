@@ -7,26 +7,45 @@ subclass and no citation with it (negative). Negatives come in three kinds, from
 - `sibling`: of the anchor's own CPC class, else of its section,
 - `random`: any other.
 
-Splits are by family (see `restructure.py`): a patent of a val or test family plays no role in a train triplet.
+A positive may also be *coupled*: it cites several of the patents that the anchor cites (Kessler 1963,
+doi 10.1002/asi.5090140103), inside the table or outside of it. Many patents of a small table cite none of its others.
+
+Splits are of whole families (see `restructure.py`): a patent of a val or test family plays no role in a train triplet.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from .choosing import (
+    KINDS,
+    PLACES,
+    SAMPLE_BUCKETS,
+    Mining,
+    P,
+    Q,
+    Sections,
+    are_enough,
+    held_out,
+    over,
+    sections,
+)
 from .files import InputError, beside, is_done, read_json, remove, write_json
 from .graph import Graph
 from .parallel import in_parallel
-from .triplets import FAMILY_BUCKETS, FILES_OF_FOLDER, KINDS, SAMPLE_BUCKETS, Mining, P, Q, held_out, write_triplets
+from .triplets import FILES_OF_FOLDER, write_triplets
 
+MOST_DRAWS, FEW_PATENTS = 32, 400_000  # below 100,000 patents a negative has more draws: they cost nothing there
+LISTS = ("positives", "examiner", "relevant", "coupled")  # columns of lists in the query's answers
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
 
@@ -61,21 +80,35 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     Asked again for what lies there already, it does nothing. Raises `InputError` when the graph has no triplets.
     """
     source = read_json(data / "graph" / "graph.json")
-    if "asked" not in source or "counts" not in source:
+    if not {"asked", "counts", "fingerprint"} <= source.keys():
         raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
     folder = data / "triplets" / name
-    asked = {"graph": source["asked"], **asdict(mining)}
+    asked = {"graph": source["fingerprint"], **asdict(mining)}
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date")
         return read_json(folder / "triplets.json")
     batches = Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
-    found = run_batches(graph, source, mining, batches)
+    found = run_batches(graph, source, mining, batches, sections(data / "graph"))
+    closer = _closer(mining.filter_model, data / "embeddings") if mining.filter_model else None
     with beside(folder) as scratch:
         scratch.mkdir()
-        record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found)}
+        record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
         write_json(scratch / "triplets.json", record)
     remove(batches.folder)
     return record
+
+
+def _closer(model: str, cache: Path) -> Callable[[pd.DataFrame, np.ndarray], np.ndarray]:
+    """Whether `model` finds the negative closer to the anchor than the positive, for rows (n, 3) of texts."""
+    from .embeddings import embed  # torch takes seconds to import, and mining does without it otherwise
+
+    def closer(texts: pd.DataFrame, triplets: np.ndarray) -> np.ndarray:
+        vectors = embed(model, texts, cache)
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        anchor, positive, negative = (unit[triplets[:, role]] for role in range(3))
+        return (anchor * negative).sum(axis=1) > (anchor * positive).sum(axis=1)
+
+    return closer
 
 
 def query_file() -> Path:
@@ -121,18 +154,23 @@ def _text(asked: dict[str, Any]) -> str:
 
 def _integers(table: pa.Table) -> pa.Table:
     """Sums come as decimals from one engine and as integers from the other, and no rows at all have no type."""
-    schema = pa.schema([(n, pa.list_(pa.int64()) if n in ("positives", "relevant") else pa.int64())
+    schema = pa.schema([(n, pa.list_(pa.int64()) if n in LISTS else pa.int64())
                         for n in table.column_names])  # fmt: skip
     return table.cast(schema)
 
 
-def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches) -> dict[str, pd.DataFrame]:
+def run_batches(
+    graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, where: Sections
+) -> dict[str, pd.DataFrame]:
     """Ask for samples of the anchors, a range of ranks at a time, until there are enough; by part of the query."""
     patents, seed = source["counts"]["patents"], source["asked"]["seed"]
     test, held = held_out(patents, mining)
     fixed = {"classified": source["counts"]["classified"], "n": patents, "p": P, "q": Q, "seed": seed % P,
-             "draws": mining.draws, "test": test, "held": held}  # fmt: skip
+             "draws": max(mining.draws, min(MOST_DRAWS, FEW_PATENTS // patents)), "test": test, "held": held,
+             "over": over(mining), "coupled": mining.coupled, "hub": mining.hub}  # fmt: skip
     parts = query_parts()
+    if mining.positives != "coupled":
+        del parts["coupled"]
     found: dict[str, list[pd.DataFrame]] = {part: [] for part in parts}
 
     def answer(asked: tuple[str, dict[str, Any]]) -> tuple[str, pd.DataFrame]:
@@ -142,7 +180,14 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
     for start, end in _samples(source, mining, held):
         sample = {**fixed, "from": start, "to": end, "anchors": held if start == 0 else 0}
         ranges = [{**sample, "lo": lo, "hi": min(lo + graph.batch, patents)} for lo in range(0, patents, graph.batch)]
-        questions = [(part, parameters) for parameters in ranges for part in parts]
+        questions = [
+            (
+                part,
+                {**parameters, "anchors": 0} if part == "coupled" else parameters,
+            )
+            for parameters in ranges
+            for part in parts
+        ]
         with tqdm(total=len(questions), desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="query") as progress:
 
             def keep(answered: tuple[str, pd.DataFrame], progress: tqdm = progress) -> None:
@@ -150,18 +195,15 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
                 progress.update()
 
             in_parallel(answer, questions, graph.sessions, keep, graph.stop)
-        if mining.triplets is not None and _train_anchors(found["cited"], held) >= 1.05 * mining.triplets:
+        answers = {part: pd.concat(frames).sort_values("anchor", ignore_index=True) for part, frames in found.items()}
+        if mining.triplets is not None and are_enough(answers, mining, where, held):
             break
-    return {part: pd.concat(frames).sort_values("anchor", ignore_index=True) for part, frames in found.items()}
-
-
-def _train_anchors(answers: list[pd.DataFrame], held: int) -> int:
-    return sum(int(((c["family"] % FAMILY_BUCKETS >= held) & (c["positives"].str.len() > 0)).sum()) for c in answers)
+    return answers
 
 
 def _samples(source: dict[str, Any], mining: Mining, held: int) -> Iterator[tuple[int, int]]:
     """Ever larger shares of the anchors, as ranges of buckets: the first is expected to be enough."""
-    train = 1 - held / FAMILY_BUCKETS
+    train = 1 - held / PLACES
     expected = source["counts"]["citing patents"] * train**2 * 0.5
     share = 1.0 if mining.triplets is None else min(1.0, mining.triplets / max(expected, 1))
     start = 0

@@ -47,7 +47,10 @@ def neighbourhood(graph: Graph, patent_id: str, most: int = 8) -> Neighbourhood:
     return Neighbourhood(patents.drop(columns="rank"), citations, more)
 
 
-def browser_query(patent_id: str, limit: int = 17) -> str:
-    """The query that shows the same in Neo4j Browser; the id is quoted, whatever it holds."""
-    text = json.dumps(patent_id)  # JSON's escapes are Cypher's
-    return f"MATCH (a:Patent {{patent_id: {text}}})-[r:CITES]-(x:Patent) RETURN a, r, x LIMIT {limit}"
+def browser_query(around: Neighbourhood) -> str:
+    """The query that shows the same in Neo4j Browser; the ids are quoted, whatever they hold."""
+    ids = json.dumps(around.patents["patent_id"].tolist())  # JSON's escapes are Cypher's
+    return (
+        f"WITH {ids} AS shown MATCH (x:Patent)-[r:CITES]->(y:Patent) "
+        "WHERE x.patent_id IN shown AND y.patent_id IN shown RETURN x, r, y"
+    )

@@ -6,12 +6,13 @@ the transaction that writes it, so an interrupted import goes on where it stoppe
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from tqdm import tqdm
 
-from .files import NEVER, InputError, read_json
+from .files import InputError, Interrupted, read_json
+from .import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, plain_name, rows_of
 from .parallel import in_parallel
 from .restructure import RECORD
 
@@ -19,39 +20,23 @@ if TYPE_CHECKING:
     from .graph_neo4j import Neo4jGraph
 
 
-class _File(NamedTuple):
-    """One CSV: the SELECT that types its columns, how many rows a transaction writes, the Cypher for one `row`."""
-
-    name: str
-    select: str
-    batch: int
-    write: str
-
-
-_FILES = [
-    _File("cpc_subclasses.csv", """
-        SELECT {symbol: "symbol:ID(CPCSubclass)", title: nullif(title, ''), class: class, section: section,
-            first: "first:long"::BIGINT, count: "count:long"::BIGINT,
-            class_first: "class_first:long"::BIGINT, class_count: "class_count:long"::BIGINT,
-            section_first: "section_first:long"::BIGINT, section_count: "section_count:long"::BIGINT} AS row""",
-        1_000, "MERGE (c:CPCSubclass {symbol: row.symbol}) SET c += row"),
-    _File("patents.csv", """
-        SELECT {rank: "rank:ID(Patent){id-type:long}"::BIGINT, patent_id: patent_id, title: title, abstract: abstract,
-            date: date, type: type, subclass: subclass,
-            subclasses: nullif(string_split("subclasses:string[]", ';'), ['']),
-            family: "family:long"::BIGINT, has_abstract: "has_abstract:boolean"::BOOLEAN} AS row""",
-        2_000, "MERGE (p:Patent {rank: row.rank}) SET p += row"),
-    _File("citations.csv", """
-        SELECT ":START_ID(Patent)"::BIGINT AS citing, ":END_ID(Patent)"::BIGINT AS cited, category""",
-        10_000, """MATCH (a:Patent {rank: row[0]}) MATCH (b:Patent {rank: row[1]})
-        MERGE (a)-[c:CITES]->(b) SET c.category = row[2]"""),
-    _File("classifications.csv", """SELECT ":START_ID(CPCSubclass)" AS symbol, ":END_ID(Patent)"::BIGINT AS rank""",
-        10_000, """MATCH (c:CPCSubclass {symbol: row[0]}) MATCH (p:Patent {rank: row[1]})
+# CSV → rows that a transaction writes, and the Cypher for one `row`: a map of properties, or the two ends of a link.
+_WRITE = {
+    "cpc_subclasses.csv": (1_000, "MERGE (c:CPCSubclass {symbol: row.symbol}) SET c += row"),
+    "patents.csv": (2_000, "MERGE (p:Patent {rank: row.rank}) SET p += row"),
+    "outside_patents.csv": (5_000, "MERGE (o:OutsidePatent {number: row.number}) SET o += row"),
+    "citations.csv": (10_000, """MATCH (a:Patent {rank: row.start}) MATCH (b:Patent {rank: row.end})
+        MERGE (a)-[c:CITES]->(b) SET c.category = row.category"""),
+    "outside_citations.csv": (10_000, """MATCH (a:Patent {rank: row.start}) MATCH (o:OutsidePatent {number: row.end})
+        MERGE (a)-[:CITES_OUTSIDE]->(o)"""),
+    "classifications.csv": (10_000, """MATCH (c:CPCSubclass {symbol: row.start}) MATCH (p:Patent {rank: row.end})
         MERGE (c)-[:CLASSIFIES]->(p)"""),
-]  # fmt: skip
+}  # fmt: skip
 
+_COUNTED = ("CPC subclasses", "patents", "outside patents cited by several", "citations", "citations of these",
+            "classifications")  # fmt: skip
 _DELETE = "MATCH (n:{label}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 5000 ROWS"
-_OURS = ("PatentCL", "PatentCLBatch", "CPCSubclass", "Patent")
+_OURS = ("PatentCL", "PatentCLBatch", SUBCLASS, OUTSIDE, PATENT)
 
 
 def import_online(graph: "Neo4jGraph", csvs: Path, overwrite: bool = False) -> None:
@@ -69,53 +54,65 @@ def import_online(graph: "Neo4jGraph", csvs: Path, overwrite: bool = False) -> N
     if done:
         print(f"import: goes on after {len(done)} batches that were written before")
     counts = record["counts"]
-    total = sum(counts[name] for name in ("CPC subclasses", "patents", "citations", "classifications"))
+    total = sum(counts[name] for name in _COUNTED)
     with tqdm(total=total, desc="import", unit="row", unit_scale=True, smoothing=0.05) as progress:
-        for file in _FILES:
-            progress.set_postfix_str(file.name)
+        for file, (_, cypher) in _WRITE.items():
+            progress.set_postfix_str(file)
 
-            def write(batch: tuple[str, list[Any]], file: _File = file) -> int:
+            def write(batch: tuple[str, list[Any]], cypher: str = cypher) -> int:
                 name, rows = batch
-                if name not in done:
-                    graph.write(
-                        f"UNWIND $rows AS row {file.write} WITH count(*) AS n MERGE (:PatentCLBatch {{name: $name}})",
-                        {"rows": rows, "name": name},
+                if name not in done and not graph.write(
+                    # Whoever replaces this graph deletes its fingerprint first, and then nothing is written any more.
+                    f"MATCH (i:PatentCL {{fingerprint: $fingerprint}}) UNWIND $rows AS row {cypher} "
+                    "WITH count(*) AS n WHERE n > 0 MERGE (b:PatentCLBatch {name: $name}) RETURN b.name AS name",
+                    {"rows": rows, "name": name, "fingerprint": fingerprint},
+                ):
+                    raise InputError(
+                        f"{graph.server}: another import took the database over, or {csvs / name.split(':')[1]} links "
+                        "patents that are not there: wait until the other has ended, or restructure with --overwrite"
                     )
                 return len(rows)
 
-            in_parallel(write, _batches(csvs, file), graph.sessions, progress.update, graph.stop)
+            try:
+                in_parallel(write, _batches(csvs, file, fingerprint), graph.sessions, progress.update, graph.stop)
+            except KeyboardInterrupt:
+                raise Interrupted("the batches that were written are kept: start again to go on") from None
     graph.write("MATCH (i:PatentCL {fingerprint: $fingerprint}) SET i.complete = true", {"fingerprint": fingerprint})
     graph.command(_DELETE.format(label="PatentCLBatch"))
 
 
 def _make_room(graph: "Neo4jGraph", fingerprint: str, overwrite: bool) -> None:
     found = graph.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint", {})["fingerprint"].to_pylist()
-    patents = graph.run("MATCH (p:Patent) RETURN count(p) AS patents", {})["patents"][0].as_py()
-    if (patents or found) and (overwrite or found != [fingerprint]):
+    there = {
+        label: graph.run(f"MATCH (n:{label}) RETURN count(n) AS n", {})["n"][0].as_py() for label in _OURS
+    }  # one's own nodes of these labels, too
+    patents = there[PATENT]
+    if any(there.values()) and (overwrite or found != [fingerprint]):
         if not overwrite:
+            nodes = ", ".join(f"{count:,} {label}" for label, count in there.items() if count)
             raise InputError(
-                f"{graph.server} holds {patents:,} patents of other tables: "
-                "name another --database, or add --overwrite to delete them"
+                f"{graph.server} holds nodes of other tables ({nodes}): "
+                "add --overwrite to delete them, or name another --database (Enterprise and Aura have several)"
             )
         print(f"import: deleting {patents:,} patents of the graph that is there")
         for label in _OURS:  # the fingerprint first: half a graph must not pass for a whole one
             graph.command(_DELETE.format(label=label))
 
 
-def _batches(csvs: Path, file: _File) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of a CSV, `file.batch` at a time, with a name that tells the same batch in another run."""
+def _batches(csvs: Path, file: str, fingerprint: str) -> Iterator[tuple[str, list[Any]]]:
+    """The rows of a CSV, some at a time, with a name that tells the same batch in another run."""
+    size, names = _WRITE[file][0], [plain_name(header) for header in CSVS[file]]
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
         try:
-            rows = db.execute(
-                f"""{file.select} FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"',
-                    all_varchar = true, max_line_size = 33554432, nullstr = $never)""",
-                {"path": str(csvs / file.name), "never": NEVER},
-            )
-            number = 0
-            while batch := rows.fetchmany(file.batch):
-                yield f"{file.name}:{file.batch}:{number}", [r[0] if len(r) == 1 else list(r) for r in batch]
+            rows, number = db.execute(rows_of(csvs, file)), 0
+            while batch := rows.fetchmany(size):
+                # The offline import leaves an empty list away too.
+                yield (
+                    f"{fingerprint}:{file}:{size}:{number}",
+                    [{n: None if v == [] else v for n, v in zip(names, row, strict=True)} for row in batch],
+                )
                 number += 1
         except duckdb.Error as problem:
             reason = str(problem).splitlines()[0]
-            raise InputError(f"{csvs / file.name} cannot be read ({reason}): restructure with --overwrite") from None
+            raise InputError(f"{csvs / file} cannot be read ({reason}): restructure with --overwrite") from None

@@ -20,8 +20,10 @@ from .files import InputError, Interrupted
 _FILES = [
     "--nodes=Patent=patents.csv",
     "--nodes=CPCSubclass=cpc_subclasses.csv",
+    "--nodes=OutsidePatent=outside_patents.csv",
     "--nodes=PatentCL=import.csv",
     "--relationships=CITES=citations.csv",
+    "--relationships=CITES_OUTSIDE=outside_citations.csv",
     "--relationships=CLASSIFIES=classifications.csv",
 ]
 _STAGES = 4  # node import, relationship import, relationship linking, post processing
@@ -44,7 +46,8 @@ def default_database() -> str:
 def import_command(csvs: Path, database: str = "", heap: str = "2g", off_heap: str = "4g") -> str:
     """The command that imports the CSVs in `csvs` into a stopped server, to be run by hand."""
     arguments = shlex.join(import_arguments(database or default_database(), off_heap))
-    return f"cd {shlex.quote(str(csvs.resolve()))} && HEAP_SIZE={shlex.quote(heap)} neo4j-admin {arguments}"
+    admin = '"$NEO4J_HOME"/bin/neo4j-admin'
+    return f"cd {shlex.quote(str(csvs.resolve()))} && HEAP_SIZE={shlex.quote(heap)} {admin} {arguments}"
 
 
 def import_offline(
@@ -61,10 +64,15 @@ def import_offline(
     command = import_command(csvs, database, heap, off_heap)
     if "NEO4J_HOME" not in os.environ:
         raise InputError(f"NEO4J_HOME is not set, so run the import where the server is, stopped: {command}")
+    if database != "neo4j" and not _may_have(database):
+        raise InputError(
+            f"--database {database}: Community Edition has one database, neo4j: "
+            "leave --database and NEO4J_DATABASE away"
+        )
     running = is_running()
     if running and not overwrite:
         raise InputError(
-            "the Neo4j server is running, and an offline import needs it stopped: run `neo4j stop`, "
+            'the Neo4j server is running, and an offline import needs it stopped: run "$NEO4J_HOME"/bin/neo4j stop, '
             "or add --overwrite, which stops it and replaces the database"
         )
     if running:
@@ -77,8 +85,16 @@ def import_offline(
         raise InputError(f"another Neo4j server than that of NEO4J_HOME answers at NEO4J_URI: mend one of them{again}")
     print(f"neo4j: {command}{' --overwrite-destination' if overwrite else ''}")
     _import(csvs, import_arguments(database, off_heap, overwrite), heap)
-    print("neo4j: starting the server (`neo4j stop` stops it)")
+    print('neo4j: starting the server ("$NEO4J_HOME"/bin/neo4j stop stops it)')
     start(answers)
+
+
+def _may_have(database: str) -> bool:
+    """Whether the server of NEO4J_HOME may have a database of that name: Enterprise, or named in its configuration."""
+    home = Path(os.environ["NEO4J_HOME"])
+    settings = Path(os.environ.get("NEO4J_CONF") or home / "conf") / "neo4j.conf"
+    named = settings.is_file() and f"initial.dbms.default_database={database}" in settings.read_text().replace(" ", "")
+    return named or any((home / "lib").glob("neo4j-enterprise*"))
 
 
 def tool(name: str) -> str:
@@ -93,8 +109,11 @@ def tool(name: str) -> str:
 
 
 def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one of the tools to its end and return what it printed."""
-    return subprocess.run([tool(name), *arguments], capture_output=True, text=True)  # noqa: S603
+    """Run one of the tools to its end and return what it printed.
+
+    In a session of its own: a server that it starts outlives a Ctrl-C in this one, and a closed terminal.
+    """
+    return subprocess.run([tool(name), *arguments], capture_output=True, text=True, start_new_session=True)  # noqa: S603
 
 
 def is_running() -> bool:
@@ -134,6 +153,7 @@ def _import(csvs: Path, arguments: list[str], heap: str) -> None:
         tqdm(total=100 * _STAGES, desc="import", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as progress,
     ):  # fmt: skip
         assert process.stdout
+        progress.set_postfix_str("Java starts")
         try:
             stage = 0
             for line in process.stdout:
@@ -159,8 +179,8 @@ def _import_error(lines: list[str]) -> str:
     text = "\n".join(lines)
     if "already exist" in text:
         return (
-            "the database exists already: run `neo4j start` if it may hold this graph, "
-            "add --overwrite to replace it, or name another with --database"
+            'the database exists already: run "$NEO4J_HOME"/bin/neo4j start and leave --import away '
+            "if it may hold this graph, or add --overwrite to replace it"
         )
     if "in use" in text:
         return "the database is in use, by a running server or by an import that has not ended: stop it first"

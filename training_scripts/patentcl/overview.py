@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from .files import NEVER
+from .import_csvs import rows_of
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,8 @@ def overview(graph: Path) -> Overview:
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
         patents = db.execute(
-            """SELECT date, coalesce(CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') THEN left(subclass, 1)
-                      ELSE subclass END, '') AS section
-               FROM read_csv($path, header = true, quote = '"', escape = '"', all_varchar = true, nullstr = $never,
-                             max_line_size = 16777216)""",
-            {"path": str(graph / "patents.csv"), "never": NEVER},
+            f"""SELECT date, CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{{2}}[A-Z]') THEN left(subclass, 1)
+                             ELSE subclass END AS section FROM ({rows_of(graph, "patents.csv")})"""  # noqa: S608
         ).df()
         links = [
             db.execute(_DEGREES.format(column=f'"{column}"'), {"path": str(graph / file)}).df()["links"].to_numpy()

@@ -257,7 +257,7 @@ def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: st
 def neighbourhood_graph(around: Neighbourhood) -> Figure:
     """Draw a patent (middle) with those that cite it (left) and those it cites (right), arrows along citations.
 
-    Colours are CPC sections; citations among the neighbours are drawn faintly.
+    Borders have the colours of CPC sections; citations among the neighbours are drawn faintly.
     """
     sides = dict(list(around.patents.groupby("side")))
     rows = max(len(sides.get(side, ())) for side in ("citing", "cited"))
@@ -276,6 +276,8 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
             _label(axes, *places[str(patent.patent_id)], drawable(text), colour)
         more = f" (+{around.more[side]} more)" if around.more.get(side) else ""
         title = {"citing": "cite it", "anchor": "the anchor", "cited": "are cited by it"}[side] + more
+        if patents.empty:
+            axes.text(x, (height - 0.7) / 2, "none", ha="center", va="center", size=10, color=INK)
         axes.text(x, height - 0.4, title, ha="center", size=12, weight="bold", color=INK)
     anchor = str(sides["anchor"]["patent_id"].iloc[0])
     for citing, cited in around.citations[["citing", "cited"]].itertuples(index=False):

@@ -4,8 +4,12 @@ Patents are numbered 0 … N-1 (`rank`) in the order of section, class, subclass
 hash of the id; unclassified patents come last. Each section, class and subclass is then one contiguous range of
 ranks, so a random patent of any branch is arithmetic: `first + something % count`.
 
-A `family` is the set of patents whose abstracts are the same but for case and white space (continuations repeat
-their parent's). It is a seeded hash of that text; splits are made by it, see `mining.py`.
+A `family` is the set of patents whose abstracts are the same in letters and digits, but for case (continuations
+repeat their parent's). It is a seeded hash of that text. Splits are made of whole families, see `mining.py`:
+`split` holds a family's two places from 0 to 999,999, at random (% 1000000) and from new to old (// 1000000).
+
+A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
+cite are in the graph too, as `OutsidePatent`.
 """
 
 import hashlib
@@ -19,9 +23,9 @@ import duckdb
 from tqdm import tqdm
 
 from .files import InputError, beside, fingerprint, is_done, plain, read_json, write_json
+from .import_csvs import CSV_FILES, FINGERPRINT_FILE, write_csv
 from .patentsview import Source, create_table, find_tables, source_files
 
-CSV_FILES = ("patents.csv", "cpc_subclasses.csv", "citations.csv", "classifications.csv", "import.csv")
 RECORD = "graph.json"
 
 # Symbols of another scheme than the CPC (a corpus of one's own) are their own section and class.
@@ -29,8 +33,7 @@ _BRANCHES = r"""
 CREATE MACRO is_cpc(symbol) AS regexp_full_match(symbol, '[A-HY][0-9]{2}[A-Z]');
 CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1) ELSE symbol END;
 CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
-CREATE MACRO letters(text) AS
-    replace(replace(replace(replace(lower(text), ' ', ''), chr(10), ''), chr(13), ''), chr(9), '');
+CREATE MACRO letters(text) AS regexp_replace(lower(text), '[^\p{L}\p{N}]+', '', 'g');
 CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
 """
 
@@ -69,7 +72,7 @@ FROM (SELECT patent_id, subclasses[1] AS subclass FROM kept LEFT JOIN classes_of
 CREATE TABLE patent AS
 SELECT rank, patent_id, title, coalesce(abstract.abstract, '') AS abstract, coalesce(date, '') AS date,
        coalesce(type, '') AS type, coalesce(subclasses[1], '') AS subclass, coalesce(subclasses, []) AS subclasses,
-       number_of(getvariable('seed') || CASE WHEN trim(coalesce(abstract.abstract, '')) = '' THEN ':id:' || patent_id
+       number_of(getvariable('seed') || CASE WHEN letters(coalesce(abstract.abstract, '')) = '' THEN ':id:' || patent_id
                                              ELSE ':text:' || letters(abstract.abstract) END) AS family
 FROM number JOIN kept USING (patent_id) LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id);
 """
@@ -100,26 +103,43 @@ SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
 FROM branch LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
 """
 
-# Headers are Neo4j's; every text that may hold a quote or a newline is quoted, and quotes are doubled.
+# Patents outside the table that at least two cite; who cites what is cited by them alone shares nothing through it.
+_OUTSIDE = """
+CREATE TABLE beyond AS
+    SELECT DISTINCT a.rank AS citing, c.cited FROM citation_rows c JOIN number a ON a.patent_id = c.citing
+    ANTI JOIN number b ON b.patent_id = c.cited WHERE trim(c.cited) <> '';
+CREATE TABLE outside AS
+    SELECT row_number() OVER (ORDER BY cited) - 1 AS number, cited AS patent_id, count(*) AS cited_by
+    FROM beyond GROUP BY cited HAVING count(*) > 1;
+"""
+
+# A family is as new as its newest member, so that none of it is older than its split says. Newness is the share of
+# patents in newer families, in millionths; a family without a date counts as older than all.
+_NEWNESS = """
+CREATE TABLE newness AS
+WITH newest AS (SELECT family, max(date) AS date, count(*) AS patents FROM patent GROUP BY family),
+     days AS (SELECT date, sum(patents) AS patents FROM newest GROUP BY date),
+     newer AS (SELECT date, sum(patents) OVER (ORDER BY date DESC) - patents AS patents FROM days)
+SELECT family, (newer.patents * 1000000 // (SELECT count(*) FROM patent))::BIGINT AS newness
+FROM newest JOIN newer USING (date);
+"""
+
 _EXPORTS = {
     "patents.csv": """
-        SELECT rank AS "rank:ID(Patent){id-type:long}", patent_id, title, abstract, date, type, subclass,
-               array_to_string(subclasses, ';') AS "subclasses:string[]", family AS "family:long",
-               (trim(abstract) <> '') AS "has_abstract:boolean"
-        FROM patent ORDER BY rank""",
-    "cpc_subclasses.csv": """
-        SELECT symbol AS "symbol:ID(CPCSubclass)", title, class, section, first AS "first:long", count AS "count:long",
-               class_first AS "class_first:long", class_count AS "class_count:long",
-               section_first AS "section_first:long", section_count AS "section_count:long"
-        FROM subclass ORDER BY symbol""",
-    "citations.csv": """
-        SELECT citing AS ":START_ID(Patent)", cited AS ":END_ID(Patent)", category FROM citation
-        ORDER BY citing, cited""",
+        SELECT patent.*, newness * 1000000 + family % 1000000 AS split, coalesce(cited_by, 0) AS cited_by,
+               trim(abstract) <> '' AS has_abstract
+        FROM patent JOIN newness USING (family)
+        LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)
+        ORDER BY rank""",
+    "cpc_subclasses.csv": "FROM subclass ORDER BY symbol",
+    "outside_patents.csv": "FROM outside ORDER BY number",
+    "citations.csv": 'SELECT citing AS start, cited AS "end", category FROM citation ORDER BY citing, cited',
+    "outside_citations.csv": """
+        SELECT citing AS start, number AS "end" FROM beyond JOIN outside ON patent_id = cited
+        ORDER BY citing, number""",
     "classifications.csv": """
-        SELECT class.subclass AS ":START_ID(CPCSubclass)", rank AS ":END_ID(Patent)" FROM class
-        JOIN number USING (patent_id) ORDER BY 1, 2""",
+        SELECT class.subclass AS start, rank AS "end" FROM class JOIN number USING (patent_id) ORDER BY 1, 2""",
 }
-_QUOTED = {"patents.csv": "patent_id, title, abstract, date, type, subclass", "citations.csv": "category"}
 
 _COUNTS = {
     "patents": "SELECT count(*) FROM patent",
@@ -130,6 +150,8 @@ _COUNTS = {
     "classifications": "SELECT count(*) FROM class",
     "citations": "SELECT count(*) FROM citation",
     "citing patents": "SELECT count(DISTINCT citing) FROM citation",
+    "outside patents cited by several": "SELECT count(*) FROM outside",
+    "citations of these": "SELECT coalesce(sum(cited_by), 0)::BIGINT FROM outside",
 }
 
 
@@ -157,16 +179,17 @@ def restructure(
         scratch = folder / "scratch"
         scratch.mkdir(parents=True)
         sources = find_tables(tables, scratch)
-        with _connect(scratch, memory) as db, tqdm(total=7, desc="restructure", unit="step") as progress:
+        with _connect(scratch, memory) as db, tqdm(total=9, desc="restructure", unit="step") as progress:
             rows = _read(db, sources, keep_withdrawn, progress)
             db.execute("SET VARIABLE seed = $seed::VARCHAR", {"seed": seed})
-            for sql in (_CLASSES, _NUMBERED, _CITATIONS, _SUBCLASSES):
+            for sql in (_CLASSES, _NUMBERED, _CITATIONS, _OUTSIDE, _NEWNESS, _SUBCLASSES):
                 db.execute(sql)
                 progress.update()
             record = {"asked": asked, "counts": _counts(db), "rows": rows, "dropped": _dropped(db, rows)}
             record["fingerprint"] = _fingerprint(record)
-            _export(db, folder)
-            (folder / "import.csv").write_text(
+            for name, sql in _EXPORTS.items():
+                write_csv(db, folder, name, sql)
+            (folder / FINGERPRINT_FILE).write_text(
                 f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
             )
             progress.update()
@@ -274,10 +297,3 @@ def _fingerprint(record: dict[str, Any]) -> str:
     """What tells the graph of these tables from others; it is a node of the graph in a server."""
     text = json.dumps([record["asked"], record["counts"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _export(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    for name, sql in _EXPORTS.items():
-        quoted = f", FORCE_QUOTE ({_QUOTED[name]})" if name in _QUOTED else ""
-        target = str(folder / name).replace("'", "''")
-        db.execute(f"COPY ({sql}) TO '{target}' (FORMAT csv, HEADER{quoted})")

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .choosing import Mining
 from .graph import Graph, open_graph
 from .mining import mine
 from .restructure import restructure
 from .sample import write_sample
-from .triplets import Mining, load_triplets
+from .triplets import load_triplets
 
 
 def tables_to_triplets(

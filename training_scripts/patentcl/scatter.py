@@ -219,7 +219,7 @@ def picture_metrics(
     return {
         "kNN accuracy (section)": _knn_accuracy(rows, patents["section"], families, seed),
         "kNN accuracy (class)": _knn_accuracy(rows, patents["class"], families, seed),
-        "v-measure (section)": _v_measure(rows, patents["section"], seed),
+        "v-measure (section)": v_measure(rows, patents["section"], seed),
     }
 
 
@@ -244,7 +244,8 @@ def _knn_accuracy(rows: np.ndarray, symbols: pd.Series, families: np.ndarray, se
     return float(np.mean(cross_val_predict(voters, rows[keep], labels, cv=splits) == labels))
 
 
-def _v_measure(rows: np.ndarray, symbols: pd.Series, seed: int) -> float:
+def v_measure(embedding: np.ndarray, symbols: pd.Series, seed: int = 42) -> float:
+    """Agreement, 0 to 1, of k-means on the normalised rows (N, d) with `symbols`; NaN below 2 symbols."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import v_measure_score
 
@@ -252,7 +253,9 @@ def _v_measure(rows: np.ndarray, symbols: pd.Series, seed: int) -> float:
     k = len(set(labels.tolist()))
     if k < 2:
         return float("nan")
-    found = KMeans(k, n_init=10, random_state=seed).fit_predict(rows[keep])
+    rows = np.asarray(embedding, dtype=np.float32)[keep]
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    found = KMeans(k, n_init=10, random_state=seed).fit_predict(rows)
     return float(v_measure_score(labels, found))
 
 

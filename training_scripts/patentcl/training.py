@@ -1,8 +1,9 @@
 """Triplets → a fine-tuned model, with Sentence Transformers' trainer.
 
 The loss of a triplet is max(0, |a - p| - |a - n| + margin) with Euclidean distances (Schroff et al. 2015,
-https://arxiv.org/abs/1503.03832). `multiple-negatives` contrasts each anchor with all positives and negatives of the
-batch instead (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748).
+https://arxiv.org/abs/1503.03832). `contrast` sets each anchor against all positives and negatives of the batch instead,
+see `losses.py`. At the end the weights may be averaged with the base model's, which keeps more of what that one knew
+(Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
 
 Work in progress lies in `<output>.training/` (checkpoints, log); at the end the model takes the place of `<output>`.
 """
@@ -16,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,48 +27,25 @@ import torch
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
+from sentence_transformers.sentence_transformer.losses import TripletLoss
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .comparison import compare_embeddings
 from .embeddings import embed, encode
-from .evaluation import (
-    EvaluationSet,
-    Scores,
-    bm25_scores,
-    dense_scores,
-    evaluate,
-    evaluation_set,
-    metrics_table,
-    verdict,
-)
+from .evaluation import EvaluationSet, Figures, evaluation_set, quick
 from .files import InputError, Interrupted, beside, is_done, locked, read_json, remove, write_json
+from .losses import ByLength, InBatchContrast, Links
 from .models import device_dtype, display_name, load_model, normalises, separator, set_dropout
+from .recipes import Training
+from .results import as_markdown, as_text, verdict
+from .scores import dense_scores
 from .texts import join_texts
 from .triplets import Triplets
 
-LOSSES = ("triplet", "multiple-negatives")
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
-
-
-@dataclass(frozen=True)
-class Training:
-    """The hyper-parameters of a run; the defaults are those of the published models."""
-
-    base_model: str
-    epochs: float = 10
-    batch_size: int = 16
-    lr: float = 2e-5
-    warmup: float = 0.1
-    margin: float = 5
-    loss: str = "triplet"
-    max_length: int = 0
-    dropout: float | None = None
-    evaluations: int = 10
-    checkpoint_steps: int = 500
-    seed: int = 42
 
 
 def train(
@@ -93,41 +71,40 @@ def _train(
     model = load_model(training.base_model, training.max_length)
     work = output.with_name(f"{output.name}.training")
     checkpoint = _prepare(work, asked, resume, overwrite)
-    log = _Log(work / "training.log")
+    log = Log(work / "training.log")
     _explain_margin(model, training, log)
     on_test = evaluation_set(data, "test", seed=training.seed)
     name, base_name = output.name, display_name(training.base_model)
-    rows = {
-        "BM25": evaluate(bm25_scores(on_test.texts), on_test),
-        base_name: evaluate(
-            dense_scores(embed(training.base_model, on_test.texts, cache, training.max_length)), on_test
-        ),
-    }
+    embeddings = {base_name: embed(training.base_model, on_test.texts, cache, training.max_length)}
     on_val = evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed)
     known = embed(training.base_model, on_val.texts, cache, training.max_length)
-    _note_val(log, 0, evaluate(dense_scores(known), on_val))
-    run = _fit(model, data, on_val, work, training, checkpoint, log)
+    _note_val(log, 0, quick(dense_scores(known), on_val))
+    before = {key: value.clone() for key, value in model.state_dict().items()} if training.average < 1 else {}
+    run = fit(model, data, work, training, checkpoint, Watch(model, on_val, training, log))
+    average(model, before, training.average)
     with beside(output) as scratch:
         model.save_pretrained(str(scratch), create_model_card=False)
-        rows[name] = evaluate(_tuned(scratch, on_test, cache, training, name), on_test)
-        _note_val(log, run["steps"], evaluate(_tuned(scratch, on_val, cache, training, name), on_val))
+        embeddings[name] = embed(str(scratch), on_test.texts, cache, training.max_length, label=name)
+        tuned = dense_scores(embed(str(scratch), on_val.texts, cache, training.max_length, label=name))
+        _note_val(log, run["steps"], quick(tuned, on_val))
+        found = compare_embeddings(embeddings, on_test, training.seed)
         queries = len(set(on_test.pairs[:, 0]))
-        line = verdict(name, rows[base_name], rows[name], rows["BM25"], queries)
+        line = verdict(found, name, training.seed)
         record = {
             "asked": asked,
             **run,
             "val": log.read("val"),
-            "test": rows,
+            "test": {row: figures.values for row, figures in found.rows.items()},
             "test queries": queries,
             "verdict": line,
             **_machine(),
         }
         log.write("verdict", {"line": line})
         (scratch / "training.log").write_bytes(log.path.read_bytes())
-        (scratch / "README.md").write_text(_model_card(name, record, training), encoding="utf-8")
+        (scratch / "README.md").write_text(_model_card(name, record, training, as_markdown(found)), encoding="utf-8")
         write_json(scratch / "run.json", record)
     remove(work)
-    print(metrics_table(rows), line, sep="\n")
+    print(as_text(found), line, sep="\n")
     return record
 
 
@@ -146,6 +123,8 @@ def _check(data: Triplets, training: Training) -> None:
         raise InputError(f"--checkpoint-steps {training.checkpoint_steps} must be at least 1")
     if training.dropout is not None and not 0 <= training.dropout < 1:
         raise InputError(f"--dropout {training.dropout} must lie in [0, 1)")
+    if not 0 < training.average <= 1 or not 0 < training.scale < 1e4:
+        raise InputError(f"--average {training.average} must lie in (0, 1], --scale {training.scale} in (0, 10000)")
     if not 0 <= training.margin < math.inf or not 0 <= training.warmup < 1:
         raise InputError(f"--margin {training.margin} must not be below 0, --warmup {training.warmup} lie in [0, 1)")
 
@@ -183,36 +162,35 @@ def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
         )
 
 
-def _tuned(folder: Path, on: EvaluationSet, cache: Path, training: Training, name: str) -> Scores:
-    return dense_scores(embed(str(folder), on.texts, cache, training.max_length, label=name))
+def average(model: SentenceTransformer, base: dict[str, torch.Tensor], share: float) -> None:
+    """Set the model's weights to `share` of their own and the rest of `base`'s; share 1 leaves them as they are."""
+    if share < 1:
+        own = model.state_dict()
+        model.load_state_dict(
+            {k: torch.lerp(base[k], v, share) if v.is_floating_point() else v for k, v in own.items()}
+        )
 
 
-def _note_val(log: "_Log", step: int, figures: dict[str, float]) -> None:
+def _note_val(log: "Log", step: int, found: Figures) -> None:
+    figures = found.values
     log.write("val", {"step": step, **figures})
     shown = f"nDCG@10 {figures['nDCG@10']:.3f}, triplet accuracy {figures['triplet accuracy']:.3f}"
     tqdm.write(f"val at step {step}: {shown}")
 
 
-def _fit(
-    model: SentenceTransformer,
-    data: Triplets,
-    on_val: EvaluationSet,
-    work: Path,
-    training: Training,
-    checkpoint: str | None,
-    log: "_Log",
+def fit(
+    model: SentenceTransformer, data: Triplets, work: Path, training: Training, checkpoint: str | None, watch: "Watch"
 ) -> dict[str, Any]:
-    """Train; return steps, time and throughput."""
+    """Train `model` on the train triplets, with checkpoints in `work`; return steps, time and throughput."""
     dataset = _dataset(data, separator(model))
     model.model_card_data.widget = [{}]  # else the trainer makes examples for a card; ours is written below
     if training.dropout is not None:
         set_dropout(model, training.dropout)
-    watch = _Watch(model, on_val, training, log)
     trainer = SentenceTransformerTrainer(
         model=model,
         args=_arguments(work, training, math.ceil(len(dataset) / training.batch_size * training.epochs)),
         train_dataset=dataset,
-        loss=_loss(model, training),
+        loss=_loss(model, data, training),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
@@ -242,15 +220,24 @@ def _dataset(data: Triplets, sep: str) -> Dataset:
     train = data.triplets[data.triplets["split"] == "train"]
     row = pd.Series(range(len(data.texts)), index=data.texts["patent_id"])
     texts = data.texts
-    dataset = Dataset.from_dict({r: row[train[f"{r}_id"]].tolist() for r in ("anchor", "positive", "negative")})
-    dataset.set_transform(lambda batch: {r: join_texts(texts.iloc[rows], sep) for r, rows in batch.items()})
+    roles = ("anchor", "positive", "negative")
+    dataset = Dataset.from_dict({role: row[train[f"{role}_id"]].tolist() for role in roles})
+
+    def look_up(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {role: join_texts(texts.iloc[batch[role]], sep) for role in roles}
+        return {**columns, "label": list(zip(*(batch[role] for role in roles), strict=True))}
+
+    dataset.set_transform(look_up)
     return dataset
 
 
-def _loss(model: SentenceTransformer, training: Training) -> torch.nn.Module:
-    if training.loss == "multiple-negatives":
-        return MultipleNegativesRankingLoss(model)
-    return TripletLoss(model, triplet_margin=training.margin)
+def _loss(model: SentenceTransformer, data: Triplets, training: Training) -> torch.nn.Module:
+    if training.loss == "contrast":
+        row = pd.Series(range(len(data.texts)), index=data.texts["patent_id"])
+        pairs = data.triplets[["anchor_id", "positive_id"]].apply(lambda ids: ids.map(row)).to_numpy()
+        links = Links(pairs, data.texts["family"].to_numpy())
+        return ByLength(InBatchContrast(model, links, training.scale))
+    return ByLength(TripletLoss(model, triplet_margin=training.margin))
 
 
 def _arguments(work: Path, training: Training, steps: int) -> SentenceTransformerTrainingArguments:
@@ -276,10 +263,11 @@ def _arguments(work: Path, training: Training, steps: int) -> SentenceTransforme
     )
 
 
-class _Watch(TrainerCallback):
+class Watch(TrainerCallback):
     """Progress bar, log, evaluations on val, and a checkpoint before the end when a signal asks for it."""
 
-    def __init__(self, model: SentenceTransformer, on_val: EvaluationSet, training: Training, log: "_Log") -> None:
+    def __init__(self, model: SentenceTransformer, on_val: EvaluationSet, training: Training, log: "Log") -> None:
+        """Keep what the callbacks need."""
         self.model, self.on_val, self.training, self.log = model, on_val, training, log
         self.interrupted, self.began, self.seconds = False, False, 0.0
 
@@ -314,7 +302,7 @@ class _Watch(TrainerCallback):
         at_end = state.global_step == state.max_steps  # the saved model is evaluated after that
         if self.training.evaluations and state.global_step % every == 0 and not at_end:
             before = time.perf_counter()
-            figures = evaluate(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
+            figures = quick(dense_scores(encode(self.model, self.on_val.texts)), self.on_val)
             _note_val(self.log, state.global_step, figures)
             pause = time.perf_counter() - before
             self.started += pause  # neither the throughput nor the time left knows of the pause
@@ -344,13 +332,15 @@ class _Watch(TrainerCallback):
         self.bar.close()
 
 
-class _Log:
+class Log:
     """The log file: a JSON object a line, appended at once, so that a crash loses nothing."""
 
     def __init__(self, path: Path) -> None:
+        """Keep the path; the file is made with the first line."""
         self.path = path
 
     def write(self, event: str, values: dict[str, Any]) -> None:
+        """Append a line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(
                 json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}, ensure_ascii=False)
@@ -366,7 +356,7 @@ class _Log:
         return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
 
 
-def _explain_margin(model: SentenceTransformer, training: Training, log: _Log) -> None:
+def _explain_margin(model: SentenceTransformer, training: Training, log: Log) -> None:
     """A margin above all possible gaps turns the loss into a plain difference of distances: say so."""
     if training.loss == "triplet" and normalises(model) and training.margin >= 2:
         sentence = (
@@ -393,11 +383,9 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _model_card(name: str, record: dict[str, Any], training: Training) -> str:
+def _model_card(name: str, record: dict[str, Any], training: Training, tables: str) -> str:
     """The model's README.md with our numbers, in the hub's format (https://huggingface.co/docs/hub/model-cards)."""
-    metrics = list(next(iter(record["test"].values())))
-    rows = [[row, *(f"{figures[metric]:.3f}" for metric in metrics)] for row, figures in record["test"].items()]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in [["", *metrics], ["---"] * (len(metrics) + 1), *rows])
+    settings = f"margin {training.margin:g}" if training.loss == "triplet" else f"scale {training.scale:g}"
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -407,12 +395,13 @@ tags: [sentence-transformers, patents]
 # {name}
 
 A patent embedding model: {training.base_model} fine-tuned on {record["train triplets"]:,} triplets of patents
-(loss {training.loss}, margin {training.margin:g}, {training.epochs:g} epochs, batch {training.batch_size},
-learning rate {training.lr:g}, seed {training.seed}). Encode title + separator token + abstract.
+(loss {training.loss}, {settings}, {training.epochs:g} epochs, batch {training.batch_size}, learning rate
+{training.lr:g}, {training.average:.0%} of the trained weights, seed {training.seed}). Encode title + separator token +
+abstract.
 
-On the test split, whose patents no training triplet holds ({record["test queries"]:,} queries):
+On the test split, whose patents no training triplet holds ({record["test queries"]:,} queries; p-values and
+intervals by bootstrap, the protocol in `patentcl/evaluation.py`):
 
-{table}
-
+{tables}
 Trained on {record["device"]} at {record["triplets a second"]} triplets a second; `run.json` has the whole record.
 """

@@ -3,8 +3,9 @@
 // One text for Ladybug and Neo4j. Each part returns one row an anchor and reads the anchors of one batch, a range of
 // ranks [$lo, $hi).
 //
-// A patent is held out for val or test by its family number (mod 1000000): test below $test, val below $held, train
-// from there on. A role in a train triplet is played by train patents only, in a val triplet by train or val
+// A patent is held out for val or test by its place, split / $over % 1000000: test below $test, val below $held, train
+// from there on. With $over 1 the place is random, with 1000000 the newest come first; a family has one place.
+// A role in a train triplet is played by train patents only, in a val triplet by train or val
 // patents, in a test triplet by any. Of the train anchors those are read whose family number (mod 999983) lies
 // in [$from, $to), a seeded sample; of the others those below $anchors, which is $held or 0.
 //
@@ -13,30 +14,43 @@
 // the conditions wins: the smallest k * $n + rank, % $n. The integers are the same on both engines.
 
 // part: cited
-MATCH (a:Patent)-[:CITES]->(x:Patent)
+MATCH (a:Patent)-[c:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
-  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-WITH a, x, (a.rank < $classified AND x.rank < $classified
-            AND any(s IN x.subclasses WHERE s IN a.subclasses)) AS shares,
-     ((a.family % 1000000 < $test OR x.family % 1000000 >= $test)
-      AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)) AS allowed
-RETURN a.rank AS anchor, a.family AS family, count(*) AS cited,
+WITH a, c, x, (a.rank < $classified AND x.rank < $classified
+               AND any(s IN x.subclasses WHERE s IN a.subclasses)) AS shares,
+     ((a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
+      AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)) AS allowed
+RETURN a.rank AS anchor, a.split / $over % 1000000 AS place, count(*) AS cited,
        sum(CASE WHEN x.has_abstract THEN 1 ELSE 0 END) AS with_abstract,
        sum(CASE WHEN x.has_abstract AND shares THEN 1 ELSE 0 END) AS sharing,
        sum(CASE WHEN x.has_abstract AND shares AND x.family <> a.family THEN 1 ELSE 0 END) AS other_family,
        collect(CASE WHEN x.has_abstract AND shares AND x.family <> a.family AND allowed THEN x.rank END) AS positives,
-       collect(CASE WHEN a.family % 1000000 < $held AND x.has_abstract AND x.family <> a.family AND allowed
+       collect(CASE WHEN c.category = 'cited by examiner' THEN x.rank END) AS examiner,
+       collect(CASE WHEN a.split / $over % 1000000 < $held AND x.has_abstract AND x.family <> a.family AND allowed
                     THEN x.rank END) AS relevant
+
+// part: coupled
+MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]->(o)<-[:CITES|CITES_OUTSIDE]-(x:Patent)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified AND a.has_abstract
+  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
+       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
+  AND o.cited_by <= $hub AND x.subclass <> '' AND x.has_abstract AND x.family <> a.family
+  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
+  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
+WITH a, x, count(*) AS shared
+WHERE shared >= $coupled AND any(s IN x.subclasses WHERE s IN a.subclasses)
+RETURN a.rank AS anchor, collect(shared * $n + x.rank) AS coupled
 
 // part: citation
 MATCH (a:Patent)-[:CITES]->(b:Patent)-[:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
   AND a.has_abstract AND x.subclass <> '' AND x.has_abstract AND x.family <> a.family
-  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
-  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
+  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
+  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
 WITH a, collect(DISTINCT x.rank) AS further
 MATCH (a)-[:CITES]-(n:Patent)
@@ -47,11 +61,12 @@ WHERE NOT x IN near
 RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
 
 // part: sibling
-MATCH (a:Patent)-[:CITES]-(n:Patent)
+MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
   AND a.has_abstract
+OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
 MATCH (c:CPCSubclass)
 WHERE c.symbol = a.subclass
@@ -61,23 +76,24 @@ WITH a, near, k,
           ELSE c.section_first + (a.rank * $p + k * $q + $seed) % c.section_count END AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
-  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
+  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
+  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
 RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
 
 // part: random
-MATCH (a:Patent)-[:CITES]-(n:Patent)
+MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.family % 1000000 < $anchors OR a.family % 1000000 >= $held
+  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
   AND a.has_abstract
+OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
 UNWIND range(0, $draws - 1) AS k
 WITH a, near, k, (a.rank * $p + k * $q + $seed) % $classified AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND (a.family % 1000000 < $test OR x.family % 1000000 >= $test)
-  AND (a.family % 1000000 < $held OR x.family % 1000000 >= $held)
+  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
+  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
 RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative

@@ -1,12 +1,14 @@
-"""Triplets on disk: chosen from what the graph answered, written, read again, reported.
+"""Triplets on disk: written, read again, reported.
 
-`data/triplets/<name>/` holds `triplets.parquet` (anchor_id, positive_id, negative_id, negative_kind, cpc_subclass,
-split), `texts.parquet` (one row a patent), `retrieval.parquet` (query_id, relevant_id, split: what held-out patents
-cite) and `triplets.json`, the record.
+`data/triplets/<name>/` holds `triplets.parquet` (anchor_id, positive_id, negative_id, negative_kind, positive_kind,
+cpc_subclass, split), `texts.parquet` (one row a patent), `retrieval.parquet` (query_id, relevant_id, split: what
+held-out patents cite), the ids of each split as `ids_train.txt` (patents in train triplets), `ids_val.txt` and
+`ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`, the record.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,220 +16,152 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from .files import NEVER, InputError, beside, fingerprint
-
-KINDS = ("citation", "sibling", "random")
-FAMILY_BUCKETS, SAMPLE_BUCKETS = 1_000_000, 999_983  # as in triplets.cypher
-P, Q = 1_000_000_007, 998_244_353  # primes above any count of patents, so that draws visit all of a branch
-
-
-@dataclass(frozen=True)
-class Mining:
-    """What to mine. Shares are of patents for `val` and `test`, and of triplets for `negatives`.
-
-    At most `most_held_out` patents are held out for each of val and test, and at most `most_queries` triplets and
-    retrieval queries are kept for each; `corpus` bounds the patents among which the cited ones must be found.
-    """
-
-    triplets: int | None = 10_000
-    per_anchor: int = 3
-    negatives: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1 / 3))
-    val: float = 0.1
-    test: float = 0.2
-    most_held_out: int = 20_000
-    most_queries: int = 2_000
-    corpus: int = 50_000
-    draws: int = 4
-
-
-def held_out(patents: int, mining: Mining) -> tuple[int, int]:
-    """Bounds of the family number (mod 1000000): test lies below the first, val below the second."""
-    if mining.per_anchor < 1:
-        raise InputError(f"--per-anchor {mining.per_anchor} must be at least 1")
-    if not 0 < mining.test < 1 or not 0 < mining.val < 1 or mining.val + mining.test >= 1:
-        raise InputError(f"--val {mining.val} and --test {mining.test} are shares: both above 0, together below 1")
-    test = min(mining.test, mining.most_held_out / patents)
-    val = min(mining.val, mining.most_held_out / patents)
-    return round(test * FAMILY_BUCKETS), round((test + val) * FAMILY_BUCKETS)
+from .choosing import (
+    KINDS,
+    PLACES,
+    POSITIVES,
+    SAMPLE_BUCKETS,
+    SPLITS,
+    Keep,
+    Mining,
+    choose,
+    corpus_to_search,
+    held_out,
+    negatives,
+    over,
+    positives,
+    retrieval_pairs,
+    sections,
+    split_names,
+)
+from .files import InputError, beside, fingerprint
+from .import_csvs import rows_of
 
 
 def write_triplets(
-    folder: Path, graph: Path, source: dict[str, Any], mining: Mining, found: dict[str, pd.DataFrame]
+    folder: Path,
+    graph: Path,
+    source: dict[str, Any],
+    mining: Mining,
+    found: dict[str, pd.DataFrame],
+    closer: Callable[[pd.DataFrame, np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Choose the triplets, look their texts up, write the Parquet files; return the counts."""
-    seed = source["asked"]["seed"]
+    """Choose the triplets, look their texts up, write the files; return the counts.
+
+    `closer(texts, triplets)` says for rows (n, 3) of `texts` whether the negative is closer than the positive, (n,);
+    such train triplets are dropped.
+    """
+    seed, patents = source["asked"]["seed"], source["counts"]["patents"]
+    test, held = held_out(patents, mining)
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
+        db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}; SET VARIABLE over = {over(mining)}")
         try:
-            db.execute(_READ_PATENTS, {"path": str(graph / "patents.csv"), "never": NEVER})
+            db.execute(f"CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
         except duckdb.Error as problem:
             reason = str(problem).splitlines()[0]
             raise InputError(f"{graph / 'patents.csv'} cannot be read ({reason}): add --overwrite") from None
-        test, held = held_out(source["counts"]["patents"], mining)
-        db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}")
-        numbers = db.execute("SELECT rank, family, has_abstract FROM patent ORDER BY rank").df()
-        split_of = _splits(numbers["family"].to_numpy(), test, held)
-        pairs = _positives(found["cited"], mining.per_anchor, seed)
+        numbers = db.execute(
+            """SELECT rank, family, split // getvariable('over') % 1000000 AS place, has_abstract, date
+            FROM patent ORDER BY rank"""
+        ).df()
+        if mining.split == "time" and (numbers["date"] == "").all():
+            raise InputError(f"{graph} has no dates to split by: take --split random, or tables with dates")
+        split_of = split_names(numbers["place"].to_numpy(), test, held)
+        pairs = positives(found, mining, patents, seed)
         pairs["split"] = split_of[pairs["anchor"].to_numpy()]
-        triplets, negatives = _negatives(pairs, found, mining, seed)
+        triplets, got = negatives(pairs, found, mining, seed)
         triplets["order"] = numbers["family"].to_numpy()[triplets["anchor"].to_numpy()] % SAMPLE_BUCKETS
-        chosen = _choose(triplets, mining)
+        chosen, dropped = choose(triplets, mining, sections(graph), _keep(db, closer) if closer else None)
         if not (chosen["split"] == "train").any():
             raise InputError(
                 f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
                 "train patents of different families that share a subclass and have abstracts, with a negative "
-                "besides; use larger tables, or lower --val and --test"
+                "besides; use larger tables, lower --val and --test, or take --positives coupled"
             )
-        retrieval = _retrieval(found["cited"], split_of, mining, seed)
-        corpus = _corpus(retrieval, numbers.loc[numbers["has_abstract"], "rank"].to_numpy(), mining, seed)
+        retrieval = retrieval_pairs(found["cited"], split_of, mining, seed)
+        corpus = corpus_to_search(retrieval, numbers.loc[numbers["has_abstract"], "rank"].to_numpy(), mining, seed)
         for table, frame in {"chosen": chosen, "retrieval": retrieval, "corpus": corpus}.items():
             db.register(table, frame)
         for file, sql in _FILES.items():
-            db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
+            form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false"
+            db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
     return {
         "found": _funnel(found["cited"], pairs, triplets, chosen),
-        "triplets": chosen["split"].value_counts().reindex(["train", "val", "test"], fill_value=0).to_dict(),
-        "negatives": negatives,
+        "triplets": chosen["split"].value_counts().reindex(SPLITS, fill_value=0).to_dict(),
+        "positives": chosen["positive_kind"].value_counts().reindex(POSITIVES, fill_value=0).to_dict(),
+        "sections": _by_section(chosen, graph),
+        "negatives": {**got, "false negatives dropped": dropped},
         "kinds": {
             s: g["kind"].value_counts().reindex(KINDS, fill_value=0).to_dict() for s, g in chosen.groupby("split")
         },
         "distinct negatives": int(chosen["negative"].nunique()),
         "held out": {s: int((split_of == s).sum()) for s in ("val", "test")},
+        "dates": {s: [str(d.min()), str(d.max())] for s in SPLITS if len(d := numbers["date"][split_of == s])},
         "queries": retrieval.groupby("split")["query"].nunique().reindex(["val", "test"], fill_value=0).to_dict(),
         "relevant": retrieval["split"].value_counts().reindex(["val", "test"], fill_value=0).to_dict(),
         "corpus": len(corpus),
     }
 
 
-_READ_PATENTS = """
-CREATE TABLE patent AS
-SELECT "rank:ID(Patent){id-type:long}" AS rank, patent_id, title, abstract, date, subclass,
-       string_split("subclasses:string[]", ';') AS subclasses, "family:long" AS family,
-       "has_abstract:boolean" AS has_abstract
-FROM read_csv($path, header = true, delim = ',', quote = '"', escape = '"', auto_detect = false,
-    max_line_size = 33554432, nullstr = $never,
-    columns = {'rank:ID(Patent){id-type:long}': 'BIGINT', 'patent_id': 'VARCHAR', 'title': 'VARCHAR',
-    'abstract': 'VARCHAR', 'date': 'VARCHAR', 'type': 'VARCHAR', 'subclass': 'VARCHAR',
-    'subclasses:string[]': 'VARCHAR',
-    'family:long': 'BIGINT', 'has_abstract:boolean': 'BOOLEAN'})
-"""
+def _keep(db: duckdb.DuckDBPyConnection, closer: Callable[[pd.DataFrame, np.ndarray], np.ndarray]) -> Keep:
+    """Look the texts of some triplets up, and keep those whose negative is not closer than the positive."""
+
+    def keep(rows: pd.DataFrame) -> np.ndarray:
+        ranks = rows[["anchor", "positive", "negative"]].to_numpy()
+        asked, where = np.unique(ranks, return_inverse=True)
+        db.register("asked", pd.DataFrame({"rank": asked}))
+        texts = db.execute("SELECT title, abstract FROM patent JOIN asked USING (rank) ORDER BY rank").df()
+        return ~closer(texts, where.reshape(ranks.shape))
+
+    return keep
+
+
+def _by_section(chosen: pd.DataFrame, graph: Path) -> dict[str, list[float]]:
+    """Share of the classified patents and of the train triplets' anchors, by the first rank of a section."""
+    where = sections(graph)
+    train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
+    reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
+    return {
+        "corpus": [round(float(share), 4) for share in where.share],
+        "train": [round(float(share), 4) for share in reached],
+    }
+
 
 _FILES = {
     "triplets.parquet": """
         SELECT a.patent_id AS anchor_id, p.patent_id AS positive_id, n.patent_id AS negative_id, kind AS negative_kind,
-               list_filter(a.subclasses, lambda s: list_contains(p.subclasses, s))[1] AS cpc_subclass, split
+               positive_kind,
+               list_filter(a.subclasses, lambda s: list_contains(p.subclasses, s))[1] AS cpc_subclass,
+               chosen.split AS split
         FROM chosen JOIN patent a ON a.rank = anchor JOIN patent p ON p.rank = positive
         JOIN patent n ON n.rank = negative ORDER BY position""",
     "texts.parquet": """
         SELECT patent_id, title, abstract, date,
                CASE WHEN is_cpc THEN left(subclass, 1) ELSE subclass END AS section,
                CASE WHEN is_cpc THEN left(subclass, 3) ELSE subclass END AS class,
-               subclass, CASE WHEN subclass = '' THEN [] ELSE subclasses END AS subclasses, family,
-               CASE WHEN family % 1000000 < getvariable('test') THEN 'test'
-                    WHEN family % 1000000 < getvariable('held') THEN 'val' ELSE 'train' END AS split,
+               subclass, subclasses, family,
+               CASE WHEN place < getvariable('test') THEN 'test' WHEN place < getvariable('held') THEN 'val'
+                    ELSE 'train' END AS split,
                rank IN (SELECT rank FROM corpus) AS in_corpus
-        FROM (SELECT * EXCLUDE (has_abstract), regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') AS is_cpc FROM patent)
+        FROM (SELECT * EXCLUDE (has_abstract, split), split // getvariable('over') % 1000000 AS place,
+                     regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') AS is_cpc FROM patent)
         WHERE rank IN (SELECT anchor FROM chosen UNION SELECT positive FROM chosen UNION SELECT negative FROM chosen
                        UNION SELECT rank FROM corpus)
         ORDER BY rank""",
     "retrieval.parquet": """
-        SELECT q.patent_id AS query_id, r.patent_id AS relevant_id, split FROM retrieval
+        SELECT q.patent_id AS query_id, r.patent_id AS relevant_id, retrieval.split AS split FROM retrieval
         JOIN patent q ON q.rank = query JOIN patent r ON r.rank = relevant ORDER BY q.rank, r.rank""",
+    "ids_train.txt": """
+        SELECT patent_id FROM patent WHERE rank IN (SELECT unnest([anchor, positive, negative]) FROM chosen
+                                                    WHERE split = 'train') ORDER BY rank""",
+    "ids_val.txt": """
+        SELECT patent_id FROM patent WHERE split // getvariable('over') % 1000000 >= getvariable('test')
+        AND split // getvariable('over') % 1000000 < getvariable('held') ORDER BY rank""",
+    "ids_test.txt": """
+        SELECT patent_id FROM patent WHERE split // getvariable('over') % 1000000 < getvariable('test')
+        ORDER BY rank""",
 }
-
-
-def mix(values: np.ndarray, seed: int) -> np.ndarray:
-    """Seeded 64-bit hash of integers, (n,) → (n,) uint64.
-
-    The finaliser of splitmix64 (Steele et al. 2014, doi 10.1145/2660193.2660195).
-    """
-    z = values.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _splits(families: np.ndarray, test: int, held: int) -> np.ndarray:
-    """Split of each family number, (n,) → (n,) of "train", "val", "test"."""
-    bucket = families % FAMILY_BUCKETS
-    return np.where(bucket < test, "test", np.where(bucket < held, "val", "train")).astype(object)
-
-
-def _positives(cited: pd.DataFrame, per_anchor: int, seed: int) -> pd.DataFrame:
-    """At most `per_anchor` positives of each anchor, in seeded order; `nth` counts them from 0."""
-    pairs = cited[["anchor", "positives"]].explode("positives").dropna()
-    pairs = pairs.rename(columns={"positives": "positive"}).astype(np.int64)
-    pairs["key"] = mix(pairs["positive"].to_numpy() * P + pairs["anchor"].to_numpy(), seed)
-    pairs = pairs.sort_values(["anchor", "key"], ignore_index=True)
-    pairs["nth"] = pairs.groupby("anchor").cumcount()
-    return pairs[pairs["nth"] < per_anchor].drop(columns="key").reset_index(drop=True)
-
-
-def _negatives(
-    pairs: pd.DataFrame, found: dict[str, pd.DataFrame], mining: Mining, seed: int
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give each pair a negative of a kind drawn by its share, else of the next kind; count wanted → got."""
-    uniform = mix(pairs["anchor"].to_numpy() * 1009 + pairs["nth"].to_numpy(), seed + 1) / 2.0**64
-    bounds = np.cumsum([mining.negatives[kind] for kind in KINDS])
-    wanted = np.minimum(np.searchsorted(bounds, uniform, side="right"), len(KINDS) - 1)
-    offered = np.stack(
-        [found[kind].set_index("anchor")["negative"].reindex(pairs["anchor"]).to_numpy(float) for kind in KINDS],
-        axis=1,
-    )
-    negative, kind = np.full(len(pairs), np.nan), np.full(len(pairs), -1)
-    for step in range(len(KINDS)):
-        candidate = (wanted + step) % len(KINDS)
-        value = offered[np.arange(len(pairs)), candidate]
-        take = np.isnan(negative) & ~np.isnan(value)
-        negative[take], kind[take] = value[take], candidate[take]
-    counts = {
-        "wanted": {k: int((wanted == i).sum()) for i, k in enumerate(KINDS)},
-        "got": {k: int((kind == i).sum()) for i, k in enumerate(KINDS)},
-        "fell back": {
-            f"{a} → {b}": int(((wanted == i) & (kind == j)).sum())
-            for i, a in enumerate(KINDS)
-            for j, b in enumerate(KINDS)
-            if i != j
-        },
-        "none found": int((kind < 0).sum()),
-    }
-    triplets = pairs[kind >= 0].copy()
-    triplets["negative"] = negative[kind >= 0].astype(np.int64)
-    triplets["kind"] = np.array(KINDS)[kind[kind >= 0]]
-    return triplets, counts
-
-
-def _choose(triplets: pd.DataFrame, mining: Mining) -> pd.DataFrame:
-    """The first triplets of each split in a seeded order: an anchor's second positive comes after all first ones.
-
-    A smaller number is a prefix of a larger one, so sizes are nested.
-    """
-    most = {"train": mining.triplets, "val": mining.most_queries, "test": mining.most_queries}
-    ordered = triplets.sort_values(["nth", "order", "anchor"])
-    parts = [ordered[ordered["split"] == split].head(len(ordered) if n is None else n) for split, n in most.items()]
-    chosen = pd.concat(parts, ignore_index=True)
-    chosen["position"] = np.arange(len(chosen))
-    return chosen
-
-
-def _retrieval(cited: pd.DataFrame, split_of: np.ndarray, mining: Mining, seed: int) -> pd.DataFrame:
-    """Held-out queries and the patents that they cite: columns query, relevant (ranks), split."""
-    pairs = cited[["anchor", "relevant"]].explode("relevant").dropna().astype(np.int64)
-    pairs = pairs.rename(columns={"anchor": "query"}).sort_values(["query", "relevant"], ignore_index=True)
-    queries = pairs["query"].drop_duplicates().to_numpy()
-    queries = queries[np.argsort(mix(queries, seed + 2), kind="stable")]
-    kept = [queries[split_of[queries] == split][: mining.most_queries] for split in ("val", "test")]
-    pairs = pairs[pairs["query"].isin(np.concatenate(kept))].reset_index(drop=True)
-    pairs["split"] = split_of[pairs["query"].to_numpy()]
-    return pairs
-
-
-def _corpus(retrieval: pd.DataFrame, ranks: np.ndarray, mining: Mining, seed: int) -> pd.DataFrame:
-    """The patents to search: all, or the queries with what they cite filled up to `corpus` with a seeded sample."""
-    asked = pd.unique(retrieval[["query", "relevant"]].to_numpy().ravel())
-    order = ranks[np.argsort(mix(ranks, seed + 3), kind="stable")]
-    others = order[~np.isin(order, asked)][: max(0, mining.corpus - len(asked))]
-    return pd.DataFrame({"rank": np.sort(np.concatenate([asked, others]).astype(np.int64))})
 
 
 def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, int]:
@@ -255,10 +189,15 @@ def report(record: dict[str, Any]) -> str:
     lines.append("of the chosen triplets")
     for kind in KINDS:
         lines.append(f"{f'  {kind}':46} {sum(counts[kind] for counts in record['kinds'].values()):>12,}")
+    lines += [f"{f'  positive: {kind}':46} {count:>12,}" for kind, count in record["positives"].items() if count]
     lines.append(f"{'  distinct negatives':46} {record['distinct negatives']:>12,}")
+    if dropped := record["negatives"]["false negatives dropped"]:
+        lines.append(f"{'dropped: negative closer than the positive':46} {dropped:>12,}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
         more = f"  ({queries:,} queries that cite {record['relevant'][split]:,})" if queries is not None else ""
+        if record["asked"]["split"] == "time" and split in record["dates"]:
+            more += f"  {' to '.join(record['dates'][split])}"
         lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
     lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
     return "\n".join(lines)
@@ -290,7 +229,7 @@ def write_training_csv(folder: Path, path: Path) -> int:
 class Triplets:
     """Triplets read from disk: ids and splits, one text a patent, and what held-out patents cite.
 
-    `triplets`: anchor_id, positive_id, negative_id, negative_kind, cpc_subclass, split.
+    `triplets`: anchor_id, positive_id, negative_id, negative_kind, positive_kind, cpc_subclass, split.
     `texts`: patent_id, title, abstract, family, split, in_corpus, and date, section, class, subclass, subclasses.
     `retrieval`: query_id, relevant_id, split.
     """
@@ -301,7 +240,8 @@ class Triplets:
     fingerprint: str
 
 
-FILES_OF_FOLDER = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
+FILES_OF_FOLDER = tuple(_FILES)
+READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 _CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 
 
@@ -313,14 +253,14 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     """
     if path.suffix == ".csv":
         return _load_csv(path, seed)
-    missing = next((name for name in FILES_OF_FOLDER if not (path / name).is_file()), None)
+    missing = next((name for name in READ if not (path / name).is_file()), None)
     if missing:
         raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
     try:
-        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in FILES_OF_FOLDER)
+        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in READ)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a damaged file ({problem}): mine again with --overwrite") from None
-    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in FILES_OF_FOLDER))
+    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in READ))
 
 
 def _load_csv(path: Path, seed: int) -> Triplets:
@@ -338,10 +278,11 @@ def _load_csv(path: Path, seed: int) -> Triplets:
         for role in "apn"
     ]
     texts = pd.concat(roles).drop_duplicates("patent_id", ignore_index=True)
-    normal = texts["abstract"].str.lower().str.replace(r"[ \t\n\r]+", "", regex=True)
+    normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
+    normal = normal.where(normal != "", ":id:" + texts["patent_id"])
     numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
     texts["family"] = np.array(numbers, dtype=np.int64)
-    texts["split"] = _splits(texts["family"].to_numpy(), *held_out(len(texts), Mining()))
+    texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
     is_cpc = texts["subclass"].str.fullmatch("[A-HY][0-9]{2}[A-Z]")
@@ -352,7 +293,8 @@ def _load_csv(path: Path, seed: int) -> Triplets:
     triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis(
         ["anchor_id", "positive_id", "negative_id", "cpc_subclass"], axis=1
     )
-    triplets["negative_kind"], triplets["split"] = "given", triplets["anchor_id"].map(split_of)
+    triplets["negative_kind"], triplets["positive_kind"] = "given", "given"
+    triplets["split"] = triplets["anchor_id"].map(split_of)
     level = {"train": 0, "val": 1, "test": 2}  # a role is played by a patent of the same split or a more public one
     levels = triplets[["anchor_id", "positive_id", "negative_id"]].apply(lambda ids: ids.map(split_of).map(level))
     allowed = levels.max(axis=1) <= levels["anchor_id"]

@@ -1,0 +1,218 @@
+"""Which recipe helps: training settings and mining options tried on two corpora, three seeds each.
+
+    python benchmarks/recipes.py --tables DIR                # DIR: tables of real patents; the other corpus is a sample
+    python benchmarks/recipes.py --tables DIR --split test   # the same models on queries the search never used
+
+Each recipe trains the small packaged model on one corpus and is evaluated on held-out queries of both, and on what has
+nothing to do with patents: finding the body of a Python docstring by its first line (MRR). Recipes are chosen by the
+val split; the test split is for the ones that were chosen. `average 0.5` is the mean of the base's and the trained
+weights. Finished runs are kept in --work: started again, it goes on with the next one.
+
+A recipe is better than the base where the mean of the seeds is, and the seeds' spread tells how far to trust that.
+"""
+
+import argparse
+import importlib
+import inspect
+import os
+import pkgutil
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sentence_transformers import SentenceTransformer
+
+from patentcl.choosing import Mining, mix
+from patentcl.embeddings import embed, encode
+from patentcl.evaluation import EvaluationSet, evaluation_set, retrieval_measures
+from patentcl.files import DATA, read_json, run_script, write_json
+from patentcl.models import MINILM, load_model
+from patentcl.recipes import Training
+from patentcl.road import tables_to_triplets
+from patentcl.sample import write_sample
+from patentcl.scores import Scores, bm25_scores, dense_scores, unit_rows
+from patentcl.training import Log, Watch, average, fit
+from patentcl.triplets import Triplets, load_triplets
+
+TRIPLETS, BATCH = 320, 16
+COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "checkpoint_steps": 10**6}
+# Name → mining, training; each is evaluated as it is, and averaged with the base.
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "triplet, margin 5": ("cited", {"loss": "triplet", "margin": 5}),
+    "contrast": ("cited", {"loss": "contrast"}),
+    "contrast, coupled": ("coupled", {"loss": "contrast"}),
+    "triplet, margin 5, coupled": ("coupled", {"loss": "triplet", "margin": 5}),
+    "contrast, coupled, lr 5e-5": ("coupled", {"loss": "contrast", "lr": 5e-5}),
+    "triplet, margin 0.3, coupled": ("coupled", {"loss": "triplet", "margin": 0.3}),
+    "contrast, random negatives, coupled": ("random", {"loss": "contrast"}),
+}
+CITED = Mining(TRIPLETS, per_anchor=5, val=0.2, test=0.4)
+MOST_QUERIES = {"real": 2_000, "sample": 60}  # the sample has as many as one likes, and its effects are large
+MININGS = {
+    "cited": CITED,
+    "coupled": replace(CITED, positives="coupled"),
+    "random": replace(CITED, positives="coupled", negatives={"citation": 0.0, "sibling": 0.0, "random": 1.0}),
+}
+SHARES = (1.0, 0.5)  # of the trained weights
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=Path, metavar="DIR", required=True, help="tables of real patents")
+    parser.add_argument(
+        "--work", type=Path, default=DATA / "recipes", metavar="DIR", help="where finished runs are kept"
+    )
+    parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="recipes (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each recipe on each corpus")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="test: for recipes chosen by val")
+    parser.add_argument("--corpus-sample", type=int, default=500, help="patents to search in each corpus (0: all)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Mine, train what is not trained yet, evaluate, print."""
+    args = parse_arguments()
+    corpora = {"real": args.tables, "sample": args.work / "tables"}
+    write_sample(corpora["sample"], patents=2_000)
+    for corpus, tables in corpora.items():
+        for name, mining in MININGS.items():
+            asked = replace(mining, most_queries=MOST_QUERIES[corpus])
+            tables_to_triplets(tables, args.work / corpus, name, asked)
+    folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
+    held_out = {c: HeldOut(load_triplets(folder / "cited"), args.corpus_sample) for c, folder in folders.items()}
+    base = base_figures(held_out, args.work / "embeddings")
+    runs: list[dict[str, Any]] = []
+    for seed in range(args.seeds):  # all recipes once before any a second time
+        for recipe in args.only:
+            for corpus in corpora:
+                path = args.work / "runs" / f"{recipe}-{corpus}-{seed}-{args.corpus_sample}.json"
+                if not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    data = load_triplets(folders[corpus] / RECIPES[recipe][0])
+                    write_json(path, {"rows": run(recipe, corpus, seed, data, held_out)})
+                runs += read_json(path)["rows"]
+        print_table(base, runs, held_out, args.split)
+
+
+class HeldOut:
+    """The queries of val and test of a corpus, and the texts that either needs."""
+
+    def __init__(self, data: Triplets, most_texts: int) -> None:
+        """Cut the corpus to about `most_texts` (0: not cut)."""
+        self.sets = {split: evaluation_set(data, split, most_texts) for split in ("val", "test")}
+        self.texts = pd.concat([on.texts for on in self.sets.values()]).drop_duplicates("patent_id", ignore_index=True)
+
+    def ndcg(self, embeddings: np.ndarray) -> dict[str, float]:
+        """nDCG@10 by split, of embeddings (N, d) of `texts`."""
+        row = pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
+        scores = {split: dense_scores(embeddings[row[on.texts["patent_id"]]]) for split, on in self.sets.items()}
+        return {split: ndcg(scores[split], on) for split, on in self.sets.items()}
+
+
+def ndcg(scores: Scores, on: EvaluationSet) -> float:
+    """Mean nDCG@10 over the queries."""
+    return float(retrieval_measures(scores, on)["nDCG@10"].mean())
+
+
+def run(recipe: str, corpus: str, seed: int, data: Triplets, held_out: dict[str, HeldOut]) -> list[dict[str, Any]]:
+    """Train once; the figures of the trained and of the averaged weights."""
+    started = time.time()
+    training = replace(Training(MINILM, seed=seed), **{**COMMON, **RECIPES[recipe][1]})
+    model = load_model(MINILM)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Watch(model, next(iter(held_out.values())).sets["val"], training, Log(Path(folder) / "training.log"))
+        fit(model, shuffled(data, seed), Path(folder), training, None, watch)
+    trained = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = []
+    for share in SHARES:
+        model.load_state_dict(trained)
+        average(model, before, share)
+        rows.append({"recipe": recipe, "trained on": corpus, "seed": seed, "share": share, **figures(model, held_out)})
+    print(f"{recipe}, {corpus}, seed {seed}: {time.time() - started:.0f} s", flush=True)
+    return rows
+
+
+def shuffled(data: Triplets, seed: int) -> Triplets:
+    """The same triplets in an order of the seed's own, for without dropout the order is what a seed changes."""
+    order = np.argsort(mix(np.arange(len(data.triplets)), seed), kind="stable")
+    return replace(data, triplets=data.triplets.iloc[order].reset_index(drop=True))
+
+
+def figures(model: SentenceTransformer, held_out: dict[str, HeldOut]) -> dict[str, float]:
+    """nDCG@10 by corpus and split, and the MRR of docstrings."""
+    found = {c: corpus.ndcg(by_length(model, corpus.texts)) for c, corpus in held_out.items()}
+    by_column = {f"{corpus} {split}": value for corpus, values in found.items() for split, value in values.items()}
+    return {**by_column, "docstrings": docstring_mrr(by_length(model, docstrings()))}
+
+
+def by_length(model: SentenceTransformer, texts: pd.DataFrame) -> np.ndarray:
+    """Embed texts in the order of their length, for less padding; (N, d) in their own order."""
+    order = np.argsort((texts["title"].str.len() + texts["abstract"].str.len()).to_numpy(), kind="stable")
+    rows = encode(model, texts.iloc[order])
+    return rows[np.argsort(order)]
+
+
+def base_figures(held_out: dict[str, HeldOut], cache: Path) -> pd.DataFrame:
+    """The rows that nothing was trained for."""
+    words, dense = {}, {"docstrings": docstring_mrr(embed(MINILM, docstrings(), cache))}
+    for corpus, held in held_out.items():
+        for split, value in held.ndcg(embed(MINILM, held.texts, cache)).items():
+            dense[f"{corpus} {split}"] = value
+            words[f"{corpus} {split}"] = ndcg(bm25_scores(held.sets[split].texts), held.sets[split])
+    return pd.DataFrame({"BM25": words, "base": dense}).T
+
+
+def docstrings(most: int = 200) -> pd.DataFrame:
+    """First lines and bodies of docstrings of the standard library: first all first lines, then all bodies."""
+    found: dict[str, str] = {}
+    for name in sorted({m.name for m in pkgutil.iter_modules() if m.name in STDLIB}):
+        for member in vars(importlib.import_module(name)).values():
+            first, _, body = (inspect.getdoc(member) or "").partition("\n\n") if callable(member) else ("", "", "")
+            if 20 <= len(first) <= 120 and len(body) >= 100:
+                found.setdefault(first, body)
+    chosen = sorted(found)[:: max(1, len(found) // most)][:most]
+    texts = [*chosen, *(found[first] for first in chosen)]
+    return pd.DataFrame({"title": texts, "abstract": ""})
+
+
+STDLIB = frozenset(
+    """argparse ast asyncio calendar codecs collections configparser contextlib copy csv datetime decimal difflib email
+    enum fractions functools gettext glob heapq http inspect io ipaddress itertools json logging mailbox math operator
+    os pathlib pickle random re sched shlex shutil socket sqlite3 statistics string subprocess tarfile tempfile textwrap
+    threading traceback types typing unittest urllib uuid warnings weakref zipfile""".split()  # noqa: SIM905
+)
+
+
+def docstring_mrr(vectors: np.ndarray) -> float:
+    """Mean reciprocal rank of a docstring's body, searched by its first line, among all bodies."""
+    unit = unit_rows(vectors)
+    half = len(unit) // 2
+    scores = unit[:half] @ unit[half:].T
+    ranks = 1 + (scores > np.diag(scores)[:, None]).sum(axis=1)
+    return float((1 / ranks).mean())
+
+
+def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[str, HeldOut], split: str) -> None:
+    """Mean and spread over the seeds of each recipe, as differences to the base."""
+    queries = ", ".join(f"{len(np.unique(held.sets[split].pairs[:, 0]))} of {c}" for c, held in held_out.items())
+    columns = [*(f"{corpus} {split}" for corpus in held_out), "docstrings"]
+    print(f"\n{split} queries: {queries}; nDCG@10, docstrings MRR; {os.cpu_count()} cores, {platform.machine()}")
+    print(base[columns].to_string(float_format="{:.3f}".format))
+    frame = pd.DataFrame(runs)
+    frame[columns] -= base.loc["base", columns].to_numpy(float)
+    grouped = frame.groupby(["trained on", "recipe", "share"], sort=False)[columns]
+    mean, spread, count = grouped.mean(), grouped.std(), grouped.size()
+    cells = mean.map("{:+.3f}".format) + " ± " + spread.map("{:.3f}".format)
+    print(f"\ndifference to the base, mean ± standard deviation over {count.max()} seeds")
+    print(cells.to_string(), flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)

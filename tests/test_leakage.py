@@ -1,0 +1,75 @@
+"""What is tested was not seen: between the splits of one folder, and between folders."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from patentcl.choosing import Mining
+from patentcl.leakage import overlaps, report
+from patentcl.road import tables_to_triplets
+from patentcl.triplets import load_triplets
+
+
+@pytest.fixture(scope="module")
+def by_time(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample again, split by time."""
+    data = tmp_path_factory.mktemp("by-time")
+    tables_to_triplets(tables, data, "200", Mining(200, split="time", positives="coupled"))
+    return data / "triplets" / "200"
+
+
+def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time: Path) -> None:
+    for folder in (road / "triplets" / "200", by_time):
+        data = load_triplets(folder)
+        rows = overlaps(data, data)
+        assert [row.tested for row in rows] == ["val", "test"] and min(row.patents for row in rows) > 20
+        assert not any(row.leaks for row in rows)
+
+
+def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
+    data = load_triplets(road / "triplets" / "200")
+    train, test = (data.triplets.query(f"split == '{s}'").iloc[0] for s in ("train", "test"))
+    texts = data.texts.copy()
+    seen = texts.loc[texts["patent_id"] == train["anchor_id"], "abstract"].item()
+    texts.loc[texts["patent_id"] == test["anchor_id"], "abstract"] = seen.upper().replace(" ", " - ")
+
+    rewritten = overlaps(replace(data, texts=texts), replace(data, texts=texts))[1]
+    assert (rewritten.ids, rewritten.families, rewritten.texts) == (0, 0, 1)
+
+    used = data.triplets.copy()
+    used.loc[used.index[used["split"] == "train"][0], "negative_id"] = test["anchor_id"]
+    leaked = overlaps(replace(data, triplets=used), data)[1]
+    assert leaked.ids == leaked.families == 1
+    assert "leaks: 1" in report([leaked])
+
+
+def test_the_command_tells_overlaps_of_folders_and_the_ids_are_there_to_compare(road: Path, by_time: Path) -> None:
+    folders = [road / "triplets" / "200", by_time]
+
+    def check(*names: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "patentcl.evaluation", "--check-leakage", *map(str, names)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    alone, together = check(folders[0]), check(*folders)
+
+    assert alone.returncode == 0 and "no leak" in alone.stdout
+    assert together.returncode == 1 and "leaks: " in together.stdout  # trained at random, tested on the newest
+    for folder in folders:
+        ids = {s: (folder / f"ids_{s}.txt").read_text().split() for s in ("train", "val", "test")}
+        assert not set(ids["train"]) & set(ids["val"] + ids["test"])
+        train = load_triplets(folder).triplets.query("split == 'train'")
+        assert set(ids["train"]) == set(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())
+
+
+def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -> None:
+    texts = load_triplets(by_time).texts
+    dates = texts.groupby("family").agg(date=("date", "max"), split=("split", "first"))
+    first, last = (dates.groupby("split")["date"].agg(end) for end in ("min", "max"))
+
+    assert texts.groupby("family")["split"].nunique().max() == 1
+    assert last["train"] < first["val"] <= last["val"] < first["test"]
+    assert isinstance(texts, pd.DataFrame)

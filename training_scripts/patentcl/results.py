@@ -1,0 +1,124 @@
+"""The table of an evaluation: for a terminal, as CSV with everything, and as Markdown for a model card."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .comparison import Comparison
+from .evaluation import Figures
+from .files import beside
+from .significance import paired_difference
+
+COMPARED = "nDCG@10"  # the figure whose difference to the base is shown, with its p-value
+SIGNIFICANT = 0.05
+LESS_IS_BETTER = ("rank among random", "rank among hard")
+SHOWN = {
+    "Cited patents found": ["nDCG@10", "Recall@10", "Recall@100", "MRR", "nDCG@10 IN", "nDCG@10 OUT", "nDCG@10 known",
+                            "nDCG@10 unseen"],
+    "Told apart": ["triplet accuracy", "triplet accuracy citation", "triplet accuracy sibling",
+                   "triplet accuracy random", "rank among random", "rank among hard"],
+    "CPC": ["CPC F1 micro", "CPC F1 macro", "CPC accuracy", "v-measure"],
+}  # fmt: skip
+
+
+def as_table(found: Comparison, seed: int = 42) -> pd.DataFrame:
+    """All figures, a row each: values, ends of 95 % intervals, differences to the base and their p-values."""
+    table = {}
+    for name, row in found.rows.items():
+        entry = dict(row.values)
+        for metric, (low, high) in row.interval.items():
+            entry |= {f"{metric} low": low, f"{metric} high": high}
+        for metric in row.by_query:
+            if name != found.base:
+                difference, p = difference_to_base(found, name, metric, seed)
+                entry |= {f"{metric} - base": difference, f"{metric} p": p}
+        table[name] = entry
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def difference_to_base(found: Comparison, name: str, metric: str, seed: int = 42) -> tuple[float, float]:
+    """Mean difference of a row to the base over the queries, and its paired bootstrap p-value."""
+    return paired_difference(found.rows[found.base].by_query[metric], found.rows[name].by_query[metric], seed)
+
+
+def main_figures(found: Comparison) -> pd.DataFrame:
+    """Triplet accuracy and nDCG@10 of each row, for beside a picture."""
+    return as_table(found)[["triplet accuracy", COMPARED]]
+
+
+def write_tables(found: Comparison, folder: Path, name: str, seed: int = 42) -> None:
+    """Write all figures to `name`.csv, and those that are shown to `name`.md, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with beside(folder / f"{name}.csv") as scratch:
+        as_table(found, seed).to_csv(scratch, index_label="row")
+    with beside(folder / f"{name}.md") as scratch:
+        scratch.write_text(as_markdown(found, seed), encoding="utf-8")
+
+
+def as_text(found: Comparison, seed: int = 42) -> str:
+    """The figures for a terminal; * marks the best of a column."""
+    return "\n\n".join(
+        f"{title}\n{_cells(found, metrics, seed, lambda text: text + '*').to_string()}"
+        for title, metrics in SHOWN.items()
+    )
+
+
+def as_markdown(found: Comparison, seed: int = 42) -> str:
+    """The figures as Markdown tables; the best of a column is bold."""
+    parts = []
+    for title, metrics in SHOWN.items():
+        cells = _cells(found, metrics, seed, lambda text: f"**{text}**")
+        rows = [[name, *texts] for name, texts in zip(cells.index, cells.to_numpy(), strict=True)]
+        lines = [["", *cells.columns], ["---"] * (len(cells.columns) + 1), *rows]
+        parts.append(f"{title}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(found: Comparison, metrics: list[str], seed: int, mark: Callable[[str], str]) -> pd.DataFrame:
+    """Texts of a part of the table; the difference to the base stands behind the figure that is compared."""
+    shown = [metric for metric in metrics if any(_known(row, metric) for row in found.rows.values())]
+    cells = pd.DataFrame(index=list(found.rows))
+    for metric in shown:
+        values = pd.Series({name: row.values.get(metric, np.nan) for name, row in found.rows.items()})
+        best = values.min() if metric in LESS_IS_BETTER else values.max()
+        digits = 2 if metric in LESS_IS_BETTER else 3
+        texts = {}
+        for name, value in values.items():
+            text = "–" if np.isnan(value) else f"{value:.{digits}f}"
+            text = mark(text) if round(value, digits) == round(best, digits) else text
+            low, high = found.rows[str(name)].interval.get(metric, (np.nan, np.nan))
+            texts[name] = text if np.isnan(low) or metric != "triplet accuracy" else f"{text} [{low:.3f}, {high:.3f}]"
+        cells[metric.replace("triplet accuracy ", "… ")] = pd.Series(texts)
+        if metric == COMPARED:
+            cells["to base (p)"] = [_against(found, name, metric, seed) for name in found.rows]
+    return cells
+
+
+def _known(row: Figures, metric: str) -> bool:
+    return not np.isnan(row.values.get(metric, np.nan))
+
+
+def _against(found: Comparison, name: str, metric: str, seed: int) -> str:
+    if name == found.base:
+        return "–"
+    difference, p = difference_to_base(found, name, metric, seed)
+    return f"{difference:+.3f} ({p:.3f})"
+
+
+def verdict(found: Comparison, name: str, seed: int = 42) -> str:
+    """One line: base → fine-tuned, and whether that is better, worse, or nothing that these queries can tell."""
+    base, tuned, words = (found.rows[row].values for row in (found.base, name, "BM25"))
+    accuracy = f"triplet accuracy {base['triplet accuracy']:.3f} → {tuned['triplet accuracy']:.3f}"
+    queries = len(found.rows[found.base].by_query[COMPARED])
+    if not queries:
+        return f"{name}: {accuracy} on test (no test patent cites another)"
+    difference, p = difference_to_base(found, name, COMPARED, seed)
+    word = "better than its base" if difference > 0 else "worse than its base"
+    if p > SIGNIFICANT:
+        word = f"not clearly different from its base, with {queries} queries"
+    return (
+        f"{name}: {COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f}), {accuracy} on test: {word} "
+        f"(BM25: {words[COMPARED]:.3f})"
+    )

@@ -1,0 +1,74 @@
+"""How alike patents are, by words or by vectors: one function of rows for every kind of row in an evaluation.
+
+`Scores` takes rows (q,) of the texts and returns their likeness to all texts, (q, N); higher is more alike.
+"""
+
+from collections.abc import Callable
+
+import bm25s
+import numpy as np
+import pandas as pd
+import Stemmer
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from .files import InputError
+
+Scores = Callable[[np.ndarray], np.ndarray]
+
+RRF_K = 60  # the constant of reciprocal rank fusion, as published
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """The rows of `embeddings` (N, d) at length 1. Raises `InputError` for values that are no numbers."""
+    if not np.isfinite(embeddings).all():
+        raise InputError("the model gives vectors that are no numbers: the training diverged, lower --lr")
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def dense_scores(embeddings: np.ndarray) -> Scores:
+    """Cosine of the rows' embeddings, (N, d), with all."""
+    unit = unit_rows(embeddings)
+    return lambda rows: unit[rows] @ unit.T
+
+
+def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
+    """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the words of title and abstract, by bm25s."""
+    stemmer = Stemmer.Stemmer("english") if stemmed else None
+    words = bm25s.tokenize(_words(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+    retriever = bm25s.BM25()
+    retriever.index(words, show_progress=False)
+    return lambda rows: np.stack([retriever.get_scores(list(words[row])) for row in rows])
+
+
+def tfidf_scores(texts: pd.DataFrame) -> Scores:
+    """Cosine of TF-IDF vectors with logarithmic term counts (Salton and Buckley 1988), by scikit-learn."""
+    matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_words(texts))
+    return lambda rows: (matrix[rows] @ matrix.T).toarray()
+
+
+def _words(texts: pd.DataFrame) -> list[str]:
+    return (texts["title"] + " " + texts["abstract"]).tolist()
+
+
+def fused_scores(first: Scores, second: Scores, family: np.ndarray) -> Scores:
+    """Reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114) of two rankings.
+
+    A patent's own family, numbers (N,), takes no rank: it would push all others down.
+    """
+
+    def fused(rows: np.ndarray) -> np.ndarray:
+        own = family[rows][:, None] == family
+        return sum(
+            (1 / (RRF_K + _ranks(np.where(own, -np.inf, scores(rows)))) for scores in (first, second)),
+            np.zeros(own.shape),
+        )
+
+    return fused
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Rank from 1 of every column in its row, (q, N); of equal ones the first column comes first."""
+    ranks = np.empty(scores.shape)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.put_along_axis(ranks, order, np.arange(1, scores.shape[1] + 1)[None, :], axis=1)
+    return ranks
