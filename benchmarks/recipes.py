@@ -50,12 +50,16 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast, coupled, lr 5e-5": ("coupled", {"loss": "contrast", "lr": 5e-5}),
     "triplet, margin 0.3, coupled": ("coupled", {"loss": "triplet", "margin": 0.3}),
     "contrast, random negatives, coupled": ("random", {"loss": "contrast"}),
+    "contrast, examiner first": ("examiner", {"loss": "contrast"}),
+    "contrast, coupled, filtered": ("filtered", {"loss": "contrast"}),
 }
 CITED = Mining(TRIPLETS, per_anchor=5, val=0.2, test=0.4)
 MOST_QUERIES = {"real": 2_000, "sample": 60}  # the sample has as many as one likes, and its effects are large
 MININGS = {
     "cited": CITED,
     "coupled": replace(CITED, positives="coupled"),
+    "examiner": replace(CITED, positives="examiner"),
+    "filtered": replace(CITED, positives="coupled", filter_model=MINILM),
     "random": replace(CITED, positives="coupled", negatives={"citation": 0.0, "sibling": 0.0, "random": 1.0}),
 }
 SHARES = (1.0, 0.5)  # of the trained weights

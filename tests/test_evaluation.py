@@ -232,7 +232,8 @@ def test_the_verdict_is_one_line_that_says_which_is_better_or_that_it_cannot() -
     assert "better than its base" in verdict(found, "up")
     assert "worse than its base" in verdict(found, "down")
     assert "not clearly different from its base, with 400 queries" in verdict(found, "same")
-    nothing = Comparison(dict.fromkeys(("BM25", "base", "m"), figures(np.empty(0))), "base")
+    none = Figures({"nDCG@10": np.nan, "triplet accuracy": 0.9}, {}, {"nDCG@10": np.empty(0)})
+    nothing = Comparison(dict.fromkeys(("BM25", "base", "m"), none), "base")
     assert "no test patent cites another" in verdict(nothing, "m")
 
 

@@ -159,49 +159,6 @@ def test_what_is_there_is_not_imported_again_and_other_tables_are_refused(
     assert not (tmp_path / "triplets").exists()
 
 
-def test_ones_own_nodes_and_names_are_left_alone(imported: Path, sample: tuple[Path, Path], tmp_path: Path) -> None:
-    graph = neo4j_graph()
-    for query in (
-        "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS",
-        "CREATE (:CPCSubclass {symbol: 'A01B', mine: 1})",
-        "DROP CONSTRAINT patent_rank",
-        "CREATE CONSTRAINT patent_rank FOR (t:Thing) REQUIRE t.x IS UNIQUE",
-    ):
-        graph.command(query)
-
-    assert "holds nodes of other tables (1 CPCSubclass)" in said(handle(sample[0], imported, "--import", "online"))
-    graph.command("MATCH (c:CPCSubclass) DELETE c")
-    assert "its name patent_rank is taken by another" in said(handle(sample[0], imported, "--import", "online"))
-
-    graph.command("DROP CONSTRAINT patent_rank")
-    handled = handle(sample[0], imported, "--import", "online", "--triplets", "FULL", "--positives", "coupled",
-                     "--split", "time", "--overwrite")  # fmt: skip
-    assert handled.returncode == 0, handled.stderr
-    tables_to_triplets(sample[0], tmp_path, "FULL", Mining(triplets=None, positives="coupled", split="time"))
-    assert triplets(imported) == triplets(tmp_path)
-    graph.close()
-
-
-def test_an_import_that_was_overtaken_stops(sample: tuple[Path, Path], server: LocalServer, tmp_path: Path) -> None:
-    restructure(sample[0], tmp_path / "graph", seed=7)
-    graph, write, written = neo4j_graph(way="online", sessions=1), Neo4jGraph.write, 0
-
-    def overtaken(graph: Neo4jGraph, query: str, parameters: dict[str, Any]) -> int:
-        nonlocal written
-        written += 1
-        if written == 3:  # somebody else's import begins with this
-            graph.command("MATCH (i:PatentCL) DELETE i")
-        return write(graph, query, parameters)
-
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(InputError, match="another import took the database over"),
-    ):
-        patch.setattr(Neo4jGraph, "write", overtaken)
-        graph.import_csvs(tmp_path / "graph", overwrite=True)
-    graph.close()
-
-
 def test_who_cannot_be_let_in_reads_one_sentence(imported: Path, sample: tuple[Path, Path]) -> None:
     before = triplets(imported)
     for environment, sentence in [
@@ -334,6 +291,49 @@ def test_a_hundred_thousand_patents_with_a_miner_that_is_killed(server: LocalSer
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after" in done.stdout
     assert triplets(tmp_path / "data", "100K") == triplets(tmp_path / "embedded", "100K")
+
+
+def test_ones_own_nodes_and_names_are_left_alone(imported: Path, sample: tuple[Path, Path], tmp_path: Path) -> None:
+    graph = neo4j_graph()
+    for query in (
+        "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS",
+        "CREATE (:CPCSubclass {symbol: 'A01B', mine: 1})",
+        "DROP CONSTRAINT patent_rank",
+        "CREATE CONSTRAINT patent_rank FOR (t:Thing) REQUIRE t.x IS UNIQUE",
+    ):
+        graph.command(query)
+
+    assert "holds nodes of other tables (1 CPCSubclass)" in said(handle(sample[0], imported, "--import", "online"))
+    graph.command("MATCH (c:CPCSubclass) DELETE c")
+    assert "its name patent_rank is taken by another" in said(handle(sample[0], imported, "--import", "online"))
+
+    graph.command("DROP CONSTRAINT patent_rank")
+    handled = handle(sample[0], imported, "--import", "online", "--triplets", "FULL", "--positives", "coupled",
+                     "--split", "time", "--overwrite")  # fmt: skip
+    assert handled.returncode == 0, handled.stderr
+    tables_to_triplets(sample[0], tmp_path, "FULL", Mining(triplets=None, positives="coupled", split="time"))
+    assert triplets(imported) == triplets(tmp_path)
+    graph.close()
+
+
+def test_an_import_that_was_overtaken_stops(sample: tuple[Path, Path], server: LocalServer, tmp_path: Path) -> None:
+    restructure(sample[0], tmp_path / "graph", seed=7)
+    graph, write, written = neo4j_graph(way="online", sessions=1), Neo4jGraph.write, 0
+
+    def overtaken(graph: Neo4jGraph, query: str, parameters: dict[str, Any]) -> int:
+        nonlocal written
+        written += 1
+        if written == 3:  # somebody else's import begins with this
+            graph.command("MATCH (i:PatentCL) DELETE i")
+        return write(graph, query, parameters)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(InputError, match="another import took the database over"),
+    ):
+        patch.setattr(Neo4jGraph, "write", overtaken)
+        graph.import_csvs(tmp_path / "graph", overwrite=True)
+    graph.close()
 
 
 def test_the_notebook_runs_on_the_server_and_keeps_the_password(

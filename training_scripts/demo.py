@@ -46,11 +46,12 @@ def main() -> None:
     data.mkdir(parents=True, exist_ok=True)
     places: dict[str, object] = {"data": str(data), "triplets": args.triplets}
 
-    run_notebook("patent_handler", data, {**places, "tables": str(tables), "overwrite": args.overwrite})
+    mining = {"positives": "coupled", "per_anchor": 5}  # small tables hold few citations inside
+    run_notebook("patent_handler", data, {**places, **mining, "tables": str(tables), "overwrite": args.overwrite})
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
-        "--base-model", "minilm", "--output", model, "--epochs", 1, "--batch-size", 8, "--dropout", 0,
-        "--margin", 0.3, "--evaluations", 2, *unfinished(model, args.overwrite),
+        "--base-model", "minilm", "--output", model, "--dropout", 0, "--evaluations", 2,
+        *unfinished(model, args.overwrite),
     ])  # fmt: skip
     run_notebook("patent_embedding_scatter", data, {**places, "models": ["minilm", str(model)]})
 

@@ -44,7 +44,7 @@ from .graph import Graph
 from .parallel import in_parallel
 from .triplets import FILES_OF_FOLDER, write_triplets
 
-MOST_DRAWS, FEW_PATENTS = 32, 400_000  # below 100,000 patents a negative has more draws: they cost nothing there
+MOST_DRAWS, FEW_PATENTS = 32, 100_000  # below 33,000 patents a negative has more draws: they cost nothing there
 LISTS = ("positives", "examiner", "relevant", "coupled")  # columns of lists in the query's answers
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
@@ -196,9 +196,16 @@ def run_batches(
 
             in_parallel(answer, questions, graph.sessions, keep, graph.stop)
         answers = {part: pd.concat(frames).sort_values("anchor", ignore_index=True) for part, frames in found.items()}
+        drawn = answers.pop("drawn")
+        answers |= {kind: _offers(drawn, kind) for kind in ("sibling", "random")}
         if mining.triplets is not None and are_enough(answers, mining, where, held):
             break
     return answers
+
+
+def _offers(drawn: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The anchors that have a negative of `kind`: anchor, negative."""
+    return drawn[["anchor", kind]].dropna().astype("int64").set_axis(["anchor", "negative"], axis=1)
 
 
 def _samples(source: dict[str, Any], mining: Mining, held: int) -> Iterator[tuple[int, int]]:

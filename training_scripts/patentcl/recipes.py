@@ -9,7 +9,7 @@ from typing import Any
 LOSSES = ("triplet", "contrast")
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
-    "best": {"loss": "contrast", "scale": 20, "epochs": 2, "batch_size": 32, "lr": 2e-5, "average": 0.5},
+    "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5},
 }
 
 

@@ -11,7 +11,8 @@
 //
 // Random draws are arithmetic: ranks are numbered so that every section, class and subclass is one contiguous range,
 // and draw k takes rank  first + (anchor * $p + k * $q + $seed) % count  of it. Of several draws the first that passes
-// the conditions wins: the smallest k * $n + rank, % $n. The integers are the same on both engines.
+// the conditions wins: the smallest k * $n + rank, % $n. The integers are the same on both engines. Draws below $draws are
+// of the anchor's class, those below 2 * $draws of its section, the others of all patents.
 
 // part: cited
 MATCH (a:Patent)-[c:CITES]->(x:Patent)
@@ -60,40 +61,24 @@ WITH a, near, x
 WHERE NOT x IN near
 RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
 
-// part: sibling
-MATCH (a:Patent)
+// part: drawn
+MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
   AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
        AND a.family % 999983 >= $from AND a.family % 999983 < $to)
   AND a.has_abstract
-OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
 MATCH (c:CPCSubclass)
 WHERE c.symbol = a.subclass
-UNWIND range(0, 2 * $draws - 1) AS k
+UNWIND range(0, 3 * $draws - 1) AS k
 WITH a, near, k,
      CASE WHEN k < $draws THEN c.class_first + (a.rank * $p + k * $q + $seed) % c.class_count
-          ELSE c.section_first + (a.rank * $p + k * $q + $seed) % c.section_count END AS draw
+          WHEN k < 2 * $draws THEN c.section_first + (a.rank * $p + k * $q + $seed) % c.section_count
+          ELSE (a.rank * $p + k * $q + $seed) % $classified END AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
   AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
   AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
-RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
-
-// part: random
-MATCH (a:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
-       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND a.has_abstract
-OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
-WITH a, collect(n.rank) AS near
-UNWIND range(0, $draws - 1) AS k
-WITH a, near, k, (a.rank * $p + k * $q + $seed) % $classified AS draw
-MATCH (x:Patent)
-WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
-  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
-  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
-RETURN a.rank AS anchor, min(k * $n + x.rank) % $n AS negative
+RETURN a.rank AS anchor, min(CASE WHEN k < 2 * $draws THEN k * $n + x.rank END) % $n AS sibling,
+       min(CASE WHEN k >= 2 * $draws THEN k * $n + x.rank END) % $n AS random
