@@ -1,6 +1,9 @@
 """What the tests share: a small sample that walked the road once, and the real patents where they lie beside."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores; threads that wait would spin
+
 from collections.abc import Callable
 from pathlib import Path
 
