@@ -97,7 +97,10 @@ def interrupt_an_offline_import(tables: Path, data: Path) -> None:
     """Ctrl-C in the middle of neo4j-admin ends it, and the sentence says how to go on."""
     command = [sys.executable, HANDLER, "--tables", tables, "--data", data, "--graph", "neo4j", "--import", "offline",
                "--overwrite"]  # fmt: skip
-    running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script's background jobs ignore it
+    )  # fmt: skip
     assert running.stdout
     for line in running.stdout:
         if "neo4j-admin database import full" in line:
