@@ -42,7 +42,9 @@ _VERSION = """CALL dbms.components() YIELD name, versions, edition WHERE name = 
 RETURN name, versions, edition"""  # newer servers name Cypher as a component too
 PATIENCE = 600  # seconds to wait for a server that went away, before giving up
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-FETCH = 10_000  # records asked for at a time; the driver's 1,000 make it wait for the network ten times as often
+# Records asked for at a time. 89,000 rows of `cited` over loopback took 7.9 s at 100, 6.2 s at 1,000, 6.6 s at 10,000,
+# 7.5 s at 100,000 (means of two); over a longer line fewer questions are better.
+FETCH = 10_000
 
 _INDEXES = {
     "Patent(rank)": "CREATE CONSTRAINT patent_rank IF NOT EXISTS FOR (p:Patent) REQUIRE p.rank IS UNIQUE",
