@@ -52,7 +52,7 @@ class Mining:
     most_held_out: int = 20_000
     most_queries: int = 2_000
     corpus: int = 50_000
-    draws: int = 3
+    draws: int = 2
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ GRAPHS = ("embedded", "neo4j")
 class Graph(Protocol):
     """A graph of `(:Patent)-[:CITES]->(:Patent)` and `(:CPCSubclass)-[:CLASSIFIES]->(:Patent)`.
 
-    `batch` is how many ranks a query of mining should read, `sessions` how many queries may run at once.
+    `batch` is how many anchors a query of mining should read, `sessions` how many queries may run at once.
     """
 
     batch: int

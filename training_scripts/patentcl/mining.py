@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class Batches:
 
     def answer(self, graph: Graph, part: str, query: str, parameters: dict[str, Any]) -> pd.DataFrame:
         """Read the answer of a query that was finished before, else run it and keep the answer."""
-        path = self.folder / f"{parameters['from']:06d}-{parameters['lo']:09d}-{part}.parquet"
+        path = self.folder / f"{parameters['from']:06d}-{parameters['lo']:09d}-{parameters['hi']:09d}-{part}.parquet"
         if not path.exists():
             with beside(path) as scratch:
                 pq.write_table(_integers(graph.run(query, parameters)), scratch)
@@ -179,7 +180,9 @@ def run_batches(
 
     for start, end in _samples(source, mining, held):
         sample = {**fixed, "from": start, "to": end, "anchors": held if start == 0 else 0}
-        ranges = [{**sample, "lo": lo, "hi": min(lo + graph.batch, patents)} for lo in range(0, patents, graph.batch)]
+        share = min(1.0, (end - start) / SAMPLE_BUCKETS + sample["anchors"] / PLACES)
+        step = min(round(graph.batch / share), ceil(patents / graph.sessions))  # about `batch` anchors a query
+        ranges = [{**sample, "lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
         questions = [
             (
                 part,

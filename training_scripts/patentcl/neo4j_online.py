@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from .graph_neo4j import Neo4jGraph
 
 
-# CSV → rows that a transaction writes, and the Cypher for one `row`: a map of properties, or the two ends of a link.
+# CSV → rows that a transaction writes, and the Cypher for one `row`: a map of properties, or for a link the list of its
+# two ends and what else it has.
 _WRITE = {
     "cpc_subclasses.csv": (1_000, "MERGE (c:CPCSubclass {symbol: row.symbol}) SET c += row"),
     "patents.csv": (2_000, "MERGE (p:Patent {rank: row.rank}) SET p += row"),
     "outside_patents.csv": (5_000, "MERGE (o:OutsidePatent {number: row.number}) SET o += row"),
-    "citations.csv": (10_000, """MATCH (a:Patent {rank: row.start}) MATCH (b:Patent {rank: row.end})
-        MERGE (a)-[c:CITES]->(b) SET c.category = row.category"""),
-    "outside_citations.csv": (10_000, """MATCH (a:Patent {rank: row.start}) MATCH (o:OutsidePatent {number: row.end})
+    "citations.csv": (10_000, """MATCH (a:Patent {rank: row[0]}) MATCH (b:Patent {rank: row[1]})
+        MERGE (a)-[c:CITES]->(b) SET c.category = row[2]"""),
+    "outside_citations.csv": (10_000, """MATCH (a:Patent {rank: row[0]}) MATCH (o:OutsidePatent {number: row[1]})
         MERGE (a)-[:CITES_OUTSIDE]->(o)"""),
-    "classifications.csv": (10_000, """MATCH (c:CPCSubclass {symbol: row.start}) MATCH (p:Patent {rank: row.end})
+    "classifications.csv": (10_000, """MATCH (c:CPCSubclass {symbol: row[0]}) MATCH (p:Patent {rank: row[1]})
         MERGE (c)-[:CLASSIFIES]->(p)"""),
 }  # fmt: skip
 
@@ -102,17 +103,22 @@ def _make_room(graph: "Neo4jGraph", fingerprint: str, overwrite: bool) -> None:
 def _batches(csvs: Path, file: str, fingerprint: str) -> Iterator[tuple[str, list[Any]]]:
     """The rows of a CSV, some at a time, with a name that tells the same batch in another run."""
     size, names = _WRITE[file][0], [plain_name(header) for header in CSVS[file]]
+    links = names[:2] == ["start", "end"]
     with duckdb.connect() as db:
         db.execute("SET enable_progress_bar = false")
         try:
             rows, number = db.execute(rows_of(csvs, file)), 0
             while batch := rows.fetchmany(size):
-                # The offline import leaves an empty list away too.
                 yield (
                     f"{fingerprint}:{file}:{size}:{number}",
-                    [{n: None if v == [] else v for n, v in zip(names, row, strict=True)} for row in batch],
+                    batch if links else [_properties(names, r) for r in batch],
                 )
                 number += 1
         except duckdb.Error as problem:
             reason = str(problem).splitlines()[0]
             raise InputError(f"{csvs / file} cannot be read ({reason}): restructure with --overwrite") from None
+
+
+def _properties(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
+    """The properties of a node; an empty list is left away, as the offline import does."""
+    return {name: None if value == [] else value for name, value in zip(names, row, strict=True)}
