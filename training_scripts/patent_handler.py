@@ -83,15 +83,15 @@ def main() -> None:
     args = parse_arguments()
     name, triplets = parse_size(args.triplets)
     mining = Mining(
-        triplets,
-        args.per_anchor,
-        parse_shares(args.negatives),
-        args.val,
-        args.test,
-        args.positives,
-        args.coupled,
-        args.split,
-        args.filter_model,
+        triplets=triplets,
+        per_anchor=args.per_anchor,
+        negatives=parse_shares(args.negatives),
+        val=args.val,
+        test=args.test,
+        positives=args.positives,
+        coupled=args.coupled,
+        split=args.split,
+        filter_model=args.filter_model,
     )
     if args.import_ and args.graph != "neo4j":
         raise InputError("--import is for Neo4j: add --graph neo4j")
