@@ -3,6 +3,7 @@
 import re
 import shlex
 import threading
+import traceback
 from pathlib import Path
 
 import pandas as pd
@@ -68,12 +69,25 @@ def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> No
         Server.from_environment()
 
 
+def test_a_traceback_with_its_variables_does_not_show_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    graph = Neo4jGraph(Server.from_environment(), Neo4jOptions(way="offline"))
+    try:
+        graph.patiently(lambda: graph.nothing_of_the_kind)  # type: ignore[attr-defined]
+    except AttributeError as problem:
+        shown = "".join(traceback.TracebackException.from_exception(problem, capture_locals=True).format())
+    graph.close()
+
+    assert "nothing_of_the_kind" in shown and "graph = <" in shown and "secret-word" not in shown
+
+
 def test_a_transient_error_is_tried_again_and_others_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
     graph = Neo4jGraph(Server.from_environment(), Neo4jOptions(way="offline"))
-    answers = [ServiceUnavailable("Connection closed"), TransientError("busy"), IncompleteCommit("lost"), "the answer"]
+    away = "Connection closed IPv4Address(('127.0.0.1', 7687)) (ResolvedIPv4Address(('127.0.0.1', 7687)))"
+    answers = [ServiceUnavailable(away), TransientError("busy"), IncompleteCommit("lost"), "the answer"]
 
     def work() -> str:
         answer = answers.pop(0)
@@ -83,7 +97,7 @@ def test_a_transient_error_is_tried_again_and_others_are_told(
 
     assert graph.patiently(work) == "the answer"
     said = capsys.readouterr().out
-    assert said.count("does not answer (Connection closed): waiting") == said.count("is back after") == 1
+    assert said.count("does not answer (Connection closed 127.0.0.1:7687): waiting") == said.count("is back after") == 1
 
     answers = [ClientError("Invalid input 'MATHC'")]
     with pytest.raises(InputError, match="refused a query"):

@@ -131,9 +131,8 @@ def operators(plan: dict[str, Any]) -> list[str]:
     return [line, *(inner for child in plan.get("children", []) for inner in operators(child))]
 
 
-@pytest.mark.parametrize("part", query_parts())
-def test_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, imported: Path) -> None:
-    counts = read_json(imported / "graph" / "graph.json")["counts"]
+def assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, data: Path) -> None:
+    counts = read_json(data / "graph" / "graph.json")["counts"]
     graph = neo4j_graph()
     parameters = {"classified": counts["classified"], "n": counts["patents"], "p": P, "q": Q, "seed": 42, "draws": 4,
                   "test": 200_000, "held": 300_000, "anchors": 300_000, "from": 0, "to": 999_983,
@@ -148,6 +147,11 @@ def test_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, impo
     assert not [line for line in plan if "Scan" in line.split()[0] or "CartesianProduct" in line]
     ranges = [line for line in plan if line.startswith("NodeUniqueIndexSeekByRange")]
     assert ranges and all("a:Patent(rank) WHERE rank >= $lo AND rank < $hi" in line for line in ranges)
+
+
+@pytest.mark.parametrize("part", query_parts())
+def test_the_plan_of_each_part_of_the_query(part: str, imported: Path) -> None:
+    assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part, imported)
 
 
 def test_what_is_there_is_not_imported_again_and_other_tables_are_refused(
@@ -294,6 +298,8 @@ def test_a_hundred_thousand_patents_with_a_miner_that_is_killed(server: LocalSer
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after" in done.stdout
     assert triplets(tmp_path / "data", "100K") == triplets(tmp_path / "embedded", "100K")
+    for part in query_parts():
+        assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part, tmp_path / "data")
 
 
 def test_ones_own_nodes_and_names_are_left_alone(imported: Path, sample: tuple[Path, Path], tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def test_the_scripts_walk_the_same_road_from_any_folder(tables: Path, tmp_path: Path) -> None:
+def test_the_scripts_walk_the_same_road_from_any_folder(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
     handled = script(SCRIPTS / "patent_handler.py", "--tables", tables, "--data", tmp_path, "--triplets", 60, "--csv")
     assert handled.returncode == 0, handled.stderr
     assert "citation pairs of theirs inside the table" in handled.stdout
@@ -66,6 +69,10 @@ def test_the_scripts_walk_the_same_road_from_any_folder(tables: Path, tmp_path: 
                    tmp_path / "model", "--sample", 60, "--max-length", 32, "--color-by", "class")  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "scatter" / "scatter.png").exists()
+
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert tmp_path / "model" / "run.json" in written
+    assert not [path for path in written if b"secret-word" in path.read_bytes()]
 
 
 def test_the_handler_can_stop_at_the_import_csvs(tables: Path, tmp_path: Path) -> None:

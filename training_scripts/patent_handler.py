@@ -114,7 +114,7 @@ def main() -> None:
     if args.csv:
         rows = write_training_csv(folder, folder / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / 'triplet_training.csv'}")
-    if args.graph != "neo4j":
+    if args.import_ != "offline":  # which prints the command itself
         print(f"to import the graph into a stopped Neo4j server by hand: {command}")
     print(f"triplets: {folder}")
 

@@ -35,6 +35,7 @@ from .neo4j_tools import default_database, import_command, import_offline
 from .restructure import RECORD
 
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)  # hints on our queries, to us and not to users
+logging.getLogger("neo4j").addHandler(logging.NullHandler())  # what goes wrong is said in our own sentence
 Result = TypeVar("Result")
 
 OLDEST = (5, 26)  # the long-term version of Neo4j 5, which the tests run
@@ -335,7 +336,7 @@ class Neo4jGraph:
         """Say that the server is back, when the work that was just done began after it had gone."""
         with self._lock:
             if 0 < self._away_since < begun:
-                tqdm.write(f"{self.server} is back after {time.monotonic() - self._away_since:.0f} s: going on")
+                tqdm.write(f"{self.server} is back after {begun - self._away_since:.0f} s: going on")
                 self._away_since = 0.0
 
 
@@ -388,4 +389,5 @@ def _out_of_memory(problem: Exception) -> bool:
 def _reason(problem: Exception) -> str:
     """What the driver says, in one line."""
     text = getattr(problem, "message", None) or str(problem) or type(problem).__name__
-    return " ".join(re.sub(r" \(resolved to [^\n]*\)", "", text).split()).rstrip(".")[:300]
+    text = re.sub(r" \(resolved to [^\n]*\)| \(Resolved\w+\(\(.*?\)\)\)", "", text)
+    return " ".join(re.sub(r"IPv[46]Address\(\('(.*?)', (\d+).*?\)\)", r"\1:\2", text).split()).rstrip(".")[:300]
