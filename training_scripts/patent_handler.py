@@ -110,7 +110,8 @@ def main() -> None:
     folder = args.data / "triplets" / name
     made = records["mining"]["triplets"]["train"]
     if triplets and made < triplets:
-        print(f"asked for {triplets:,} train triplets; the tables give {made:,}, and all of them are taken")
+        more = "" if mining.positives == "coupled" else "; --positives coupled may give more"
+        print(f"asked for {triplets:,} train triplets; the tables give {made:,}, and all of them are taken{more}")
     if args.csv:
         rows = write_training_csv(folder, folder / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / 'triplet_training.csv'}")

@@ -86,7 +86,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     folder = data / "triplets" / name
     asked = {"graph": source["fingerprint"], **asdict(mining)}
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
-        print(f"mining: {folder} is up to date")
+        print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
         return read_json(folder / "triplets.json")
     batches = Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
     found = run_batches(graph, source, mining, batches, sections(data / "graph"))

@@ -43,11 +43,13 @@ def default_database() -> str:
     return os.environ.get("NEO4J_DATABASE") or "neo4j"
 
 
-def import_command(csvs: Path, database: str = "", heap: str = "2g", off_heap: str = "4g") -> str:
+def import_command(
+    csvs: Path, database: str = "", heap: str = "2g", off_heap: str = "4g", overwrite: bool = False
+) -> str:
     """The command that imports the CSVs in `csvs` into a stopped server, to be run by hand."""
-    arguments = shlex.join(import_arguments(database or default_database(), off_heap))
+    arguments = shlex.join(import_arguments(database or default_database(), off_heap, overwrite))
     admin = '"$NEO4J_HOME"/bin/neo4j-admin'
-    return f"cd {shlex.quote(str(csvs.resolve()))} && HEAP_SIZE={shlex.quote(heap)} {admin} {arguments}"
+    return f"(cd {shlex.quote(str(csvs.resolve()))} && HEAP_SIZE={shlex.quote(heap)} {admin} {arguments})"
 
 
 def import_offline(
@@ -72,8 +74,8 @@ def import_offline(
     running = is_running()
     if running and not overwrite:
         raise InputError(
-            'the Neo4j server is running, and an offline import needs it stopped: run "$NEO4J_HOME"/bin/neo4j stop, '
-            "or add --overwrite, which stops it and replaces the database"
+            "the Neo4j server is running, and an offline import needs it stopped: add --overwrite, which stops it and "
+            "replaces the database (and mines again)"
         )
     if running:
         if not answers():  # who cannot log in replaces nothing
@@ -83,10 +85,17 @@ def import_offline(
     if answers():
         again = "; the server of NEO4J_HOME was stopped" if running else ""
         raise InputError(f"another Neo4j server than that of NEO4J_HOME answers at NEO4J_URI: mend one of them{again}")
-    print(f"neo4j: {command}{' --overwrite-destination' if overwrite else ''}")
+    print(f"neo4j: {import_command(csvs, database, heap, off_heap, overwrite)}")
     _import(csvs, import_arguments(database, off_heap, overwrite), heap)
-    print('neo4j: starting the server ("$NEO4J_HOME"/bin/neo4j stop stops it)')
-    start(answers)
+    print(f'neo4j: starting the server, waiting for it at {_address()} ("$NEO4J_HOME"/bin/neo4j stop stops it)')
+    try:
+        start(answers)
+    except KeyboardInterrupt:
+        raise Interrupted("the import is whole, and the server starts: start again to go on") from None
+
+
+def _address() -> str:
+    return os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
 
 
 def _may_have(database: str) -> bool:
@@ -129,7 +138,10 @@ def start(answers: Callable[[], bool], patience: float = 180) -> None:
     end = time.monotonic() + patience
     while not answers():
         if time.monotonic() > end or not is_running():
-            raise InputError("the Neo4j server was started and does not answer: see neo4j.log in its logs folder")
+            raise InputError(
+                f"the Neo4j server was started and does not answer at {_address()}: mend NEO4J_URI if the server has "
+                "another port, else see neo4j.log in its logs folder"
+            )
         time.sleep(1)
 
 
