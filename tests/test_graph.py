@@ -18,6 +18,7 @@ from patentcl.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.neo4j_tools import import_arguments, import_command
 from patentcl.parallel import in_parallel
 from patentcl.plots import neighbourhood_graph
+from patentcl.restructure import restructure
 from patentcl.triplets import load_triplets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -154,6 +155,21 @@ def test_an_offline_import_without_neo4j_home_tells_the_command(road: Path, monk
     assert import_command(road / "graph", heap="3g") in str(problem.value)
 
 
+def test_a_csv_that_was_cut_and_a_result_that_was_emptied_are_noticed(tables: Path, tmp_path: Path) -> None:
+    restructure(tables, tmp_path / "graph")
+    citations = tmp_path / "graph" / "citations.csv"
+    lines = citations.read_text().splitlines(keepends=True)
+    citations.write_text("".join(lines[:-1]))
+    graph = open_graph("embedded", tmp_path)
+    with pytest.raises(InputError, match=f"hold {len(lines) - 2:,} citations instead of {len(lines) - 1:,}"):
+        graph.import_csvs(tmp_path / "graph")
+    assert not (tmp_path / "ladybug").exists()
+
+    citations.write_text("")
+    restructure(tables, tmp_path / "graph")
+    assert len(citations.read_text().splitlines()) == len(lines)
+
+
 def test_the_import_command_names_files_that_are_there_and_skips_nothing(road: Path, tmp_path: Path) -> None:
     files = [argument.split("=")[-1] for argument in import_arguments("neo4j", "4g") if ".csv" in argument]
     assert len(files) == 7 and all((road / "graph" / file).is_file() for file in files)
@@ -195,3 +211,23 @@ def test_the_browser_query_names_the_patents_shown_and_quotes_what_an_id_holds()
     patents = pd.DataFrame({"patent_id": ["10000000", 'x"] DETACH DELETE a //']})
     query = browser_query(Neighbourhood(patents, pd.DataFrame(), {}))
     assert query.startswith(r'WITH ["10000000", "x\"] DETACH DELETE a //"] AS shown MATCH')
+
+
+def test_an_id_with_a_line_break_is_imported(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "patents.csv").write_text("patent_id,title,abstract\na,A,one\nb,B,two\nc,C,three\n")
+    (own / "citations.csv").write_text('citing,cited\na,b\na,"out\n2"\nb,"out\n2"\n')
+    (own / "classes.csv").write_text("patent_id,subclass\na,x\nb,x\nc,y\n")
+    counts = restructure(own, tmp_path / "graph")["counts"]
+    graph = open_graph("embedded", tmp_path)
+    graph.import_csvs(tmp_path / "graph")
+
+    assert counts["outside patents cited by several"] == 1
+    assert graph.run("MATCH (o:OutsidePatent) RETURN o.patent_id AS id", {})["id"].to_pylist() == ["out\n2"]
+
+
+@pytest.mark.parametrize("memory", [".GB", "1.2.3GB", "a lot"])
+def test_an_amount_of_memory_is_a_number(memory: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no amount of memory"):
+        open_graph("embedded", tmp_path, memory)

@@ -143,6 +143,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a result is there; only a list of ids (.txt) may be empty."""
+    return path.exists() and (path.is_dir() or path.suffix == ".txt" or path.stat().st_size > 0)
+
+
 def is_done(record: Path, asked: dict[str, Any], overwrite: bool, files: Iterable[str] = ()) -> bool:
     """Whether the step that wrote `record` ran with the parameters and inputs `asked`, and its `files` are there.
 
@@ -154,7 +159,8 @@ def is_done(record: Path, asked: dict[str, Any], overwrite: bool, files: Iterabl
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is there and holds no {record.name}: it is not ours to replace, move it away")
         return False
-    if overwrite or not all((folder / name).exists() for name in files):
+    paths = [folder / name for name in files]
+    if overwrite or not all(map(_is_whole, paths)):
         return False
     known = read_json(record).get("asked", {})
     if known == json.loads(json.dumps(asked)):

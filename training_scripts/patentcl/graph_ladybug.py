@@ -9,6 +9,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .files import InputError, beside, is_done, read_json, write_json
+from .import_csvs import COUNTED
 
 _SCHEMA = """
 CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
@@ -32,7 +33,7 @@ _COPY = {
         RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
             split, cited_by, has_abstract)""",
     "cpc_subclasses.csv": """COPY CPCSubclass FROM '{path}' (header=true, parallel=false, escape='"')""",
-    "outside_patents.csv": """COPY OutsidePatent FROM '{path}' (header=true, escape='"')""",
+    "outside_patents.csv": """COPY OutsidePatent FROM '{path}' (header=true, parallel=false, escape='"')""",
     "citations.csv": """COPY CITES FROM '{path}' (header=true, escape='"')""",
     "outside_citations.csv": """COPY CITES_OUTSIDE FROM '{path}' (header=true)""",
     "classifications.csv": """COPY CLASSIFIES FROM '{path}' (header=true, parallel=false, escape='"')""",
@@ -74,8 +75,11 @@ class LadybugGraph:
                     raise InputError(
                         f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"
                     ) from None
+            difference = _difference(connection, read_json(csvs / "graph.json").get("counts", {}))
             connection.close()
             connection.database.close()
+            if difference:
+                raise InputError(f"the CSVs in {csvs} {difference}: restructure again with --overwrite")
             write_json(folder / "import.json", {"asked": asked})
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
@@ -89,7 +93,8 @@ class LadybugGraph:
             result = self._connection.execute(query, named)
         except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
             raise InputError(
-                f"the graph in {self.folder} could not answer ({problem}): give more --memory, or fewer --triplets"
+                f"the graph in {self.folder} could not answer ({problem}): give more --memory, or "
+                "fewer --triplets; a damaged graph is made anew with --overwrite"
             ) from None
         assert isinstance(result, ladybug.QueryResult)
         return result.get_as_arrow()
@@ -116,8 +121,19 @@ class LadybugGraph:
             ) from None
 
 
+def _difference(connection: ladybug.Connection, counts: dict[str, int]) -> str:
+    """What of the graph is not as many as were restructured, or "" when all are."""
+    for what, pattern in COUNTED.items():
+        result = connection.execute(f"MATCH {pattern} RETURN count(x) AS n")
+        assert isinstance(result, ladybug.QueryResult)
+        here = result.get_as_arrow()["n"][0].as_py()
+        if here != counts.get(what, 0):
+            return f"hold {here:,} {what} instead of {counts.get(what, 0):,}"
+    return ""
+
+
 def _bytes(memory: str) -> int:
-    match = re.fullmatch(r"([0-9.]+)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
     if not match:
         raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB")
     if len(match[1]) > 6:

@@ -31,6 +31,7 @@ from neo4j.exceptions import (
 from tqdm import tqdm
 
 from .files import InputError, read_json
+from .import_csvs import COUNTED
 from .neo4j_tools import default_database, import_command, import_offline
 from .restructure import RECORD
 
@@ -57,14 +58,6 @@ _INDEXES = {
 }
 
 
-_COUNTED = {
-    "patents": "(x:Patent)",
-    "CPC subclasses": "(x:CPCSubclass)",
-    "outside patents cited by several": "(x:OutsidePatent)",
-    "citations": "()-[x:CITES]->()",
-    "citations of these": "()-[x:CITES_OUTSIDE]->()",
-    "classifications": "()-[x:CLASSIFIES]->()",
-}
 _ONLINE = """SHOW INDEXES YIELD labelsOrTypes, properties, state WHERE state = 'ONLINE' AND size(properties) = 1
 RETURN labelsOrTypes[0] + '(' + properties[0] + ')' AS index"""
 
@@ -190,6 +183,8 @@ class Neo4jGraph:
         if way == "online" and (overwrite or self._difference(record)):
             import_online(self, csvs, overwrite)
         if difference := self._difference(record):
+            if way:
+                raise InputError(f"{self.server} {difference} after the import: restructure again with --overwrite")
             raise InputError(
                 f"{self.server}, {difference}: import these CSVs with --import offline or --import online "
                 f"(--overwrite replaces a graph that is there), or by hand, the server stopped: "
@@ -299,7 +294,7 @@ class Neo4jGraph:
             return f"holds the graph of other tables ({found['fingerprint'][0]} instead of {record['fingerprint']})"
         if not found["complete"][0].as_py():
             return "holds an import that was not finished"
-        for what, pattern in _COUNTED.items():
+        for what, pattern in COUNTED.items():
             here = self.run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
             if here != record["counts"][what]:
                 return f"holds {here:,} {what} instead of {record['counts'][what]:,}"

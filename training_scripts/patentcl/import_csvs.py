@@ -39,6 +39,15 @@ CSVS: dict[str, dict[str, str]] = {
     "outside_citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({OUTSIDE})": "BIGINT"},
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
+# A count in graph.json → what of the graph it counts, as a pattern of Cypher.
+COUNTED = {
+    "patents": "(x:Patent)",
+    "CPC subclasses": "(x:CPCSubclass)",
+    "outside patents cited by several": "(x:OutsidePatent)",
+    "citations": "()-[x:CITES]->()",
+    "citations of these": "()-[x:CITES_OUTSIDE]->()",
+    "classifications": "()-[x:CLASSIFIES]->()",
+}
 FINGERPRINT_FILE = "import.csv"
 CSV_FILES = (*CSVS, FINGERPRINT_FILE)
 

@@ -86,7 +86,11 @@ def import_offline(
         again = "; the server of NEO4J_HOME was stopped" if running else ""
         raise InputError(f"another Neo4j server than that of NEO4J_HOME answers at NEO4J_URI: mend one of them{again}")
     print(f"neo4j: {import_command(csvs, database, heap, off_heap, overwrite)}")
-    _import(csvs, import_arguments(database, off_heap, overwrite), heap)
+    try:
+        _import(csvs, import_arguments(database, off_heap, overwrite), heap)
+    except InputError as problem:
+        stopped = '; the server was stopped, "$NEO4J_HOME"/bin/neo4j start starts it' if running else ""
+        raise InputError(f"{problem}{stopped}") from None
     print(f'neo4j: starting the server, waiting for it at {_address()} ("$NEO4J_HOME"/bin/neo4j stop stops it)')
     try:
         start(answers)
