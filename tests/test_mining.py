@@ -13,7 +13,7 @@ import pytest
 from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, held_out
 from patentcl.embeddings import embed
 from patentcl.evaluation import triplets_right
-from patentcl.files import InputError, read_json
+from patentcl.files import InputError, locked, read_json, write_json
 from patentcl.graph import open_graph
 from patentcl.mining import mine, parse_shares, parse_size, query_parts
 from patentcl.models import MINILM
@@ -136,6 +136,9 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
                 raise KeyboardInterrupt
             return self.inner.run(query, parameters)
 
+        def holds(self, fingerprint: str) -> bool:
+            return self.inner.holds(fingerprint)
+
         def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
 
         def stop(self) -> None: ...
@@ -159,6 +162,39 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
     assert going_on.asked == batches * parts - 5
     whole, in_batches = (load_triplets(road / "triplets" / name).triplets for name in ("200", "batches"))
     pd.testing.assert_frame_equal(whole, in_batches)
+
+
+def test_two_runs_of_one_name_and_a_replaced_graph_are_refused(tables: Path, tmp_path: Path) -> None:
+    restructure(tables, tmp_path / "graph")
+    graph = open_graph("embedded", tmp_path)
+    graph.import_csvs(tmp_path / "graph")
+    with locked(tmp_path / "triplets" / ".x.batches"), pytest.raises(InputError, match="another process is writing"):
+        mine(graph, tmp_path, "x", Mining(triplets=50))
+
+    record = read_json(tmp_path / "ladybug" / "import.json")
+    write_json(tmp_path / "ladybug" / "import.json", {"asked": {"graph": "of other tables"}})
+    with pytest.raises(InputError, match="was replaced by another process"):
+        mine(graph, tmp_path, "x", Mining(triplets=50))
+    assert not (tmp_path / "triplets" / "x").exists()
+    assert not list(tmp_path.glob("triplets/.x.batches/*.parquet"))
+
+    write_json(tmp_path / "ladybug" / "import.json", record)
+    assert mine(graph, tmp_path, "x", Mining(triplets=50))["triplets"]["train"] == 50
+
+
+def test_results_that_were_cut_are_noticed(tables: Path, tmp_path: Path) -> None:
+    tables_to_triplets(tables, tmp_path, "x", Mining(triplets=50))
+    whole = (tmp_path / "triplets" / "x" / "triplets.parquet").read_bytes()
+    (tmp_path / "triplets" / "x" / "triplets.parquet").write_bytes(whole[:-9])
+    tables_to_triplets(tables, tmp_path, "x", Mining(triplets=50))
+    assert (tmp_path / "triplets" / "x" / "triplets.parquet").read_bytes() == whole
+
+    for file, sentence in {"patents.csv": "patents instead of", "cpc_subclasses.csv": "names no class"}.items():
+        lines = (tmp_path / "graph" / file).read_text().splitlines(keepends=True)
+        (tmp_path / "graph" / file).write_text("".join(lines[:1]))
+        with pytest.raises(InputError, match=sentence):
+            tables_to_triplets(tables, tmp_path, "y", Mining(triplets=50))
+        (tmp_path / "graph" / file).write_text("".join(lines))
 
 
 def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:

@@ -166,6 +166,19 @@ def test_what_is_there_is_not_imported_again_and_other_tables_are_refused(
     assert not (tmp_path / "triplets").exists()
 
 
+def test_a_graph_that_is_replaced_while_it_is_mined_is_noticed(imported: Path) -> None:
+    graph, fingerprint = neo4j_graph(), read_json(imported / "graph" / "graph.json")["fingerprint"]
+    change = "MATCH (i:PatentCL) SET i.fingerprint = $fingerprint"
+    graph.write(change, {"fingerprint": "of other tables"})
+    with pytest.raises(InputError, match="was replaced by another process"):
+        mine(graph, imported, "replaced", Mining(triplets=100))
+    graph.write(change, {"fingerprint": fingerprint})
+    graph.close()
+
+    assert not (imported / "triplets" / "replaced").exists()
+    assert not list((imported / "triplets").glob(".replaced.batches/*.parquet"))
+
+
 def test_who_cannot_be_let_in_reads_one_sentence(imported: Path, sample: tuple[Path, Path]) -> None:
     before = triplets(imported)
     for environment, sentence in [

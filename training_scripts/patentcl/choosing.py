@@ -69,11 +69,17 @@ class Sections:
 
 def sections(graph: Path) -> Sections:
     """The sections of the corpus whose import CSVs lie in `graph`."""
-    with duckdb.connect() as db:
-        found = db.execute(
-            f"""SELECT section_first AS first, section_count AS count FROM ({rows_of(graph, "cpc_subclasses.csv")})
-            WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
-        ).df()
+    try:
+        with duckdb.connect() as db:
+            found = db.execute(
+                f"""SELECT section_first AS first, section_count AS count FROM ({rows_of(graph, "cpc_subclasses.csv")})
+                WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
+            ).df()
+    except duckdb.Error as problem:
+        reason = str(problem).splitlines()[0]
+        raise InputError(f"{graph / 'cpc_subclasses.csv'} cannot be read ({reason}): add --overwrite") from None
+    if found.empty:
+        raise InputError(f"{graph / 'cpc_subclasses.csv'} names no class that a patent has: add --overwrite")
     return Sections(found["first"].to_numpy(), (found["count"] / max(found["count"].sum(), 1)).to_numpy())
 
 

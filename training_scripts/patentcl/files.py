@@ -144,7 +144,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a result is there; only a list of ids (.txt) may be empty."""
+    """Whether a result is there and was not cut; only a list of ids (.txt) may be empty."""
+    if path.suffix == ".parquet" and path.is_file():
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 4, 0))
+            return file.read() == b"PAR1"  # how the format ends: https://parquet.apache.org/docs/file-format/
     return path.exists() and (path.is_dir() or path.suffix == ".txt" or path.stat().st_size > 0)
 
 

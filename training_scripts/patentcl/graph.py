@@ -20,6 +20,10 @@ class Graph(Protocol):
     batch: int
     sessions: int
 
+    def holds(self, fingerprint: str) -> bool:
+        """Whether the graph is still that of the CSVs with this fingerprint: another process may have replaced it."""
+        ...
+
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs`; nothing is done when they are loaded already."""
 

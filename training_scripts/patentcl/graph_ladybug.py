@@ -9,7 +9,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .files import InputError, beside, is_done, read_json, write_json
-from .import_csvs import COUNTED
+from .import_csvs import miscounted
 
 _SCHEMA = """
 CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
@@ -54,7 +54,8 @@ class LadybugGraph:
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
-        asked = {"graph": read_json(csvs / "graph.json").get("fingerprint")}
+        record = read_json(csvs / "graph.json")
+        asked = {"graph": record.get("fingerprint")}
         if is_done(self.folder / "import.json", asked, overwrite, ["graph.lbug"]):
             print(f"import: {self.folder} is up to date")
             return
@@ -75,11 +76,11 @@ class LadybugGraph:
                     raise InputError(
                         f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"
                     ) from None
-            difference = _difference(connection, read_json(csvs / "graph.json").get("counts", {}))
+            difference = miscounted(lambda query, _: _arrow(connection.execute(query)), record.get("counts", {}))
             connection.close()
             connection.database.close()
             if difference:
-                raise InputError(f"the CSVs in {csvs} {difference}: restructure again with --overwrite")
+                raise InputError(f"the CSVs in {csvs} hold {difference}: restructure again with --overwrite")
             write_json(folder / "import.json", {"asked": asked})
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
@@ -96,8 +97,11 @@ class LadybugGraph:
                 f"the graph in {self.folder} could not answer ({problem}): give more --memory, or "
                 "fewer --triplets; a damaged graph is made anew with --overwrite"
             ) from None
-        assert isinstance(result, ladybug.QueryResult)
-        return result.get_as_arrow()
+        return _arrow(result)
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether the file still holds the graph of these CSVs."""
+        return bool(read_json(self.folder / "import.json").get("asked") == {"graph": fingerprint})
 
     def stop(self) -> None:
         """Interrupt the query that runs in another thread."""
@@ -121,15 +125,9 @@ class LadybugGraph:
             ) from None
 
 
-def _difference(connection: ladybug.Connection, counts: dict[str, int]) -> str:
-    """What of the graph is not as many as were restructured, or "" when all are."""
-    for what, pattern in COUNTED.items():
-        result = connection.execute(f"MATCH {pattern} RETURN count(x) AS n")
-        assert isinstance(result, ladybug.QueryResult)
-        here = result.get_as_arrow()["n"][0].as_py()
-        if here != counts.get(what, 0):
-            return f"hold {here:,} {what} instead of {counts.get(what, 0):,}"
-    return ""
+def _arrow(result: ladybug.QueryResult | list[ladybug.QueryResult]) -> pa.Table:
+    assert isinstance(result, ladybug.QueryResult)
+    return result.get_as_arrow()
 
 
 def _bytes(memory: str) -> int:

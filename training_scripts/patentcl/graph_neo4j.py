@@ -31,8 +31,8 @@ from neo4j.exceptions import (
 from tqdm import tqdm
 
 from .files import InputError, read_json
-from .import_csvs import COUNTED
-from .neo4j_tools import default_database, import_command, import_offline
+from .import_csvs import miscounted
+from .neo4j_tools import address, default_database, import_command, import_offline
 from .restructure import RECORD
 
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)  # hints on our queries, to us and not to users
@@ -93,8 +93,8 @@ class Server:
         for name in ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"):
             if not os.environ.get(name, "").isprintable():
                 raise InputError(f"{name} holds a letter that cannot be printed: set it anew")
-        uri = os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
-        if "@" in uri:
+        uri = address()
+        if "@" in uri or "?" in uri:  # it may be a secret, so it is not repeated
             raise InputError("NEO4J_URI holds a name or a password: put them into NEO4J_USERNAME and NEO4J_PASSWORD")
         if uri.split("://")[0] not in _SCHEMES:
             raise InputError(f"NEO4J_URI {uri} cannot be used: write it like {', '.join(f'{s}://' for s in _SCHEMES)}")
@@ -227,6 +227,11 @@ class Neo4jGraph:
 
         self.patiently(execute)
 
+    def holds(self, fingerprint: str) -> bool:
+        """Whether the database still holds the whole graph of these CSVs."""
+        found = self.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint, i.complete AS complete", {})
+        return found["fingerprint"].to_pylist() == [fingerprint] and bool(found["complete"][0].as_py())
+
     def make_indexes(self) -> None:
         """Make the indexes that the query needs where they are missing, wait until they can be used, and say so."""
         started = time.time()
@@ -294,11 +299,8 @@ class Neo4jGraph:
             return f"holds the graph of other tables ({found['fingerprint'][0]} instead of {record['fingerprint']})"
         if not found["complete"][0].as_py():
             return "holds an import that was not finished"
-        for what, pattern in COUNTED.items():
-            here = self.run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
-            if here != record["counts"][what]:
-                return f"holds {here:,} {what} instead of {record['counts'][what]:,}"
-        return ""
+        difference = miscounted(self.run, record["counts"])
+        return f"holds {difference}" if difference else ""
 
     def patiently(self, work: Callable[[], Result]) -> Result:
         """Do `work`; while the server is away or asks for another try, wait with back-off, say so, and try again."""

@@ -4,9 +4,12 @@ Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/opera
 plain name is its header without what follows the colon; the ends of a link are `start` and `end`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from .files import NEVER
 
@@ -40,7 +43,7 @@ CSVS: dict[str, dict[str, str]] = {
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
 # A count in graph.json → what of the graph it counts, as a pattern of Cypher.
-COUNTED = {
+_COUNTED = {
     "patents": "(x:Patent)",
     "CPC subclasses": "(x:CPCSubclass)",
     "outside patents cited by several": "(x:OutsidePatent)",
@@ -71,6 +74,15 @@ def write_csv(db: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str) 
     quoted = ", ".join(f'"{header}"' for header, kind in CSVS[name].items() if kind == "VARCHAR" and ":" not in header)
     force = f", FORCE_QUOTE ({quoted})" if quoted else ""
     db.execute(f"COPY (SELECT {columns} FROM ({sql})) TO '{_quoted(folder / name)}' (FORMAT csv, HEADER{force})")  # noqa: S608
+
+
+def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
+    """What of a graph that answers `run` is not as many as `counts` of graph.json, or "" when all are."""
+    for what, pattern in _COUNTED.items():
+        here = run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
+        if here != counts.get(what, 0):
+            return f"{here:,} {what} instead of {counts.get(what, 0):,}"
+    return ""
 
 
 def rows_of(folder: Path, name: str) -> str:

@@ -40,7 +40,7 @@ from .choosing import (
     over,
     sections,
 )
-from .files import InputError, beside, is_done, read_json, remove, write_json
+from .files import InputError, beside, is_done, locked, read_json, remove, write_json
 from .graph import Graph
 from .parallel import in_parallel
 from .triplets import FILES_OF_FOLDER, write_triplets
@@ -88,14 +88,16 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
         return read_json(folder / "triplets.json")
-    batches = Batches(folder.with_name(f".{name}.batches"), {**asked, "batch": graph.batch})
-    found = run_batches(graph, source, mining, batches, sections(data / "graph"))
-    closer = _closer(mining.filter_model, data / "embeddings") if mining.filter_model else None
-    with beside(folder) as scratch:
-        scratch.mkdir()
-        record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
-        write_json(scratch / "triplets.json", record)
-    remove(batches.folder)
+    answers = folder.with_name(f".{name}.batches")
+    with locked(answers):  # two runs must not take each other's
+        batches = Batches(answers, {**asked, "batch": graph.batch})
+        found = run_batches(graph, source, mining, batches, sections(data / "graph"))
+        closer = _closer(mining.filter_model, data / "embeddings") if mining.filter_model else None
+        with beside(folder) as scratch:
+            scratch.mkdir()
+            record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
+            write_json(scratch / "triplets.json", record)
+        remove(answers)
     return record
 
 
@@ -128,7 +130,7 @@ class Batches:
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         """Go on with the answers in `folder`, unless something else was `asked` there: then begin anew."""
-        self.folder = folder
+        self.folder, self.fingerprint = folder, asked["graph"]
         stamp = folder / "asked.json"
         if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(asked)):
             remove(folder)
@@ -141,8 +143,11 @@ class Batches:
         """Read the answer of a query that was finished before, else run it and keep the answer."""
         path = self.folder / f"{parameters['from']:06d}-{parameters['lo']:09d}-{parameters['hi']:09d}-{part}.parquet"
         if not path.exists():
+            answer = _integers(graph.run(query, parameters))
+            if not graph.holds(self.fingerprint):
+                raise InputError("the graph was replaced by another process while it was mined: import this one again")
             with beside(path) as scratch:
-                pq.write_table(_integers(graph.run(query, parameters)), scratch)
+                pq.write_table(answer, scratch)
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as problem:
@@ -183,14 +188,8 @@ def run_batches(
         share = min(1.0, (end - start) / SAMPLE_BUCKETS + sample["anchors"] / PLACES)
         step = min(round(graph.batch / share), ceil(patents / graph.sessions))  # about `batch` anchors a query
         ranges = [{**sample, "lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
-        questions = [
-            (
-                part,
-                {**parameters, "anchors": 0} if part == "coupled" else parameters,
-            )
-            for parameters in ranges
-            for part in parts
-        ]
+        train_only = {"coupled": {"anchors": 0}}
+        questions = [(part, {**asked, **train_only.get(part, {})}) for asked in ranges for part in parts]
         with tqdm(total=len(questions), desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="query") as progress:
 
             def keep(answered: tuple[str, pd.DataFrame], progress: tqdm = progress) -> None:

@@ -43,6 +43,11 @@ def default_database() -> str:
     return os.environ.get("NEO4J_DATABASE") or "neo4j"
 
 
+def address() -> str:
+    """NEO4J_URI, else bolt://localhost:7687."""
+    return os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
+
+
 def import_command(
     csvs: Path, database: str = "", heap: str = "2g", off_heap: str = "4g", overwrite: bool = False
 ) -> str:
@@ -63,7 +68,7 @@ def import_offline(
     for flag, size in {"--heap": heap, "--off-heap": off_heap}.items():
         if not re.fullmatch(r"[1-9]\d{0,5}[kmgKMG]", size):
             raise InputError(f"{flag} {size} is no amount of memory: write it like 4g")
-    command = import_command(csvs, database, heap, off_heap)
+    command = import_command(csvs, database, heap, off_heap, overwrite)
     if "NEO4J_HOME" not in os.environ:
         raise InputError(f"NEO4J_HOME is not set, so run the import where the server is, stopped: {command}")
     if database != "neo4j" and not _may_have(database):
@@ -85,21 +90,17 @@ def import_offline(
     if answers():
         again = "; the server of NEO4J_HOME was stopped" if running else ""
         raise InputError(f"another Neo4j server than that of NEO4J_HOME answers at NEO4J_URI: mend one of them{again}")
-    print(f"neo4j: {import_command(csvs, database, heap, off_heap, overwrite)}")
+    print(f"neo4j: {command}")
     try:
         _import(csvs, import_arguments(database, off_heap, overwrite), heap)
     except InputError as problem:
         stopped = '; the server was stopped, "$NEO4J_HOME"/bin/neo4j start starts it' if running else ""
         raise InputError(f"{problem}{stopped}") from None
-    print(f'neo4j: starting the server, waiting for it at {_address()} ("$NEO4J_HOME"/bin/neo4j stop stops it)')
+    print(f'neo4j: starting the server, waiting for it at {address()} ("$NEO4J_HOME"/bin/neo4j stop stops it)')
     try:
         start(answers)
     except KeyboardInterrupt:
         raise Interrupted("the import is whole, and the server starts: start again to go on") from None
-
-
-def _address() -> str:
-    return os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
 
 
 def _may_have(database: str) -> bool:
@@ -143,7 +144,7 @@ def start(answers: Callable[[], bool], patience: float = 180) -> None:
     while not answers():
         if time.monotonic() > end or not is_running():
             raise InputError(
-                f"the Neo4j server was started and does not answer at {_address()}: mend NEO4J_URI if the server has "
+                f"the Neo4j server was started and does not answer at {address()}: mend NEO4J_URI if the server has "
                 "another port, else see neo4j.log in its logs folder"
             )
         time.sleep(1)

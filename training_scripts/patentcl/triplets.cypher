@@ -10,7 +10,7 @@
 // in [$from, $to), a seeded sample; of the others those below $anchors, which is $held or 0.
 //
 // Random draws are arithmetic: ranks are numbered so that every section, class and subclass is one contiguous range,
-// and draw k takes place  (anchor * $p + k * $q + $seed) % others  of the range without the anchor's own subclass.
+// and draw k takes number  (anchor * $p + k * $q + $seed) % others  of the range without the anchor's own subclass.
 // Draws below $draws are of the anchor's class, those below 2 * $draws of its section, as are those of a class that has
 // no other subclass; the rest are of all patents. The first that passes the conditions wins: the smallest
 // k * $n + rank, % $n. The integers are the same on both engines.
@@ -78,8 +78,8 @@ WITH a, near, k, c.first AS own, c.count AS owned,
      CASE WHEN k >= 2 * $draws THEN $classified
           WHEN k < $draws AND c.class_count > c.count THEN c.class_count ELSE c.section_count END - c.count AS others
 WHERE others > 0
-WITH a, near, k, own, owned, start + (a.rank * $p + k * $q + $seed) % others AS place
-WITH a, near, k, CASE WHEN place < own THEN place ELSE place + owned END AS draw
+WITH a, near, k, own, owned, start + (a.rank * $p + k * $q + $seed) % others AS number
+WITH a, near, k, CASE WHEN number < own THEN number ELSE number + owned END AS draw
 MATCH (x:Patent)
 WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
   AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)

@@ -65,6 +65,9 @@ def write_triplets(
             """SELECT rank, family, split // getvariable('over') % 1000000 AS place, has_abstract, date
             FROM patent ORDER BY rank"""
         ).df()
+        if len(numbers) != patents:
+            difference = f"{len(numbers):,} patents instead of {patents:,}"
+            raise InputError(f"{graph / 'patents.csv'} holds {difference}: restructure again with --overwrite")
         if mining.split == "time" and (numbers["date"] == "").all():
             raise InputError(f"{graph} has no dates to split by: take --split random, or tables with dates")
         split_of = split_names(numbers["place"].to_numpy(), test, held)
@@ -85,7 +88,10 @@ def write_triplets(
             db.register(table, frame)
         for file, sql in _FILES.items():
             form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false"
-            db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
+            try:
+                db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
+            except duckdb.IOException as problem:
+                raise OSError(str(problem).splitlines()[0]) from None
     return {
         "found": _funnel(found["cited"], pairs, triplets, chosen),
         "triplets": chosen["split"].value_counts().reindex(SPLITS, fill_value=0).to_dict(),
@@ -221,6 +227,8 @@ def write_training_csv(folder: Path, path: Path) -> int:
                 TO '{target}' (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
     except duckdb.Error as problem:
         reason = str(problem).splitlines()[0]
+        if "No space left" in reason:
+            raise OSError(reason) from None
         raise InputError(f"{folder} holds a damaged file ({reason}): mine again with --overwrite") from None
     return int(row[0]) if row else 0
 
