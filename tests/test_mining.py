@@ -315,6 +315,7 @@ def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: 
         (lambda: parse_size("0"), "is no size"),
         (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
         (lambda: parse_shares("random=0"), "share above 0"),
+        (lambda: parse_shares("random=1" + "0" * 400), "none without end"),
     ],
 )
 def test_bad_arguments_are_refused(call: Callable[[], object], says: str) -> None:

@@ -23,20 +23,22 @@ CREATE REL TABLE CITES_OUTSIDE(FROM Patent TO OutsidePatent);
 CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
 """
 
-# Ladybug splits no lists in quoted columns by itself, and reads newlines in quotes only without parallel.
+# Ladybug splits no lists in quoted columns by itself, reads newlines in quotes only without parallel, and guesses the
+# quotes from the first rows where it is not told.
+_FORM = """header=true, parallel=false, auto_detect=false, delim=',', quote='"', escape='"'"""
 _COPY = {
     "patents.csv": """
         COPY Patent FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
             type STRING, subclass STRING, subclasses STRING, family INT64, split INT64, cited_by INT64,
             has_abstract BOOLEAN)
-        FROM '{path}' (header=true, parallel=false, escape='"')
+        FROM '{path}' ({form})
         RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
             split, cited_by, has_abstract)""",
-    "cpc_subclasses.csv": """COPY CPCSubclass FROM '{path}' (header=true, parallel=false, escape='"')""",
-    "outside_patents.csv": """COPY OutsidePatent FROM '{path}' (header=true, parallel=false, escape='"')""",
-    "citations.csv": """COPY CITES FROM '{path}' (header=true, escape='"')""",
-    "outside_citations.csv": """COPY CITES_OUTSIDE FROM '{path}' (header=true)""",
-    "classifications.csv": """COPY CLASSIFIES FROM '{path}' (header=true, parallel=false, escape='"')""",
+    "cpc_subclasses.csv": "COPY CPCSubclass FROM '{path}' ({form})",
+    "outside_patents.csv": "COPY OutsidePatent FROM '{path}' ({form})",
+    "citations.csv": "COPY CITES FROM '{path}' ({form})",
+    "outside_citations.csv": "COPY CITES_OUTSIDE FROM '{path}' ({form})",
+    "classifications.csv": "COPY CLASSIFIES FROM '{path}' ({form})",
 }
 
 
@@ -71,7 +73,7 @@ class LadybugGraph:
                 progress.set_postfix_str(name)
                 path = str(csvs / name).replace("\\", "\\\\").replace("'", "\\'")
                 try:
-                    connection.execute(copy.format(path=path))
+                    connection.execute(copy.format(path=path, form=_FORM))
                 except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
                     raise InputError(
                         f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def parse_shares(text: str) -> dict[str, float]:
                 f"--negatives {text}: {item!r} is not one of {', '.join(KINDS)} with a share, like citation=0.4"
             )
         shares[kind] = float(share)
-    if not sum(shares.values()):
-        raise InputError(f"--negatives {text}: give at least one kind a share above 0")
+    if not 0 < sum(shares.values()) < inf:
+        raise InputError(f"--negatives {text[:60]}: give at least one kind a share above 0, and none without end")
     return {kind: share / sum(shares.values()) for kind, share in shares.items()}
 
 
