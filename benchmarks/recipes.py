@@ -5,8 +5,8 @@
 
 Each recipe trains the small packaged model on one corpus and is evaluated on held-out queries of both, and on what has
 nothing to do with patents: finding the body of a Python docstring by its first line (MRR). Recipes are chosen by the
-val split; the test split is for the ones that were chosen. `average 0.5` is the mean of the base's and the trained
-weights. Finished runs are kept in --work: started again, it goes on with the next one.
+val split; the test split is for the ones that were chosen. `share 0.5` is the mean of the base's and the trained
+weights. Finished runs are kept in --work, each with what it was asked: started again, it goes on with the next one.
 
 A recipe is better than the base where the mean of the seeds is, and the seeds' spread tells how far to trust that.
 """
@@ -18,8 +18,7 @@ import os
 import pkgutil
 import platform
 import tempfile
-import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +29,19 @@ from sentence_transformers import SentenceTransformer
 from patentcl.choosing import Mining, mix
 from patentcl.embeddings import embed, encode
 from patentcl.evaluation import EvaluationSet, evaluation_set, retrieval_measures
-from patentcl.files import DATA, read_json, run_script, write_json
+from patentcl.files import DATA, InputError, Interrupted, read_json, run_script, write_json
+from patentcl.loop import Validation, average
 from patentcl.models import MINILM, load_model
-from patentcl.recipes import Training
+from patentcl.progress import Log
+from patentcl.recipes import Running, Training
 from patentcl.road import tables_to_triplets
 from patentcl.sample import write_sample
 from patentcl.scores import Scores, bm25_scores, dense_scores, unit_rows
-from patentcl.training import Log, Watch, average, fit
+from patentcl.training import fit
 from patentcl.triplets import Triplets, load_triplets
 
 TRIPLETS, BATCH = 320, 16
-COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "checkpoint_steps": 10**6}
+COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "keep": "last"}
 # Name → mining, training; each is evaluated as it is, and averaged with the base.
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet, margin 5": ("cited", {"loss": "triplet", "margin": 5}),
@@ -48,6 +49,8 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast, coupled": ("coupled", {"loss": "contrast"}),
     "triplet, margin 5, coupled": ("coupled", {"loss": "triplet", "margin": 5}),
     "contrast, coupled, lr 5e-5": ("coupled", {"loss": "contrast", "lr": 5e-5}),
+    "contrast, coupled, lr 5e-5, 3 epochs": ("coupled", {"loss": "contrast", "lr": 5e-5, "epochs": 3}),
+    "triplet, margin 5, 10 epochs": ("cited", {"loss": "triplet", "margin": 5, "epochs": 10}),
     "triplet, margin 0.3, coupled": ("coupled", {"loss": "triplet", "margin": 0.3}),
     "contrast, random negatives, coupled": ("random", {"loss": "contrast"}),
     "contrast, examiner first": ("examiner", {"loss": "contrast"}),
@@ -82,12 +85,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Mine, train what is not trained yet, evaluate, print."""
     args = parse_arguments()
+    if args.seeds < 1 or args.corpus_sample < 0:
+        raise InputError("--seeds must be at least 1, --corpus-sample at least 0")
     corpora = {"real": args.tables, "sample": args.work / "tables"}
     write_sample(corpora["sample"], patents=2_000)
     for corpus, tables in corpora.items():
         for name, mining in MININGS.items():
-            asked = replace(mining, most_queries=MOST_QUERIES[corpus])
-            tables_to_triplets(tables, args.work / corpus, name, asked)
+            asked_mining = replace(mining, most_queries=MOST_QUERIES[corpus])
+            tables_to_triplets(tables, args.work / corpus, name, asked_mining)
     folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
     held_out = {c: HeldOut(load_triplets(folder / "cited"), args.corpus_sample) for c, folder in folders.items()}
     base = base_figures(held_out, args.work / "embeddings")
@@ -95,11 +100,17 @@ def main() -> None:
     for seed in range(args.seeds):  # all recipes once before any a second time
         for recipe in args.only:
             for corpus in corpora:
-                path = args.work / "runs" / f"{recipe}-{corpus}-{seed}-{args.corpus_sample}.json"
-                if not path.exists():
+                triplets, settings = RECIPES[recipe]
+                data = load_triplets(folders[corpus] / triplets)
+                training = replace(Training(MINILM, seed=seed), **{**COMMON, **settings})
+                asked = {"data": data.fingerprint, "held out": args.corpus_sample, **asdict(training)}
+                path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
+                if not path.exists() or read_json(path)["asked"] != asked:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    data = load_triplets(folders[corpus] / RECIPES[recipe][0])
-                    write_json(path, {"rows": run(recipe, corpus, seed, data, held_out)})
+                    labels = {"recipe": recipe, "trained on": corpus, "seed": seed}
+                    rows = [labels | figures for figures in run(training, data, held_out, args.work)]
+                    write_json(path, {"asked": asked, "rows": rows})
+                    print(", ".join(map(str, labels.values())), "done", flush=True)
                 runs += read_json(path)["rows"]
         print_table(base, runs, held_out, args.split)
 
@@ -124,22 +135,22 @@ def ndcg(scores: Scores, on: EvaluationSet) -> float:
     return float(retrieval_measures(scores, on)["nDCG@10"].mean())
 
 
-def run(recipe: str, corpus: str, seed: int, data: Triplets, held_out: dict[str, HeldOut]) -> list[dict[str, Any]]:
+def run(training: Training, data: Triplets, held_out: dict[str, HeldOut], work: Path) -> list[dict[str, Any]]:
     """Train once; the figures of the trained and of the averaged weights."""
-    started = time.time()
-    training = replace(Training(MINILM, seed=seed), **{**COMMON, **RECIPES[recipe][1]})
     model = load_model(MINILM)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(model, next(iter(held_out.values())).sets["val"], training, Log(Path(folder) / "training.log"))
-        fit(model, shuffled(data, seed), Path(folder), training, None, watch)
+        val = Validation(next(iter(held_out.values())).sets["val"], model, training, Log(Path(folder) / "log"))
+        try:
+            fit(model, shuffled(data, training.seed), Path(folder), training, val, Running(checkpoint_minutes=0), work)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # an unfinished run is not kept, and starts over
     trained = {key: value.clone() for key, value in model.state_dict().items()}
     rows = []
     for share in SHARES:
         model.load_state_dict(trained)
         average(model, before, share)
-        rows.append({"recipe": recipe, "trained on": corpus, "seed": seed, "share": share, **figures(model, held_out)})
-    print(f"{recipe}, {corpus}, seed {seed}: {time.time() - started:.0f} s", flush=True)
+        rows.append({"share": share, **figures(model, held_out)})
     return rows
 
 
@@ -151,16 +162,9 @@ def shuffled(data: Triplets, seed: int) -> Triplets:
 
 def figures(model: SentenceTransformer, held_out: dict[str, HeldOut]) -> dict[str, float]:
     """nDCG@10 by corpus and split, and the MRR of docstrings."""
-    found = {c: corpus.ndcg(by_length(model, corpus.texts)) for c, corpus in held_out.items()}
+    found = {c: corpus.ndcg(encode(model, corpus.texts)) for c, corpus in held_out.items()}
     by_column = {f"{corpus} {split}": value for corpus, values in found.items() for split, value in values.items()}
-    return {**by_column, "docstrings": docstring_mrr(by_length(model, docstrings()))}
-
-
-def by_length(model: SentenceTransformer, texts: pd.DataFrame) -> np.ndarray:
-    """Embed texts in the order of their length, for less padding; (N, d) in their own order."""
-    order = np.argsort((texts["title"].str.len() + texts["abstract"].str.len()).to_numpy(), kind="stable")
-    rows = encode(model, texts.iloc[order])
-    return rows[np.argsort(order)]
+    return {**by_column, "docstrings": docstring_mrr(encode(model, docstrings()))}
 
 
 def base_figures(held_out: dict[str, HeldOut], cache: Path) -> pd.DataFrame:
@@ -213,8 +217,9 @@ def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[s
     frame[columns] -= base.loc["base", columns].to_numpy(float)
     grouped = frame.groupby(["trained on", "recipe", "share"], sort=False)[columns]
     mean, spread, count = grouped.mean(), grouped.std(), grouped.size()
-    cells = mean.map("{:+.3f}".format) + " ± " + spread.map("{:.3f}".format)
-    print(f"\ndifference to the base, mean ± standard deviation over {count.max()} seeds")
+    cells = mean.map("{:+.3f}".format) + spread.map(lambda s: "" if np.isnan(s) else f" ± {s:.3f}")
+    cells["seeds"] = count
+    print("\ndifference to the base, mean ± standard deviation over the seeds")
     print(cells.to_string(), flush=True)
 
 

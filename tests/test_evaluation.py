@@ -149,14 +149,20 @@ def test_subclass_prediction_agrees_with_scikit_learn() -> None:
     on.texts["subclasses"] = [list(symbols[draw.random(3) < 0.5]) or ["A01B"] for _ in range(90)]
     on.texts["split"] = ["test"] * 30 + ["train"] * 60
 
-    ours = subclass_prediction(dense_scores(vectors), on)
+    ours, by_patent = subclass_prediction(dense_scores(vectors), on)
 
     labels = MultiLabelBinarizer().fit_transform(on.texts["subclasses"])
     voters = KNeighborsClassifier(8, metric="cosine").fit(vectors[30:], labels[30:])
     theirs = voters.predict(vectors[:30])
     assert ours["CPC F1 micro"] == pytest.approx(f1_score(labels[:30], theirs, average="micro"))
     assert ours["CPC F1 macro"] == pytest.approx(f1_score(labels[:30], theirs, average="macro"))
-    assert ours["CPC accuracy"] == pytest.approx((theirs == labels[:30]).all(axis=1).mean())
+    right, named = by_patent["CPC F1 micro"].sum(axis=0)
+    assert right / named == pytest.approx(ours["CPC F1 micro"])
+    assert (
+        ours["CPC accuracy"]
+        == by_patent["CPC accuracy"].mean()
+        == pytest.approx((theirs == labels[:30]).all(axis=1).mean())
+    )
 
 
 def test_a_cpc_class_is_read_off_a_subclass_and_other_schemes_are_left() -> None:
@@ -197,6 +203,8 @@ def test_a_paired_difference_knows_noise_from_effect() -> None:
     assert effect == pytest.approx(0.05, abs=0.02) and p < 0.01
     assert paired_difference(base, base + draw.normal(0, 0.1, 200))[1] > 0.05
     assert paired_difference(base, base) == (0, 1)
+    parts, better = np.stack([base, np.full(200, 2)], axis=1), np.stack([base + 0.2, np.full(200, 2)], axis=1)
+    assert paired_difference(parts, better) == (pytest.approx(0.1), pytest.approx(2 / 2001))
 
 
 def test_the_table_has_words_models_and_hybrids_and_marks_the_best(road: Path) -> None:

@@ -48,12 +48,12 @@ def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, m
     encoded: list[int] = []
     real = embeddings.encode
 
-    def counting(model: object, rows: pd.DataFrame, batch_size: int) -> np.ndarray:
+    def counting(model: object, rows: pd.DataFrame) -> np.ndarray:
         if len(encoded) == 2:
             encoded.append(0)
             raise KeyboardInterrupt
         encoded.append(len(rows))
-        return real(model, rows, batch_size)  # type: ignore[arg-type]
+        return real(model, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embeddings, "encode", counting)
     monkeypatch.setattr(embeddings, "CHUNK", 8)

@@ -1,31 +1,40 @@
 """Training saves a whole model, goes on after a signal to the same bytes, and refuses what cannot work."""
 
+import errno
 import math
 import os
+import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import TrainerCallback
+from sentence_transformers.sentence_transformer.losses import TripletLoss
 
-from patentcl import training as module
+from patentcl import checkpoints, loop
+from patentcl.batches import Batches
 from patentcl.embeddings import encode
 from patentcl.files import InputError, Interrupted, read_json
-from patentcl.models import MINILM, load_model, set_dropout
-from patentcl.recipes import RECIPES, Training, training
+from patentcl.models import MINILM, load_model, separator, set_dropout
+from patentcl.profiling import forecast
+from patentcl.recipes import RECIPES, Running, Training, training
+from patentcl.steps import Steps
+from patentcl.texts import join_texts
+from patentcl.tokens import token_ids, tokenise
 from patentcl.training import train
 from patentcl.triplets import Triplets, load_triplets
 
-TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2, checkpoint_steps=100)
+TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2)
 
 
-@pytest.fixture(scope="module")
-def data(road: Path) -> Triplets:
+def small(road: Path) -> Triplets:
     """24 train triplets, and little to evaluate."""
     whole = load_triplets(road / "triplets" / "200")
     triplets = whole.triplets.groupby("split").head(24)
@@ -33,6 +42,11 @@ def data(road: Path) -> Triplets:
     used = pd.unique(np.concatenate([frame.filter(like="_id").to_numpy().ravel() for frame in (triplets, retrieval)]))
     texts = whole.texts[whole.texts["patent_id"].isin(used)].reset_index(drop=True)
     return Triplets(triplets, texts, retrieval, whole.fingerprint)
+
+
+@pytest.fixture(scope="module")
+def data(road: Path) -> Triplets:
+    return small(road)
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +71,20 @@ def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: 
     assert not trained.with_name("tiny.training").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_after_a_signal_it_goes_on_to_the_same_model(
     data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    class Strikes(TrainerCallback):
-        """Send the signal after step 5, in the middle of the first epoch."""
+    take_step = loop.Loop._step
 
-        def on_step_begin(self, args: object, state: object, control: object, **_: object) -> None:
-            if getattr(state, "global_step", 0) == 4:
-                os.kill(os.getpid(), number)
-
-    real = module.SentenceTransformerTrainer
-
-    def striking(**kwargs: object) -> object:
-        trainer = real(**kwargs)  # type: ignore[arg-type]
-        trainer.add_callback(Strikes())
-        return trainer
+    def strike(self: loop.Loop, step: int, batch: np.ndarray) -> None:
+        if step == 4:  # in the middle of the first epoch
+            os.kill(os.getpid(), number)
+        take_step(self, step, batch)
 
     cache = trained.parent / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "SentenceTransformerTrainer", striking)
+        patch.setattr(loop.Loop, "_step", strike)
         with pytest.raises(Interrupted, match="step 5: add --resume"):
             train(data, tmp_path / "tiny", cache, TINY)
     with pytest.raises(InputError, match="add --resume to go on"):
@@ -139,10 +146,145 @@ def test_weights_are_averaged_with_the_bases() -> None:
         for parameter in tuned.parameters():
             parameter.add_(1)
 
-    module.average(tuned, before, 0.25)
+    loop.average(tuned, before, 0.25)
 
     for key, value in tuned.named_parameters():
         torch.testing.assert_close(value, before[key] + 0.25)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import test_training as own
+from patentcl import checkpoints, loop
+from patentcl.batches import Batches
+from patentcl.recipes import Running
+from patentcl.training import train
+from patentcl.triplets import load_triplets
+
+at = int(sys.argv[3])
+take_step = loop.Loop._step
+def strike(self, step, batch):
+    take_step(self, step, batch)
+    if step == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+loop.Loop._step = strike
+every_step = Running(checkpoint_minutes=1e-9)
+output = Path(sys.argv[2])
+train(own.small(Path(sys.argv[1])), output, output.parent / "cache", own.TINY, "resume" in sys.argv, running=every_step)
+"""
+
+
+def test_after_kill_9_at_any_step_it_goes_on_to_the_same_bytes(
+    road: Path, data: Triplets, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, resume in ((2, "start"), (7, "resume")):
+        command = [sys.executable, "-c", KILLED, str(road), str(tmp_path / "tiny"), str(step), resume]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        assert subprocess.run(command, env=environment, capture_output=True).returncode == -signal.SIGKILL
+
+    train(data, tmp_path / "tiny", tmp_path / "cache", TINY, resume=True)
+
+    assert "goes on from" in capsys.readouterr().out
+    assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_a_loss_that_explodes_is_told_with_its_triplets_and_the_last_good_checkpoint(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradient = Steps.gradient
+
+    def burst(self: Steps, step: int, batch: np.ndarray) -> torch.Tensor:
+        return gradient(self, step, batch) * (math.nan if step == 3 else 1)
+
+    monkeypatch.setattr(Steps, "gradient", burst)
+    with pytest.raises(InputError, match=r"became nan .* in step 4, triplets \d+/\d+/\d+.*checkpoint-000000003"):
+        train(data, tmp_path / "nan", trained.parent / "cache", TINY, running=Running(checkpoint_minutes=1e-9))
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = torch.save
+
+    def full(state: dict[str, object], file: BinaryIO) -> None:
+        if "optimizer" in state:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    train(data, tmp_path / "tiny", trained.parent / "cache", TINY, running=Running(checkpoint_minutes=1e-9))
+
+    said = capsys.readouterr().out
+    assert "no checkpoint at step 1: [Errno 28] No space left on device; goes on, the newest is None" in said
+    assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2, 3):
+        checkpoints.save(tmp_path, "checkpoint", step, {"step": step})
+        checkpoints.save(tmp_path, "best", step, {"step": step})
+    checkpoints.prune(tmp_path, keep=2, best=2)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best-000000002.pt", "checkpoint-000000002.pt", "checkpoint-000000003.pt"
+    ]  # fmt: skip
+    newest = checkpoints.newest(tmp_path)
+    assert newest and checkpoints.load(newest) == {"step": 3}
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"000000003\.pt is damaged"):
+        checkpoints.load(newest)
+    assert checkpoints.load_newest(tmp_path) == (tmp_path / "checkpoint-000000002.pt", {"step": 2})
+    assert "takes the one before" in capsys.readouterr().out
+
+
+def test_the_best_weights_on_val_are_kept_and_patience_ends_a_training(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(loop.Validation, "of", lambda self, model, step: next(found))
+    record = train(
+        data, tmp_path / "m", trained.parent / "cache", replace(TINY, evaluations=4, patience=2), running=Running()
+    )
+
+    assert (record["steps"], record["kept step"]) == (9, 3)
+
+
+def test_the_whole_takes_as_long_as_measured_steps_say_and_the_profile_says_where(
+    data: Triplets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(MINILM, 32)
+    tokens = token_ids(model, join_texts(data.texts, " "))
+    triplets = np.random.default_rng(0).integers(0, len(tokens), (200, 3))
+    steps = Steps(model, tokens, TripletLoss(model), 1)
+    batches = Batches(triplets, np.array([len(text) for text in tokens]), 4, 1)
+
+    forecast(steps, batches, 0, 100, profile=True)
+
+    said = capsys.readouterr().out
+    assert re.search(r"100 steps of \d+\.\d\d s: \d+ min without evaluations", said)
+    assert re.search(r"data \d+ ms .* forward \d+ ms .* backward \d+ ms .* optimizer \d+ ms", said)
+    assert re.search(r"padding \d+% in attention.*TFLOP/s: \d+% of", said, re.DOTALL)
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Triplets, tmp_path: Path) -> None:
+    model = load_model(MINILM)
+    wanted = token_ids(model, join_texts(data.texts, separator(model)))
+    whole = tokenise(model, data.texts, tmp_path)
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+
+    (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and some of the eleventh
+    lengths, ids = folder / "lengths.bin", folder / "ids.bin"
+    lengths.write_bytes(lengths.read_bytes()[:21])
+    ids.write_bytes(ids.read_bytes()[: int(whole.starts[10]) * 2 + 7])
+    again = tokenise(model, data.texts, tmp_path)
+
+    for tokens in (whole, again):
+        assert all(np.array_equal(own, other) for own, other in zip(tokens, wanted, strict=True))
+    assert ids.stat().st_size == 2 * sum(map(len, wanted))
 
 
 def test_a_recipe_gives_the_settings_that_are_not_given() -> None:

@@ -1,6 +1,7 @@
 """Fine-tune a patent embedding model on mined triplets.
 
-    python patent_triplet_trainer.py                                   # PatentSBERTa, 10K triplets, 10 epochs
+    python patent_triplet_trainer.py                                   # PatentSBERTa, 10K triplets, recipe best
+    python patent_triplet_trainer.py --recipe published                # as the published models: 10 epochs
     python patent_triplet_trainer.py --triplets FULL --batch-size 64
     python patent_triplet_trainer.py --resume                          # after Ctrl-C, SIGTERM or a crash
     python patent_triplet_trainer.py --base-model minilm --smoke       # everything, small, in under a minute
@@ -9,11 +10,10 @@ Run it inside tmux: it takes hours on a GPU. The model goes to models/patentCL-<
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from patentcl.files import DATA, MODELS, run_script, seed
-from patentcl.recipes import LOSSES, RECIPES, Training, training
+from patentcl.files import DATA, MODELS, InputError, run_script, seed
+from patentcl.recipes import LOSSES, RECIPES, WAYS, Running, Training, echo, training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,9 +38,17 @@ def parse_arguments() -> argparse.Namespace:
     add("--average", type=float, metavar="SHARE", help="share of the trained weights, the rest is the base's (1: all)")
     add("--dropout", type=float, metavar="SHARE", help="dropped while training (default: the model's own; 0: none)")
     add("--seed", type=seed, default=42, help="order of the triplets and dropout")
+    add = parser.add_argument_group("evaluation on val").add_argument
+    add("--evaluations", type=int, default=10, help="how often during training (0: never)")
+    add("--keep", choices=("best", "last"), default="best", help="which weights are saved")
+    add("--patience", type=int, default=0, help="stop after so many evaluations without a better one (0: never)")
     add = parser.add_argument_group("run").add_argument
-    add("--evaluations", type=int, default=10, help="how often the val split is evaluated during training (0: never)")
-    add("--checkpoint-steps", type=int, default=500, help="steps between two checkpoints")
+    add("--attention", choices=WAYS, default="sdpa", help="flex: packed, on CUDA; padded: as the stock library pads")
+    add("--micro-batch", type=int, default=0, help="triplets in memory at a time (0: as many as the memory holds)")
+    add("--checkpoint-minutes", type=float, default=10, help="minutes between two checkpoints (0: at the end only)")
+    add("--keep-checkpoints", type=int, default=2, help="the last so many are kept")
+    add("--tensorboard", action="store_true", help="write TensorBoard events, too (its package is needed)")
+    add("--profile", action="store_true", help="print where the time of a step goes, and go on")
     add("--resume", action="store_true", help="go on from the newest checkpoint")
     add("--overwrite", action="store_true", help="replace a model or an unfinished training of the same name")
     add("--smoke", action="store_true", help="try the whole road on a tiny sample in a temporary folder")
@@ -50,23 +58,28 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Load triplets, train, say how it went."""
     args = parse_arguments()
-    if "WORLD_SIZE" not in os.environ:  # plain python on several GPUs would fall into DataParallel, which is slower
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from patentcl.models import MINILM, PATENTSBERTA
+    from patentcl.processes import one_process_a_gpu
     from patentcl.training import train
     from patentcl.triplets import load_triplets
 
-    given = {name: getattr(args, name) for name in Training.__dataclass_fields__ if name != "base_model"}
-    settings = training(args.recipe, args.base_model or (MINILM if args.smoke else PATENTSBERTA), **given)
+    one_process_a_gpu()
+    own = {name: getattr(args, name) for name in Training.__dataclass_fields__ if name != "base_model"}
+    settings = training(args.recipe, args.base_model or (MINILM if args.smoke else PATENTSBERTA), **own)
+    other = {"contrast": "margin", "triplet": "scale"}[settings.loss]
+    if getattr(args, other) is not None:
+        raise InputError(f"--{other} has no meaning for the {settings.loss} loss: leave it out, or set --loss")
+    running = Running(**{name: getattr(args, name) for name in Running.__dataclass_fields__})
     if args.smoke:
         from patentcl.road import smoke
 
-        smoke(settings)
+        smoke(settings, running)
         return
-    path = Path(args.triplets) if args.triplets.endswith(".csv") else args.data / "triplets" / args.triplets
+    path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
     data = load_triplets(path, args.seed)
-    record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite)
+    echo(args.recipe, settings, running, len(data.triplets))
+    record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite, running)
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
 
 

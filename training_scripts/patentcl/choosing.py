@@ -91,8 +91,8 @@ def over(mining: Mining) -> int:
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:
     """Bounds of the places: test lies below the first, val below the second."""
     for name, value in (("--per-anchor", mining.per_anchor), ("--coupled", mining.coupled)):
-        if value < 1:
-            raise InputError(f"{name} {value} must be at least 1")
+        if not 1 <= value < 1_000_000:
+            raise InputError(f"{name} {value} must be at least 1, and below a million")
     if not 0 < mining.test < 1 or not 0 < mining.val < 1 or mining.val + mining.test >= 1:
         raise InputError(f"--val {mining.val} and --test {mining.test} are shares: both above 0, together below 1")
     test = min(mining.test, mining.most_held_out / patents)

@@ -37,7 +37,16 @@ def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_len
     names = [display_name(model) for model in models]
     if len(set(names)) != len(names):
         raise InputError(f"two of the models {', '.join(models)} have the same name: rename a folder")
+    check_names(names)
     return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `InputError` for a model that has the name of another row of the table."""
+    taken = {"BM25", "TF-IDF", *(f"BM25 + {name}" for name in names)}
+    for name in names:
+        if name in taken:
+            raise InputError(f"a model cannot be named {name}, as another row of the evaluation is: rename its folder")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Embeddings of patents, kept on disk: a text is encoded once by a model, however often it is asked for."""
 
 import hashlib
+import os
+import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +14,47 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from .files import beside, fingerprint
-from .models import device_dtype, display_name, find_model, load_model, separator
+from .files import beside
+from .models import autocast, display_name, find_model, fingerprint_of, load_model, separator
+from .packing import choose_way, embed_packed
 from .texts import join_texts
+from .tokens import token_ids
 
+BATCH_TOKENS = 8_192  # that are in the device at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
 
 
-def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_size: int = 32) -> np.ndarray:
-    """Embed title + separator + abstract of each row; (N, d) float32. bf16 where the device has it."""
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=device_dtype() == torch.bfloat16):
-        vectors = model.encode(
-            join_texts(patents, separator(model)),
-            batch_size=batch_size,
-            show_progress_bar=False,
-            convert_to_tensor=True,
-        )
-    return vectors.float().cpu().numpy()
+def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    """Embed title + separator + abstract of each row; (N, d) float32. bf16 where the device has it.
+
+    Texts of similar length go together, `batch_tokens` at a time.
+    """
+    texts = token_ids(model, join_texts(patents, separator(model)))
+    if not texts:
+        return np.empty((0, model.get_embedding_dimension() or 0), np.float32)
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    way, training = choose_way(model, gradients=False), model.training
+    model.eval()
+    found = []
+    with torch.inference_mode(), autocast(model):
+        for rows in _batches(order, texts, batch_tokens):
+            found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
+    model.train(training)
+    return np.concatenate(found)[np.argsort(order, kind="stable")]
 
 
-def embed(
-    name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, batch_size: int = 32, label: str = ""
-) -> np.ndarray:
+def _batches(order: np.ndarray, texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:
+    """Parts of `order` with at most `most` tokens, or one text."""
+    ends = np.cumsum([len(texts[row]) for row in order])
+    first = 0
+    while first < len(order):
+        before = ends[first - 1] if first else 0
+        end = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield order[first:end]
+        first = end
+
+
+def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, label: str = "") -> np.ndarray:
     """Embed `patents` (columns title, abstract) with the model `name`, shown as `label`; (N, d) float32.
 
     Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>/` by a hash of each text. Only texts
@@ -40,7 +62,7 @@ def embed(
     stopped.
     """
     folder = find_model(name)
-    store = _Store(cache / f"{_fingerprint(folder)}-{max_length}")
+    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}")
     keys = _keys(patents)
     missing = np.flatnonzero(~np.isin(keys, store.keys()))
     missing = missing[np.unique(keys[missing], return_index=True)[1]]  # a text that stands there twice, once
@@ -51,15 +73,9 @@ def embed(
         with tqdm(total=len(missing), desc=f"embed with {label or display_name(name)}", unit="text") as progress:
             for start in range(0, len(missing), CHUNK):
                 rows = missing[start : start + CHUNK]
-                store.add(keys[rows], encode(model, patents.iloc[rows], batch_size))
+                store.add(keys[rows], encode(model, patents.iloc[rows]))
                 progress.update(len(rows))
     return store.get(keys)
-
-
-def _fingerprint(folder: Path) -> str:
-    """Of the files that make the vectors what they are: weights, tokenizer and configurations, not our own record."""
-    kinds = (".json", ".safetensors", ".bin", ".txt", ".model")
-    return fingerprint(p for p in folder.rglob("*") if p.suffix in kinds and p.name != "run.json")
 
 
 def _keys(patents: pd.DataFrame) -> np.ndarray:
@@ -91,8 +107,8 @@ class _Store:
         return np.concatenate([np.empty(0, np.uint64), *(chunk["keys"] for chunk in self._chunks())])
 
     def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
-        last = max((int(path.stem) for path in self.folder.glob("[0-9]*.npz")), default=-1)
-        with beside(self.folder / f"{last + 1:06d}.npz") as scratch, scratch.open("wb") as file:
+        unique = f"{time.time_ns()}-{os.getpid()}"  # two processes may fill one cache
+        with beside(self.folder / f"{unique}.npz") as scratch, scratch.open("wb") as file:
             np.savez(file, keys=keys, vectors=vectors)
 
     def get(self, keys: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from .choosing import mix
-from .files import DATA, run_script
+from .files import DATA, InputError, run_script
 from .files import seed as seed_of
 from .scores import Scores
 from .significance import ratio_interval
@@ -79,7 +79,8 @@ class EvaluationSet:
 class Figures:
     """One row of the table: `values` by metric, `low` and `high` ends of 95 % intervals where there are any.
 
-    `by_query`: metric → a value for each query, (Q,), the same queries for every row, so that rows can be compared.
+    `by_query`: metric → a value for each query or patent, (Q,), or the two parts of a ratio, (Q, 2); they are the same
+    for every row, so that rows can be compared.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -133,7 +134,9 @@ def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = 
         ranks = first_relevant_ranks(scores, on, name, seed)
         figures.by_query[f"rank among {name}"] = ranks
         figures.values[f"rank among {name}"] = _mean(ranks)
-    figures.values |= subclass_prediction(scores, on)
+    values, by_patent = subclass_prediction(scores, on)
+    figures.values |= values
+    figures.by_query |= by_patent
     if embeddings is not None:
         from .scatter import v_measure
 
@@ -153,6 +156,7 @@ def quick(scores: Scores, on: EvaluationSet, seed: int = 42) -> Figures:
         name = f"triplet accuracy {kind}".strip()
         figures.values[name] = float(hits.sum() / count.sum()) if len(count) else float("nan")
         figures.interval[name] = ratio_interval(hits, count, seed)
+        figures.by_query[name] = np.stack([hits, count], axis=1)
     return figures
 
 
@@ -227,8 +231,8 @@ def _nearness(texts: pd.DataFrame, row: int) -> np.ndarray:
     return sum(levels, (texts["subclass"] == texts["subclass"].iloc[row]) & (texts["subclass"] != "")).to_numpy(int)
 
 
-def subclass_prediction(scores: Scores, on: EvaluationSet) -> dict[str, float]:
-    """F1 micro and macro, and the share of patents all of whose subclasses are right.
+def subclass_prediction(scores: Scores, on: EvaluationSet) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """F1 micro and macro, and the share of patents all of whose subclasses are right; and what each patent adds.
 
     A held-out classified patent has the subclasses that more than half of its 8 nearest classified patents of the
     other splits have. Micro and macro are over the subclasses that occur among the held-out patents.
@@ -238,7 +242,7 @@ def subclass_prediction(scores: Scores, on: EvaluationSet) -> dict[str, float]:
     tested = (on.texts["split"] == on.split).to_numpy()
     asked, known = np.flatnonzero(classified & tested), np.flatnonzero(classified & ~tested)
     if not len(asked) or len(known) < NEIGHBOURS:
-        return dict.fromkeys(names, float("nan"))
+        return dict.fromkeys(names, float("nan")), {}
     labels = MultiLabelBinarizer().fit_transform(on.texts["subclasses"])
     predicted = np.empty((len(asked), labels.shape[1]), dtype=int)
     for start in range(0, len(asked), BLOCK):
@@ -247,7 +251,11 @@ def subclass_prediction(scores: Scores, on: EvaluationSet) -> dict[str, float]:
         predicted[start : start + BLOCK] = labels[near].mean(axis=1) > 0.5
     truth, occur = labels[asked], np.flatnonzero(labels[asked].any(axis=0))
     f1 = [f1_score(truth[:, occur], predicted[:, occur], average=a, zero_division=0) for a in ("micro", "macro")]
-    return dict(zip(names, [*map(float, f1), float(accuracy_score(truth, predicted))], strict=True))
+    right = (truth[:, occur] & predicted[:, occur]).sum(axis=1)
+    named = truth[:, occur].sum(axis=1) + predicted[:, occur].sum(axis=1)
+    exact = (truth == predicted).all(axis=1).astype(float)
+    by_patent = {names[0]: np.stack([2 * right, named], axis=1), names[2]: exact}
+    return dict(zip(names, [*map(float, f1), float(accuracy_score(truth, predicted))], strict=True)), by_patent
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -285,11 +293,16 @@ def main() -> None:
         print(report(shared))
         raise SystemExit(1 if any(row.leaks for row in shared) else 0)
     from .comparison import compare
+    from .leakage import warnings_of
     from .models import PATENTSBERTA
     from .results import as_text, write_tables
 
+    if args.corpus_sample < 0:
+        raise InputError(f"--corpus-sample {args.corpus_sample} must be 0 (all patents) or a number above")
     data = load_triplets(args.data / "triplets" / args.triplets)
     on = evaluation_set(data, args.split, args.corpus_sample, args.seed)
+    if not len(on.pairs) and not len(on.triplets):
+        raise InputError(f"the {args.split} split of {args.triplets} holds nothing: mine with a larger --{args.split}")
     models = args.models or [PATENTSBERTA]
     rows = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
     output = args.output or args.data / "evaluation"
@@ -297,6 +310,8 @@ def main() -> None:
     queries, found = len(np.unique(on.pairs[:, 0])), int(on.corpus.sum())
     print(f"{queries:,} queries of the {args.split} split, {found:,} patents to search, {len(on.triplets):,} triplets")
     print(as_text(rows, args.seed))
+    for line in warnings_of(models, on):
+        print(line)
     print(f"tables: {output / args.split}.csv, {output / args.split}.md")
 
 

@@ -1,13 +1,17 @@
 """Whether what is tested was seen: overlaps of ids, families and texts between splits, in one folder or across two."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import pandas as pd
 
+from .evaluation import EvaluationSet
+from .models import find_model
 from .triplets import Triplets
+
+TRAINED_ON = "ids_train.txt"  # in the folder of a model: the patents of its train triplets
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,24 @@ def overlaps(trained: Triplets, tested: Triplets, names: tuple[str, str] = ("", 
             )
         )
     return rows
+
+
+def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
+    """A sentence for each model that our trainer trained on patents that `on` holds out, or on their families."""
+    held = (on.texts["split"] == on.split).to_numpy()
+    held[on.pairs[:, 0]] = True
+    lines = []
+    for name in models:
+        file = find_model(name) / TRAINED_ON
+        if file.exists():
+            seen = on.texts["patent_id"].isin(file.read_text(encoding="utf-8").split())
+            known = int((held & on.texts["family"].isin(on.texts.loc[seen, "family"])).sum())
+            if known:
+                lines.append(
+                    f"warning: {name} was trained on {known:,} of the {held.sum():,} patents held out here, or on "
+                    "their families: its figures are too good; train it on these triplets"
+                )
+    return lines
 
 
 def report(rows: list[Overlap]) -> str:

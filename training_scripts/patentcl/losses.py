@@ -1,52 +1,20 @@
-"""What a training minimises, and how a batch of triplets is embedded for it.
+"""What a training minimises.
 
-Batches come as the library's losses take them: the tokens of anchors, positives and negatives, and as `labels` (B, 3)
-their rows in the table of texts.
+A loss gets the embeddings of anchors, positives and negatives, and as `labels` (B, 3) their rows in the table of texts.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import TripletLoss
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, pad
-
-GROUPS = 3  # of texts of similar length in a step; more of them cost more in overhead than they save in padding
+from torch.nn.functional import cross_entropy, normalize
 
 
-class ByLength(nn.Module):
-    """Another loss of triplets, the texts of a step embedded in groups of similar length: same loss, less padding."""
-
-    def __init__(self, loss: Any, groups: int = GROUPS) -> None:
-        """Wrap a loss that has a `model` and `compute_loss_from_embeddings`."""
-        super().__init__()
-        self.loss, self.groups = loss, groups
-
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean loss of the batch, a scalar."""
-        embeddings = embed_by_length(self.loss.model, list(sentence_features), self.groups)
-        loss: Tensor = self.loss.compute_loss_from_embeddings(embeddings, labels)
-        return loss
-
-
-def embed_by_length(model: SentenceTransformer, columns: list[dict[str, Tensor]], groups: int) -> list[Tensor]:
-    """Embed the texts of all columns, `groups` of similar length at a time; (B, d) for each column."""
-    width = max(column["input_ids"].shape[1] for column in columns)
-    tokens = {
-        name: torch.cat([pad(column[name], (0, width - column[name].shape[1])) for column in columns])
-        for name in columns[0]
-        if isinstance(columns[0][name], Tensor)
-    }
-    lengths = tokens["attention_mask"].sum(dim=1)
-    order = torch.argsort(lengths, stable=True)
-    embedded = []
-    for rows in torch.tensor_split(order, min(groups, len(order))):
-        longest = int(lengths[rows].max())
-        features = {name: values[rows, :longest] for name, values in tokens.items()}
-        embedded.append(model(features)["sentence_embedding"])
-    return list(torch.cat(embedded)[torch.argsort(order)].chunk(len(columns)))
+def is_mean_over_triplets(loss: Any) -> bool:
+    """Whether a batch's loss is the mean of its triplets' own, so that parts of a batch can be added up."""
+    return isinstance(loss, TripletLoss)
 
 
 class Links:
@@ -74,14 +42,10 @@ class InBatchContrast(nn.Module):
     happen to stand in the batch. `scale` is the inverse of the temperature.
     """
 
-    def __init__(self, model: SentenceTransformer, links: Links, scale: float) -> None:
-        """Keep the model whose parameters are trained."""
+    def __init__(self, links: Links, scale: float) -> None:
+        """Keep what is known to belong together."""
         super().__init__()
-        self.model, self.links, self.scale = model, links, scale
-
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean loss of the batch, a scalar."""
-        return self.compute_loss_from_embeddings(embed_by_length(self.model, list(sentence_features), 1), labels)
+        self.links, self.scale = links, scale
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch of embeddings (B, d) of anchors, positives and negatives."""

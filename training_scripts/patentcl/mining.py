@@ -13,6 +13,7 @@ doi 10.1002/asi.5090140103), inside the table or outside of it. Many patents of 
 Splits are of whole families (see `restructure.py`): a patent of a val or test family plays no role in a train triplet.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -61,13 +62,16 @@ def parse_size(text: str) -> tuple[str, int | None]:
 
 def parse_shares(text: str) -> dict[str, float]:
     """Shares of the kinds of negative, as in "citation=0.4,sibling=0.3,random=0.3", scaled to a sum of 1."""
-    shares = dict.fromkeys(KINDS, 0.0)
+    shares, seen = dict.fromkeys(KINDS, 0.0), set[str]()
     for item in text.split(","):
         kind, _, share = item.strip().partition("=")
         if kind not in KINDS or not re.fullmatch(r"\d*\.?\d+", share):
             raise InputError(
                 f"--negatives {text}: {item!r} is not one of {', '.join(KINDS)} with a share, like citation=0.4"
             )
+        if kind in seen:
+            raise InputError(f"--negatives {text}: {kind} stands there twice")
+        seen.add(kind)
         shares[kind] = float(share)
     if not 0 < sum(shares.values()) < inf:
         raise InputError(f"--negatives {text[:60]}: give at least one kind a share above 0, and none without end")
@@ -84,7 +88,11 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     if not {"asked", "counts", "fingerprint"} <= source.keys():
         raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
     folder = data / "triplets" / name
-    asked = {"graph": source["fingerprint"], **asdict(mining)}
+    asked = {"graph": source["fingerprint"], "query": _digest(query_file().read_bytes()), **asdict(mining)}
+    if mining.filter_model:
+        from .models import find_model, fingerprint_of
+
+        asked["filter_model"] = f"{mining.filter_model} ({fingerprint_of(find_model(mining.filter_model))})"
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
         return read_json(folder / "triplets.json")
@@ -104,14 +112,20 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
 def _closer(model: str, cache: Path) -> Callable[[pd.DataFrame, np.ndarray], np.ndarray]:
     """Whether `model` finds the negative closer to the anchor than the positive, for rows (n, 3) of texts."""
     from .embeddings import embed  # torch takes seconds to import, and mining does without it otherwise
+    from .scores import check_vectors, unit_rows
 
     def closer(texts: pd.DataFrame, triplets: np.ndarray) -> np.ndarray:
         vectors = embed(model, texts, cache)
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        check_vectors(vectors, f"--filter-model {model}")
+        unit = unit_rows(vectors)
         anchor, positive, negative = (unit[triplets[:, role]] for role in range(3))
         return (anchor * negative).sum(axis=1) > (anchor * positive).sum(axis=1)
 
     return closer
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def query_file() -> Path:

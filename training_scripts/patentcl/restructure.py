@@ -256,6 +256,12 @@ def _read(
             f"{sources['cpc'].shown}: the subclass {symbol[1]!r} of patent {symbol[0]} holds a semicolon or "
             "a line break, which separate subclasses in the import CSVs: write one subclass a row"
         )
+    date = db.execute("SELECT patent_id, date FROM kept WHERE date <> '' AND try_cast(date AS DATE) IS NULL LIMIT 1")
+    wrong = date.fetchone()
+    if wrong:
+        raise InputError(
+            f"{sources['patent'].shown}: date {wrong[1]!r} of patent {wrong[0]} is not YYYY-MM-DD: mend it"
+        )
     progress.update()
     return rows
 

@@ -1,5 +1,7 @@
 """The table of an evaluation: for a terminal, as CSV with everything, and as Markdown for a model card."""
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import pandas as pd
 
 from .comparison import Comparison
 from .evaluation import Figures
-from .files import beside
+from .files import InputError, beside
 from .significance import paired_difference
 
-COMPARED = "nDCG@10"  # the figure whose difference to the base is shown, with its p-value
+COMPARED = "nDCG@10"  # the figure of the verdict
+DIFFERENCES = (COMPARED, "triplet accuracy", "CPC F1 micro")  # to the base, with their p-values; the CSV has all
 SIGNIFICANT = 0.05
 LESS_IS_BETTER = ("rank among random", "rank among hard")
 SHOWN = {
@@ -51,6 +54,11 @@ def main_figures(found: Comparison) -> pd.DataFrame:
 def write_tables(found: Comparison, folder: Path, name: str, seed: int = 42) -> None:
     """Write all figures to `name`.csv, and those that are shown to `name`.md, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    ours = folder / f".{name}.ours"  # tables are made anew each time; somebody else's are not replaced
+    for file in (folder / f"{name}.csv", folder / f"{name}.md"):
+        if file.exists() and not ours.exists():
+            raise InputError(f"{file} is there and is no table of ours: name another --output")
+    ours.touch()
     with beside(folder / f"{name}.csv") as scratch:
         as_table(found, seed).to_csv(scratch, index_label="row")
     with beside(folder / f"{name}.md") as scratch:
@@ -70,10 +78,16 @@ def as_markdown(found: Comparison, seed: int = 42) -> str:
     parts = []
     for title, metrics in SHOWN.items():
         cells = _cells(found, metrics, seed, lambda text: f"**{text}**")
-        rows = [[name, *texts] for name, texts in zip(cells.index, cells.to_numpy(), strict=True)]
+        rows = [[_escaped(str(name)), *texts] for name, texts in zip(cells.index, cells.to_numpy(), strict=True)]
         lines = [["", *cells.columns], ["---"] * (len(cells.columns) + 1), *rows]
         parts.append(f"{title}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _escaped(name: str) -> str:
+    """A model's name as plain text in Markdown."""
+    name = html.escape(" ".join(name.split()), quote=False)
+    return re.sub(r"([\\\\`*_{}\[\]|#])", r"\\\1", name)
 
 
 def _cells(found: Comparison, metrics: list[str], seed: int, mark: Callable[[str], str]) -> pd.DataFrame:
@@ -89,10 +103,10 @@ def _cells(found: Comparison, metrics: list[str], seed: int, mark: Callable[[str
             text = "–" if np.isnan(value) else f"{value:.{digits}f}"
             text = mark(text) if round(value, digits) == round(best, digits) else text
             low, high = found.rows[str(name)].interval.get(metric, (np.nan, np.nan))
-            texts[name] = text if np.isnan(low) or metric != "triplet accuracy" else f"{text} [{low:.3f}, {high:.3f}]"
+            texts[name] = text if np.isnan(low) else f"{text} [{low:.3f}, {high:.3f}]"
         cells[metric.replace("triplet accuracy ", "… ")] = pd.Series(texts)
-        if metric == COMPARED:
-            cells["to base (p)"] = [_against(found, name, metric, seed) for name in found.rows]
+        if metric in DIFFERENCES:
+            cells[f"{metric} to base (p)"] = [_against(found, name, metric, seed) for name in found.rows]
     return cells
 
 

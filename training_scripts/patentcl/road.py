@@ -39,7 +39,7 @@ def tables_to_triplets(
     return {"restructure": restructured, "mining": mined}
 
 
-def smoke(training: Any) -> None:
+def smoke(training: Any, running: Any) -> None:
     """Walk the whole road with 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
     from .training import train  # torch takes seconds to import, and the road to triplets does without it
 
@@ -48,5 +48,7 @@ def smoke(training: Any) -> None:
         write_sample(here / "tables", patents=300)
         tables_to_triplets(here / "tables", here, "smoke", Mining(triplets=96))
         settings = replace(training, epochs=1, evaluations=1, max_length=training.max_length or 64)
-        train(load_triplets(here / "triplets" / "smoke"), here / "smoke", here / "embeddings", settings)
+        train(
+            load_triplets(here / "triplets" / "smoke"), here / "smoke", here / "embeddings", settings, running=running
+        )
         print("smoke: the whole road works on this machine; the temporary files are gone")

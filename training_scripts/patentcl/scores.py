@@ -20,9 +20,16 @@ RRF_K = 60  # the constant of reciprocal rank fusion, as published
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
     """The rows of `embeddings` (N, d) at length 1. Raises `InputError` for values that are no numbers."""
-    if not np.isfinite(embeddings).all():
-        raise InputError("the model gives vectors that are no numbers: the training diverged, lower --lr")
+    check_vectors(embeddings, "the model")
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def check_vectors(embeddings: np.ndarray, name: str) -> None:
+    """Raise `InputError` unless all values are numbers, and not all vectors are the same."""
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"{name} gives vectors that are no numbers: it diverged in its training, lower --lr there")
+    if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
+        raise InputError(f"{name} gives the same vector for every text: is it whole, or --max-length too small?")
 
 
 def dense_scores(embeddings: np.ndarray) -> Scores:
@@ -35,6 +42,8 @@ def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
     """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the words of title and abstract, by bm25s."""
     stemmer = Stemmer.Stemmer("english") if stemmed else None
     words = bm25s.tokenize(_words(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+    if not any(words):
+        raise InputError("the texts to search hold no words of at least two letters: are titles and abstracts there?")
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
     return lambda rows: np.stack([retriever.get_scores(list(words[row])) for row in rows])

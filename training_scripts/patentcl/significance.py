@@ -22,15 +22,27 @@ def ratio_interval(right: np.ndarray, of: np.ndarray, seed: int = 42) -> tuple[f
 
 
 def paired_difference(one: np.ndarray, other: np.ndarray, seed: int = 42) -> tuple[float, float]:
-    """Mean of other - one over the same units, (n,) each, and its two-sided bootstrap p-value.
+    """Figure of `other` minus figure of `one`, and its two-sided bootstrap p-value over the units that both share.
 
-    The p-value is twice the share of resampled means on the far side of 0, at least 2 / (resamples + 1), at most 1.
+    The figure is the mean of values (n,), or of parts (n, 2) sum(first) / sum(second). The p-value is twice the share
+    of resampled differences on the far side of 0, at least 2 / (resamples + 1), at most 1.
     """
-    difference = other - one
-    if len(difference) < 2 or not difference.any():
-        return float(difference.mean()) if len(difference) else float("nan"), 1.0
+    columns = [*np.atleast_2d(one.T), *np.atleast_2d(other.T)]
+
+    def difference(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        sums = [part.sum(axis=axis) for part in drawn]
+        if len(sums) == 2:
+            sums = [sums[0], drawn[0].shape[axis], sums[1], drawn[1].shape[axis]]
+        result: np.ndarray = sums[2] / np.maximum(sums[3], 1) - sums[0] / np.maximum(sums[1], 1)
+        return result
+
+    if not len(one):
+        return float("nan"), 1.0
+    if len(one) < 2 or np.array_equal(one, other):
+        return float(difference(*columns)), 1.0
     draws = bootstrap(
-        (difference,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    ).bootstrap_distribution
+        columns, difference, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution  # fmt: skip
     below, above = (draws <= 0).sum(), (draws >= 0).sum()
-    return float(difference.mean()), float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))
+    return float(difference(*columns)), float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))

@@ -6,7 +6,6 @@ held-out patents cite), the ids of each split as `ids_train.txt` (patents in tra
 `ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`, the record.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import pandas as pd
 
 from .choosing import (
     KINDS,
-    PLACES,
     POSITIVES,
     SAMPLE_BUCKETS,
     SPLITS,
@@ -68,8 +66,9 @@ def write_triplets(
         if len(numbers) != patents:
             difference = f"{len(numbers):,} patents instead of {patents:,}"
             raise InputError(f"{graph / 'patents.csv'} holds {difference}: restructure again with --overwrite")
-        if mining.split == "time" and (numbers["date"] == "").all():
-            raise InputError(f"{graph} has no dates to split by: take --split random, or tables with dates")
+        undated = int((numbers["date"] == "").sum())
+        if mining.split == "time" and numbers["date"].nunique() < 2:
+            raise InputError(f"{graph} has no two dates to split by: take --split random, or tables with dates")
         split_of = split_names(numbers["place"].to_numpy(), test, held)
         pairs = positives(found, mining, patents, seed)
         pairs["split"] = split_of[pairs["anchor"].to_numpy()]
@@ -101,6 +100,7 @@ def write_triplets(
         "kinds": {
             s: g["kind"].value_counts().reindex(KINDS, fill_value=0).to_dict() for s, g in chosen.groupby("split")
         },
+        "undated": undated,
         "distinct negatives": int(chosen["negative"].nunique()),
         "held out": {s: int((split_of == s).sum()) for s in ("val", "test")},
         "dates": {s: [str(d.min()), str(d.max())] for s in SPLITS if len(d := numbers["date"][split_of == s])},
@@ -205,6 +205,8 @@ def report(record: dict[str, Any]) -> str:
         if record["asked"]["split"] == "time" and split in record["dates"]:
             more += f"  {' to '.join(record['dates'][split])}"
         lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
+    if record["asked"]["split"] == "time" and record["undated"]:
+        lines.append(f"{'patents without a date, taken for the oldest':46} {record['undated']:>12,}")
     lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
     return "\n".join(lines)
 
@@ -249,8 +251,8 @@ class Triplets:
 
 
 FILES_OF_FOLDER = tuple(_FILES)
+ROLES = ("anchor_id", "positive_id", "negative_id")
 READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
-_CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 
 
 def load_triplets(path: Path, seed: int = 42) -> Triplets:
@@ -259,8 +261,10 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     A CSV has no splits: its families are split by a seeded hash, and triplets across splits are left out.
     Raises `InputError` when the path holds neither.
     """
-    if path.suffix == ".csv":
-        return _load_csv(path, seed)
+    if path.suffix.lower() == ".csv":
+        from .triplet_csv import load_csv
+
+        return load_csv(path, seed)
     missing = next((name for name in READ if not (path / name).is_file()), None)
     if missing:
         raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
@@ -268,45 +272,30 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
         triplets, texts, retrieval = (pd.read_parquet(path / name) for name in READ)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a damaged file ({problem}): mine again with --overwrite") from None
-    return Triplets(triplets, texts, retrieval, fingerprint(path / name for name in READ))
+    data = Triplets(triplets, texts, retrieval, fingerprint(path / name for name in READ))
+    _check(data, path)
+    return data
 
 
-def _load_csv(path: Path, seed: int) -> Triplets:
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as problem:
-        raise InputError(f"{path} cannot be read as CSV ({problem}): mend the file") from None
-    for column in _CSV_COLUMNS:
-        if column not in rows:
-            raise InputError(f"{path}, line 1: there is no column {column}; wanted are {', '.join(_CSV_COLUMNS)}")
-    if rows.empty:
-        raise InputError(f"{path} holds no triplet, only a header")
-    roles = [
-        rows[[f"{role}_id", f"{role}_title", f"{role}_abstract"]].set_axis(["patent_id", "title", "abstract"], axis=1)
-        for role in "apn"
-    ]
-    texts = pd.concat(roles).drop_duplicates("patent_id", ignore_index=True)
-    normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
-    normal = normal.where(normal != "", ":id:" + texts["patent_id"])
-    numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
-    texts["family"] = np.array(numbers, dtype=np.int64)
-    texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
-    symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
-    texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
-    is_cpc = texts["subclass"].str.fullmatch("[A-HY][0-9]{2}[A-Z]")
-    texts = texts.assign(section=texts["subclass"].where(~is_cpc, texts["subclass"].str[:1]), date="", in_corpus=True)
-    texts["class"] = texts["subclass"].where(~is_cpc, texts["subclass"].str[:3])
-    texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
-    split_of = texts.set_index("patent_id")["split"]
-    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis(
-        ["anchor_id", "positive_id", "negative_id", "cpc_subclass"], axis=1
-    )
-    triplets["negative_kind"], triplets["positive_kind"] = "given", "given"
-    triplets["split"] = triplets["anchor_id"].map(split_of)
-    level = {"train": 0, "val": 1, "test": 2}  # a role is played by a patent of the same split or a more public one
-    levels = triplets[["anchor_id", "positive_id", "negative_id"]].apply(lambda ids: ids.map(split_of).map(level))
-    allowed = levels.max(axis=1) <= levels["anchor_id"]
-    triplets = triplets[allowed].reset_index(drop=True)
-    retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
-    retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
-    return Triplets(triplets, texts, retrieval, fingerprint([path]))
+def _check(data: Triplets, path: Path) -> None:
+    """Raise `InputError` unless the tables have their columns, and every patent that they name its text."""
+    wanted = {
+        "triplets": [*ROLES, "negative_kind", "split"],
+        "retrieval": ["query_id", "relevant_id", "split"],
+        "texts": ["patent_id", "title", "abstract", "family", "split", "in_corpus", "subclass", "subclasses"],
+    }
+    for table, columns in wanted.items():
+        frame: pd.DataFrame = getattr(data, table)
+        missing = [name for name in columns if name not in frame]
+        unknown = missing or frame[columns].isna().any(axis=None) or not set(frame["split"]) <= set(SPLITS)
+        if unknown:
+            what = f"no column {missing[0]}" if missing else "values that are missing or unknown"
+            raise InputError(f"{path / table}.parquet is none of ours ({what}): mine again with --overwrite")
+    named = [data.triplets[role] for role in ROLES] + [data.retrieval[role] for role in ("query_id", "relevant_id")]
+    for column in named:
+        lost = column[~column.isin(data.texts["patent_id"])]
+        if len(lost):
+            file = path / "texts.parquet"
+            raise InputError(f"{file} lacks the text of patent {lost.iloc[0]}: mine again with --overwrite")
+    if data.triplets.empty:
+        raise InputError(f"{path} holds no triplet: mine again with --overwrite")

@@ -1,0 +1,171 @@
+"""How fast is a training: ours against the stock trainer of Sentence Transformers, same triplets, same mathematics.
+
+    python benchmarks/training.py --triplets data/triplets/800 --models minilm models/all-mpnet-base-v2
+
+Both train the same base model with the triplet loss, margin 5, the same batch size and rates, without dropout so that
+losses can be compared; the stock one as its documentation shows it. They take turns, a part of the steps at a time, and
+each part is timed apart; the first part of each only warms up. Batches of the two are of the same triplets in another
+order. A picture of both loss curves is drawn. Memory is the most a process of its own needed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from patentcl.files import run_script
+from patentcl.models import device_dtype, load_model, separator, set_dropout
+from patentcl.texts import join_texts
+from patentcl.triplets import Triplets, load_triplets
+
+SIDES = ("ours", "stock")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--triplets", type=Path, required=True, metavar="DIR", help="a folder of mined triplets")
+    add("--models", nargs="+", default=["minilm"], metavar="NAME|DIR", help="base models")
+    add("--steps", type=int, default=8, help="steps of each part")
+    add("--parts", type=int, default=3, help="parts of each side; the first one warms up")
+    add("--batch-size", type=int, default=16, help="triplets a step")
+    add("--output", type=Path, metavar="PNG", help="where the picture of the losses goes (default: none)")
+    add("--part", help=argparse.SUPPRESS)  # what a child process runs
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Let both sides take turns, print the table, draw the losses."""
+    args = parse_arguments()
+    if args.part:
+        side, number = args.part.split(":")
+        print(json.dumps(run_part(side, int(number), args)))
+        return
+    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {device_dtype()}")
+    print(f"{'model':24} {'side':6} {'triplets/s':>11} {'ratio':>6} {'memory':>8}  last loss")
+    curves: dict[str, dict[str, list[float]]] = {}
+    for model in args.models:
+        found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        for number in range(args.parts):
+            for side in SIDES:
+                found[side].append(child(side, number, model, args))
+        speeds = {side: np.mean([p["triplets/s"] for p in parts[1:] or parts]) for side, parts in found.items()}
+        for side, parts in found.items():
+            memory, last = max(p["memory GB"] for p in parts), np.mean(parts[-1]["losses"])
+            ratio = speeds[side] / speeds["stock"]
+            print(f"{Path(model).name:24} {side:6} {speeds[side]:11.2f} {ratio:5.2f}x {memory:6.2f}GB {last:10.4f}")
+        curves[Path(model).name] = {s: [loss for p in parts for loss in p["losses"]] for s, parts in found.items()}
+    if args.output:
+        draw(curves, args.output)
+        print(f"losses: {args.output}")
+
+
+def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run a part in a process of its own, so that its memory is its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--triplets",
+        str(args.triplets),
+        "--models",
+        model,
+        "--steps",
+        str(args.steps),
+    ]
+    command += ["--batch-size", str(args.batch_size), "--part", f"{side}:{number}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this very script)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train some steps on the part's own triplets; losses and speed. Loading and tokenising ahead are not timed."""
+    data = load_triplets(args.triplets)
+    train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
+    random, size = np.random.default_rng(number), args.steps * args.batch_size
+    chosen = train.iloc[random.permutation(len(train))[:size]]
+    cut = replace(data, triplets=chosen.reset_index(drop=True))
+    model = load_model(args.models[0])
+    set_dropout(model, 0)
+    losses, seconds = (ours if side == "ours" else stock)(model, cut, args)
+    return {
+        "losses": losses,
+        "triplets/s": len(chosen) / seconds,
+        "memory GB": torch.cuda.max_memory_allocated() / 1e9
+        if torch.cuda.is_available()
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def ours(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[float], float]:
+    """The library's loop."""
+    from patentcl.evaluation import evaluation_set
+    from patentcl.loop import Validation
+    from patentcl.progress import Log
+    from patentcl.recipes import Running, Training
+    from patentcl.training import fit
+
+    training = Training("", epochs=1, batch_size=args.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder) / "log")
+        val = Validation(evaluation_set(data, "val", most_texts=1), model, training, log)
+        done = fit(model, data, Path(folder), training, val, Running(checkpoint_minutes=0), Path(folder))
+        return [line["loss"] for line in log.read("step")], done["seconds"]
+
+
+def stock(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[float], float]:
+    """The trainer of Sentence Transformers as its documentation shows it."""
+    from datasets import Dataset
+    from sentence_transformers.sentence_transformer.losses import TripletLoss
+    from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
+    from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+
+    text = pd.Series(join_texts(data.texts, separator(model)), index=data.texts["patent_id"])
+    columns = {role: text[data.triplets[f"{role}_id"]].tolist() for role in ("anchor", "positive", "negative")}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=SentenceTransformerTrainingArguments(
+                output_dir=folder, num_train_epochs=1, per_device_train_batch_size=args.batch_size, learning_rate=2e-5,
+                warmup_steps=0.1, bf16=device_dtype() == torch.bfloat16, logging_steps=1, save_strategy="no",
+                report_to="none", disable_tqdm=True, seed=1,
+            ),  # fmt: skip
+            train_dataset=Dataset.from_dict(columns),
+            loss=TripletLoss(model, triplet_margin=5),
+        )
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+        return [line["loss"] for line in trainer.state.log_history if "loss" in line], seconds
+
+
+def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """Losses of both sides, a panel a model; each part starts from the base model again."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.2), squeeze=False, layout="constrained")
+    for axes, (name, sides) in zip(panels[0], curves.items(), strict=True):
+        for side, losses in sides.items():
+            axes.plot(range(1, len(losses) + 1), losses, label=side)
+        axes.set(title=name, xlabel="step", ylabel="triplet loss, margin 5")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,47 @@
+"""The order in which a training sees its triplets: a function of the seed and the step alone.
+
+So there is no sampler whose state could be lost: a run that goes on at step 1,234 asks for batch 1,234.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+MEGABATCH = 64  # batches that are sorted by length together
+
+
+class Batches:
+    """Batches of triplets of similar length, in a new order each epoch; an epoch holds every triplet once."""
+
+    def __init__(self, triplets: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        """Keep `triplets` (N, 3), rows of texts, and the `lengths` (T,) of the texts in tokens."""
+        self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
+        self.tokens = lengths.astype(np.int64)[triplets].sum(axis=1)
+        self.per_epoch = math.ceil(len(triplets) / batch_size)
+        self._epoch = lru_cache(maxsize=1)(self._order)
+
+    def steps(self, epochs: float) -> int:
+        """How many steps `epochs` take."""
+        return math.ceil(self.per_epoch * epochs)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The rows (B, 3) of step 0, 1, …; the last batch of an epoch may be smaller."""
+        epoch, place = divmod(step, self.per_epoch)
+        order, starts = self._epoch(epoch)
+        first = starts[place]
+        return self.triplets[order[first : first + self.batch_size]]
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The triplets of an epoch in batches, and where each batch begins."""
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.triplets))
+        whole = len(order) // self.batch_size * self.batch_size  # the rest, drawn like the others, is the last batch
+        size = MEGABATCH * self.batch_size
+        for start in range(0, whole, size):
+            part = order[start : min(start + size, whole)]
+            part[:] = part[np.argsort(self.tokens[part], kind="stable")]
+        starts = np.arange(0, len(order), self.batch_size)
+        full = len(starts) - (whole < len(order))
+        starts[:full] = random.permutation(starts[:full])
+        return order, starts

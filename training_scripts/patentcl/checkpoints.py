@@ -1,0 +1,58 @@
+"""Checkpoints of a training: one file each, written beside and renamed, so that a file that is there is whole."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .files import InputError
+
+PATTERN, BEST = "checkpoint-*.pt", "best-*.pt"
+
+
+def save(folder: Path, name: str, step: int, state: dict[str, Any]) -> Path:
+    """Write `state` as `<name>-<step>.pt`. Raises `OSError` on a full disk; what was there before stays."""
+    path = folder / f"{name}-{step:09d}.pt"
+    scratch = path.with_suffix(".partial")
+    try:
+        with scratch.open("wb") as file:
+            torch.save(state, file)
+        scratch.replace(path)
+    except RuntimeError as problem:  # how torch tells that a write failed
+        raise OSError(f"{path} could not be written ({str(problem).splitlines()[0]})") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed. Raises `InputError` when it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as problem:  # noqa: BLE001 (a damaged file fails in many ways)
+        raise InputError(f"{path} is damaged ({str(problem).split('.')[0]})") from None
+    return state
+
+
+def load_newest(folder: Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint, if there is one; damaged ones are said and left out."""
+    for path in sorted(folder.glob(PATTERN), reverse=True):
+        try:
+            return path, load(path, device)
+        except InputError as damaged:
+            print(f"training: {damaged}: takes the one before")
+    return None
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of the latest step."""
+    return max(folder.glob(PATTERN), default=None)
+
+
+def prune(folder: Path, keep: int, best: int | None) -> None:
+    """Delete all but the last `keep` checkpoints, and all weights of a best step but `best`."""
+    for path in sorted(folder.glob(PATTERN))[:-keep]:
+        path.unlink()
+    for path in folder.glob(BEST):
+        if best is None or path != folder / f"best-{best:09d}.pt":
+            path.unlink()

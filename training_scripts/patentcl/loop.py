@@ -1,0 +1,282 @@
+"""The steps of a training, one after the other, with all that keeps it safe when nobody watches.
+
+Order, dropout and all else that is random are functions of the seed and the step, so a training that goes on from a
+checkpoint takes the same steps as one that was never stopped.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import get_linear_schedule_with_warmup
+
+from . import checkpoints
+from .batches import Batches
+from .embeddings import encode
+from .evaluation import EvaluationSet, quick
+from .files import InputError, Interrupted
+from .processes import add, rank, world
+from .profiling import forecast
+from .progress import LiveLine, Log, StopSignal
+from .recipes import Running, Training
+from .scores import dense_scores
+from .steps import Steps
+
+LARGEST_NORM = 1.0  # of a step's gradient, as in the stock trainer
+EXPLODED = 10  # times the mean loss of the first steps, or 10 where that is below 1
+
+
+def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -> None:
+    """Set the model's weights to `share` of their own and the rest of `base`'s; share 1 leaves them as they are."""
+    if share < 1:
+        own = model.state_dict()
+        model.load_state_dict(
+            {k: torch.lerp(base[k], v, share) if v.is_floating_point() else v for k, v in own.items()}
+        )
+
+
+class Validation:
+    """Evaluates on the val split, and knows which step was best."""
+
+    def __init__(self, on: EvaluationSet, model: SentenceTransformer, training: Training, log: Log) -> None:
+        """Keep the base's weights if the trained ones will be averaged with them."""
+        self.on, self.training, self.log = on, training, log
+        self.base = {k: v.clone() for k, v in model.state_dict().items()} if training.average < 1 else {}
+
+    def note(self, step: int, embeddings: np.ndarray) -> float:
+        """Write the figures of `embeddings` down; return nDCG@10."""
+        figures = quick(dense_scores(embeddings), self.on).values
+        self.log.write("val", {"step": step, **figures})
+        return figures["nDCG@10"]
+
+    def of(self, model: SentenceTransformer, step: int) -> float:
+        """The nDCG@10 of the model as it would be saved now: averaged, if that is asked for."""
+        own = {k: v.clone() for k, v in model.state_dict().items()} if self.base else {}
+        average(model, self.base, self.training.average)
+        found = self.note(step, encode(model, self.on.texts))
+        if own:
+            model.load_state_dict(own)
+        return found
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether to evaluate after `step`; after the last one always, unless never."""
+        every = -(-steps // max(1, self.training.evaluations))
+        return self.training.evaluations > 0 and (step % every == 0 or step == steps)
+
+
+@dataclass
+class State:
+    """What changes while a training runs, besides weights and optimizer."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_step: int | None = None
+    since_best: int = 0
+    micro: int = 0
+    first_losses: list[float] = field(default_factory=list)
+
+
+class Loop:
+    """The steps of a training, one after the other, with all that keeps it safe when nobody watches."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        batches: Batches,
+        steps: Steps,
+        training: Training,
+        running: Running,
+        val: Validation,
+        work: Path,
+        ids: list[str],
+    ) -> None:
+        """Make the optimizer, and go on from the newest checkpoint if there is one."""
+        self.model, self.batches, self.steps = model, batches, steps
+        self.training, self.running, self.val, self.work, self.log, self.ids = (
+            training,
+            running,
+            val,
+            work,
+            val.log,
+            ids,
+        )
+        self.total = batches.steps(training.epochs)
+        self.optimizer = torch.optim.AdamW(model.parameters(), training.lr, weight_decay=0, fused=True)
+        warmup = math.ceil(self.total * training.warmup)
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
+        self.state, self.stop = State(micro=steps.micro), StopSignal()
+        self.unread: tuple[int, np.ndarray, Tensor] | None = None  # the last step's loss, still on the device
+        self.waited = 0.0
+        self._restore()
+
+    def run(self) -> State:
+        """Train to the end, or until a signal comes or patience is at its end; the model has the weights to keep."""
+        if self.state.step < self.total and rank() == 0:
+            forecast(self.steps, self.batches, self.state.step, self.total, self.running.profile)
+        line = LiveLine(self.total, self.state.step, self.training.batch_size)
+        line.val = next((p["nDCG@10"] for p in reversed(self.log.read("val"))), math.nan)
+        mark = saved = time.perf_counter()
+        with self.stop.listening():
+            for step, batch in self._feed():
+                self._step(step, batch)
+                self.state.step, self.state.seconds = step + 1, self.state.seconds + time.perf_counter() - mark
+                line.loss = self.state_loss
+                line.show(step + 1)
+                if self.val.is_due(step + 1, self.total):
+                    line.val = self._evaluate(step + 1, line)
+                if self.stopping():
+                    self._save()
+                    line.close()
+                    raise Interrupted(f"saved a checkpoint at step {step + 1}: add --resume to go on")
+                if 0 < self.running.checkpoint_minutes * 60 <= time.perf_counter() - saved:
+                    self._save()
+                    saved = time.perf_counter()
+                if 0 < self.training.patience <= self.state.since_best:
+                    self.log.say(f"no better val nDCG@10 in {self.state.since_best} evaluations: stops early")
+                    break
+                mark = time.perf_counter()
+            self._read_loss()
+        self._save()  # what comes after training can fail, too
+        line.close()
+        self.log.say(f"a share of {self.waited / max(self.state.seconds, 1e-9):.1%} of the time was waiting for data")
+        self._take_weights()
+        return self.state
+
+    state_loss, asked_to_stop = math.nan, False
+
+    def _feed(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The batches that are left, each read from disk while the one before is computed."""
+
+        def ready(step: int) -> np.ndarray:
+            batch = self.batches[step]
+            for row in np.unique(batch):
+                self.steps.texts[row].sum()  # touches the pages of the memory-mapped file
+            return batch
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(ready, self.state.step) if self.state.step < self.total else None
+            for step in range(self.state.step, self.total):
+                assert ahead is not None
+                started = time.perf_counter()
+                batch = ahead.result()
+                self.waited += time.perf_counter() - started
+                if step + 1 < self.total:
+                    ahead = pool.submit(ready, step + 1)
+                yield step, batch
+
+    def _step(self, step: int, batch: np.ndarray) -> None:
+        loss = self.steps.gradient(step, batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
+        self._read_loss()  # of the step before: the device need not wait for it
+        both = torch.stack([loss, torch.zeros_like(loss) + float(bool(self.stop.name))])
+        self.unread = (step, batch, torch.cat([add(both), norm[None].to(both.device)]))
+        self.optimizer.step()
+        self.schedule.step()
+        self.state.micro = self.steps.micro
+
+    def _read_loss(self) -> None:
+        """Write the last loss down; stop if it is no number, or far above the first ones."""
+        if self.unread is None:
+            return
+        step, batch, values = self.unread
+        self.unread = None
+        loss, stop, norm = values.tolist()
+        self.state_loss = loss
+        self.asked_to_stop = stop > 0
+        first = self.state.first_losses
+        if len(first) < 20:
+            first.append(loss)
+        if not math.isfinite(loss) or not math.isfinite(norm) or loss > EXPLODED * max(1.0, float(np.mean(first))):
+            self._give_up(step, batch, loss, norm)
+        every = max(1, min(10, self.total // 50))
+        if (step + 1) % every == 0 or step + 1 == self.total:
+            rate = self.schedule.get_last_lr()[0]
+            self.log.write("step", {"step": step + 1, "loss": loss, "lr": rate, "gradient norm": norm})
+
+    def _give_up(self, step: int, batch: np.ndarray, loss: float, norm: float) -> None:
+        last = checkpoints.newest(self.work)
+        names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in batch[:16])
+        raise InputError(
+            f"the loss became {loss:g} (gradient {norm:g}) in step {step + 1}, triplets {names}: lower --lr, or look "
+            f"at these patents; the last good checkpoint is {last or 'not written yet'}"
+        )
+
+    def stopping(self) -> bool:
+        """Whether a signal has come; of several processes all stop after the same step."""
+        if world() == 1:
+            return bool(self.stop.name)
+        self._read_loss()
+        return self.asked_to_stop
+
+    def _evaluate(self, step: int, line: LiveLine) -> float:
+        """Evaluate on val, keep the weights if they are the best so far."""
+        started = time.perf_counter()
+        self._read_loss()
+        found = torch.zeros(1, device=self.model.device)
+        if rank() == 0:
+            found += self.val.of(self.model, step)
+            self.model.train()
+        value = float(add(found))
+        if value > self.state.best:
+            self.state.best, self.state.best_step, self.state.since_best = value, step, 0
+            if rank() == 0 and self.training.keep == "best":
+                self._write("best", {"model": self.model.state_dict()})
+        else:
+            self.state.since_best += 1
+        line.pause(time.perf_counter() - started)
+        return value
+
+    def _save(self) -> None:
+        """Write a checkpoint; a full disk costs the checkpoint, not the training."""
+        self._read_loss()
+        if rank() > 0:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "state": asdict(self.state),
+        }
+        if self._write("checkpoint", state):
+            self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
+            checkpoints.prune(self.work, self.running.keep_checkpoints, self.state.best_step)
+
+    def _write(self, name: str, state: dict[str, Any]) -> bool:
+        try:
+            checkpoints.save(self.work, name, self.state.step, state)
+        except OSError as problem:
+            last = checkpoints.newest(self.work)
+            self.log.say(f"no checkpoint at step {self.state.step}: {problem}; goes on, the newest is {last}")
+            return False
+        return True
+
+    def _restore(self) -> None:
+        found = checkpoints.load_newest(self.work, self.model.device)
+        if found is None:
+            return
+        newest, saved = found
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.state = State(**saved["state"])
+        self.steps.micro = self.state.micro
+        self.log.forget_after(self.state.step)
+        print(f"training: goes on from {newest}")
+
+    def _take_weights(self) -> None:
+        """Give the model the weights that are kept, averaged with the base's if that is asked for."""
+        best = self.state.best_step
+        if self.training.keep == "best" and best and best != self.state.step:
+            path = self.work / f"best-{best:09d}.pt"
+            self.model.load_state_dict(checkpoints.load(path, self.model.device)["model"])
+            self.log.say(f"keeps the weights of step {best}, the best on val")
+        average(self.model, self.val.base, self.training.average)

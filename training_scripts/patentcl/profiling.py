@@ -1,0 +1,127 @@
+"""Where the time of a training step goes, and how long a training will take, measured before it starts."""
+
+import time
+from datetime import datetime, timedelta
+
+import numpy as np
+import torch
+from torch import nn
+
+from .batches import Batches
+from .models import device_dtype
+from .packing import Layout
+from .steps import Steps
+
+WARM_UP, MEASURED = 1, 4  # steps; the first ones load kernels
+
+
+def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bool = False) -> None:
+    """Measure some steps without taking them, and print how long the `total - first` that are left will take.
+
+    With `profile`, also print where the time of a step goes.
+    """
+    left = total - first
+    if left < 50 and not profile:
+        return
+    chosen = np.linspace(first, total - 1, WARM_UP + MEASURED, dtype=int)
+    before, steps.timed = steps.say, profile
+    started, seconds = time.perf_counter(), []
+    for count, step in enumerate(chosen):
+        if count == WARM_UP:
+            steps.seconds = dict.fromkeys(steps.seconds, 0.0)
+        started = time.perf_counter()
+        batch = batches[int(step)]
+        steps.gradient(int(step), batch)
+        _wait()
+        seconds.append(time.perf_counter() - started)
+    steps.say = before
+    each = float(np.mean(seconds[WARM_UP:]))
+    ends = datetime.now() + timedelta(seconds=each * left)
+    print(f"{left:,} steps of {each:.2f} s: {_duration(each * left)} without evaluations, until {ends:%a %H:%M}")
+    if profile:
+        _print_profile(steps, batches, chosen[WARM_UP:], each)
+    steps.timed = False
+    steps.model.zero_grad()
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{max(minutes, 1)} min"
+
+
+def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, each: float) -> None:
+    started = time.perf_counter()
+    read = [[steps.texts[row] for row in np.unique(batches[int(step)])] for step in chosen]
+    data = (time.perf_counter() - started) / len(chosen)
+    optimizer = _optimizer_seconds(steps.model)
+    forward, backward = (steps.seconds[name] / len(chosen) for name in ("forward", "backward"))
+    lengths = [np.sort([len(text) for text in texts])[::-1] for texts in read]
+    tokens = sum(int(own.sum()) for own in lengths) / len(chosen)
+    layouts = [Layout(own, torch.device("cpu")) for own in lengths]
+    cells = sum(group.count * group.width for layout in layouts for group in layout.groups) / len(chosen)
+    stock = sum(3 * len(batches[int(step)]) * int(own[0]) for step, own in zip(chosen, lengths, strict=True)) / len(
+        chosen
+    )
+    whole = each + optimizer
+    parts = {"data": data, "forward": forward, "backward": backward, "optimizer": optimizer}
+    parts["rest"] = max(0.0, whole - sum(parts.values()))
+    print(
+        "a step: " + ", ".join(f"{name} {value * 1000:.0f} ms ({value / whole:.0%})" for name, value in parts.items())
+    )
+    print(
+        f"  {tokens:,.0f} tokens; padding {1 - tokens / cells:.0%} in attention, none elsewhere "
+        f"(padded to one longest: {1 - tokens / stock:.0%})"
+    )
+    flops = step_flops(steps.model, np.concatenate(lengths)) / len(chosen)
+    peak = measured_peak(steps.model.device)
+    dtype = str(device_dtype()).removeprefix("torch.")
+    print(
+        f"  {flops / 1e12:.2f} TFLOP, {flops / whole / 1e12:.2f} TFLOP/s: {flops / whole / peak:.0%} of the "
+        f"{peak / 1e12:.2f} TFLOP/s that a large {dtype} matrix product reaches here"
+    )
+
+
+def _optimizer_seconds(model: nn.Module) -> float:
+    """One update of as many parameters, on a copy."""
+    copies = [torch.zeros_like(p).requires_grad_() for p in model.parameters()]
+    for copy in copies:
+        copy.grad = torch.zeros_like(copy)
+    optimizer = torch.optim.AdamW(copies, 1e-5, weight_decay=0, fused=True)
+    optimizer.step()
+    _wait()
+    started = time.perf_counter()
+    optimizer.step()
+    _wait()
+    return time.perf_counter() - started
+
+
+def step_flops(model: nn.Module, lengths: np.ndarray) -> float:
+    """Floating-point operations of a training step over texts of `lengths` (U,), in tokens.
+
+    6 a weight and token (2 forward, 4 backward), and 12 d L² a text and layer for the attention's two products
+    (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361).
+    """
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    weights = sum(m.weight.numel() for m in linear)
+    config = model[0].model.config  # type: ignore[index]
+    own = lengths.astype(np.float64)
+    return float(6 * weights * own.sum() + 12 * config.num_hidden_layers * config.hidden_size * (own**2).sum())
+
+
+def measured_peak(device: torch.device, size: int = 0) -> float:
+    """FLOP/s of a large square matrix product."""
+    size = size or (8192 if device.type == "cuda" else 2048)
+    a = torch.randn(size, size, device=device, dtype=device_dtype())
+    best = 0.0
+    for _ in range(5):
+        _wait()
+        started = time.perf_counter()
+        a @ a
+        _wait()
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best

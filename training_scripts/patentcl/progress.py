@@ -1,0 +1,171 @@
+"""What a training shows and writes down: one live line, a log, a plot; and what it does when it is asked to stop."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from .files import InputError
+from .processes import rank
+
+
+class Log:
+    """The log file: a JSON object a line, appended at once, so that a crash loses nothing."""
+
+    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
+        """Keep the path; the file is made with the first line. `tensorboard` is a folder for its events."""
+        self.path, self.board = path, None
+        if tensorboard and rank() == 0:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise InputError("--tensorboard needs its package: pip install tensorboard") from None
+            self.board = SummaryWriter(str(tensorboard))
+
+    def write(self, event: str, values: dict[str, Any]) -> None:
+        """Append a line."""
+        if rank() > 0:
+            return
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self.board and "step" in values:
+            for name, value in values.items():
+                if isinstance(value, int | float) and name != "step":
+                    self.board.add_scalar(f"{event}/{name}", value, values["step"])
+            self.board.flush()
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence above the live line, and write it down."""
+        if rank() == 0:
+            tqdm.write(sentence)
+        self.write("note", {"text": sentence})
+
+    def read(self, event: str) -> list[dict[str, Any]]:
+        """The values of all lines of `event`, the last of each step. A line that a full disk cut is left out."""
+        by_step = {line["step"]: line for line in self._lines() if line["event"] == event}
+        return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was written after `step`, from where a training goes on."""
+        lines = [line for line in self._lines() if line.get("step", 0) <= step]
+        if self.path.exists() and rank() == 0:
+            scratch = self.path.with_suffix(".partial")
+            scratch.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+            scratch.replace(self.path)
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def write_csv(self, path: Path) -> None:
+        """One row a step that has a loss or val figures."""
+        steps = {line["step"]: dict(line) for line in self.read("step")}
+        for line in self.read("val"):
+            steps.setdefault(line["step"], {"step": line["step"]}).update({f"val {k}": v for k, v in line.items()})
+        rows = [steps[step] for step in sorted(steps)]
+        names = list(dict.fromkeys(name for row in rows for name in row if name != "val step"))
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, names, extrasaction="ignore")
+            table.writeheader()
+            table.writerows(rows)
+
+    def plot(self, path: Path) -> None:
+        """Loss and val metric by step, as PNG."""
+        import matplotlib.pyplot as plt
+
+        losses, vals = self.read("step"), self.read("val")
+        figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+        axes.plot([p["step"] for p in losses], [p["loss"] for p in losses], color="#4477aa", label="train loss")
+        axes.set(xlabel="step", ylabel="train loss", ylim=(0, None))
+        right = axes.twinx()
+        right.plot([p["step"] for p in vals], [p["nDCG@10"] for p in vals], "o-", color="#ee6677", label="val nDCG@10")
+        right.set(ylabel="val nDCG@10", ylim=(0, None))
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+
+
+class LiveLine:
+    """The one line that changes: step, loss, val metric, triplets a second, memory, time left."""
+
+    def __init__(self, steps: int, done: int, batch_size: int) -> None:
+        """Begin at step `done` of `steps`."""
+        form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| {postfix} [{elapsed}<{remaining}]"
+        self.bar = tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
+        self.batch_size, self.first, self.started = batch_size, done, time.perf_counter()
+        self.loss = self.val = float("nan")
+
+    def show(self, step: int) -> None:
+        """Move on to `step`."""
+        rate = (step - self.first) * self.batch_size / max(time.perf_counter() - self.started, 1e-9)
+        self.bar.set_postfix_str(
+            f"loss {self.loss:.4f}, val nDCG@10 {self.val:.3f}, {rate:.1f} triplets/s, {memory_gb():.1f} GB",
+            refresh=False,
+        )
+        self.bar.update(step - self.bar.n)
+
+    def pause(self, seconds: float) -> None:
+        """Leave `seconds` out: neither the throughput nor the time left knows of them."""
+        self.started += seconds
+        self.bar.start_t, self.bar.last_print_t = self.bar.start_t + seconds, self.bar.last_print_t + seconds
+
+    def close(self) -> None:
+        """Leave the line as it is."""
+        self.bar.close()
+
+
+def memory_gb() -> float:
+    """The most memory that was used so far, of the GPU or of the process, in GB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+class StopSignal:
+    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self.name = ""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let the first signal ask for a checkpoint."""
+
+        def ask(number: int, _: object) -> None:
+            self.name = signal.Signals(number).name
+            signal.signal(number, before[number])
+            if number == signal.SIGHUP:
+                _close(terminal)
+            elif rank() == 0:
+                print(f"\n{self.name}: saves a checkpoint after this step", file=sys.stderr)
+
+        terminal = [stream for stream in (1, 2) if os.isatty(stream)]
+        asking = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        before: dict[int, Any] = {n: signal.signal(n, ask) for n in asking}  # nohup ignores SIGHUP, and so do we
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _close(terminal: list[int]) -> None:
+    """Write nowhere from here on: the terminal is gone, and a write to it would end the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in terminal:
+        os.dup2(nowhere, stream)

@@ -1,0 +1,88 @@
+"""Triplets from a CSV file in the columns of `triplet_training.csv`, from whatever source."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .choosing import PLACES, Mining, held_out, split_names
+from .files import InputError, fingerprint
+from .triplets import Triplets
+
+COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
+LONGEST = 10_000_000  # characters of a field
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The rows of a CSV of triplets, each as long as the header, with ids, and one text an id."""
+    csv.field_size_limit(LONGEST)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            for column in COLUMNS:
+                if header.count(column) != 1:
+                    wanted = ", ".join(COLUMNS)
+                    raise InputError(
+                        f"{path}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
+                        f"{wanted}, separated by commas"
+                    )
+            rows = []
+            for row in reader:
+                if len(row) != len(header):
+                    where = f"{path}, line {reader.line_num}"
+                    raise InputError(f"{where}: {len(row)} fields, but the header has {len(header)}")
+                rows.append(row)
+    except UnicodeDecodeError as problem:
+        raise InputError(f"{path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from None
+    except csv.Error as problem:
+        raise InputError(f"{path}, line {reader.line_num}: {problem}: mend the file") from None
+    except OSError as problem:
+        raise InputError(f"{path} cannot be read ({problem.strerror}): name another file") from None
+    if not rows:
+        raise InputError(f"{path} holds no triplet, only a header")
+    frame = pd.DataFrame(rows, columns=header)[COLUMNS]
+    for place, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
+        if not all(ids) or len(set(ids)) < 3:
+            raise InputError(f"{path}, triplet {place}: a_id, p_id and n_id are {', '.join(ids)}: they must be three")
+    return frame
+
+
+def load_csv(path: Path, seed: int) -> Triplets:
+    """Read triplets with their texts. Families are split by a seeded hash, triplets across splits are left out."""
+    rows = _read_csv(path)
+    roles = [
+        rows[[f"{role}_id", f"{role}_title", f"{role}_abstract"]].set_axis(["patent_id", "title", "abstract"], axis=1)
+        for role in "apn"
+    ]
+    texts = pd.concat(roles).drop_duplicates(ignore_index=True)
+    twice = texts["patent_id"].duplicated()
+    if twice.any():
+        patent = texts.loc[twice, "patent_id"].iloc[0]
+        raise InputError(f"{path}: patent {patent} has two different texts: mend the file")
+    normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
+    normal = normal.where(normal != "", ":id:" + texts["patent_id"])
+    numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
+    texts["family"] = np.array(numbers, dtype=np.int64)
+    texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
+    symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
+    texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
+    is_cpc = texts["subclass"].str.fullmatch("[A-HY][0-9]{2}[A-Z]")
+    texts = texts.assign(section=texts["subclass"].where(~is_cpc, texts["subclass"].str[:1]), date="", in_corpus=True)
+    texts["class"] = texts["subclass"].where(~is_cpc, texts["subclass"].str[:3])
+    texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
+    split_of = texts.set_index("patent_id")["split"]
+    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis(
+        ["anchor_id", "positive_id", "negative_id", "cpc_subclass"], axis=1
+    )
+    triplets["negative_kind"], triplets["positive_kind"] = "given", "given"
+    triplets["split"] = triplets["anchor_id"].map(split_of)
+    level = {"train": 0, "val": 1, "test": 2}  # a role is played by a patent of the same split or a more public one
+    levels = triplets[["anchor_id", "positive_id", "negative_id"]].apply(lambda ids: ids.map(split_of).map(level))
+    allowed = levels.max(axis=1) <= levels["anchor_id"]
+    triplets = triplets[allowed].reset_index(drop=True)
+    retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
+    retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
+    return Triplets(triplets, texts, retrieval, fingerprint([path]))
