@@ -50,7 +50,7 @@ def main() -> None:
     run_notebook("patent_handler", data, {**places, **mining, "tables": str(tables), "overwrite": args.overwrite})
     run([
         sys.executable, SCRIPTS / "patent_triplet_trainer.py", "--data", data, "--triplets", args.triplets,
-        "--base-model", "minilm", "--output", model, "--dropout", 0, "--evaluations", 2,
+        "--base-model", "minilm", "--output", model, "--evaluations", 2,
         *unfinished(model, args.overwrite),
     ])  # fmt: skip
     run_notebook("patent_embedding_scatter", data, {**places, "models": ["minilm", str(model)]})

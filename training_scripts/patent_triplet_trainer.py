@@ -78,7 +78,7 @@ def main() -> None:
     path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
     data = load_triplets(path, args.seed)
-    echo(args.recipe, settings, running, len(data.triplets))
+    echo(args.recipe, settings, running, int((data.triplets["split"] == "train").sum()))
     record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite, running)
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
 

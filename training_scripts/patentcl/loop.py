@@ -274,6 +274,8 @@ class Loop:
 
     def _take_weights(self) -> None:
         """Give the model the weights that are kept, averaged with the base's if that is asked for."""
+        if rank() > 0:
+            return  # the first one saves
         best = self.state.best_step
         if self.training.keep == "best" and best and best != self.state.step:
             path = self.work / f"best-{best:09d}.pt"

@@ -121,6 +121,8 @@ class LiveLine:
     def pause(self, seconds: float) -> None:
         """Leave `seconds` out: neither the throughput nor the time left knows of them."""
         self.started += seconds
+        if self.bar.disable:
+            return
         self.bar.start_t, self.bar.last_print_t = self.bar.start_t + seconds, self.bar.last_print_t + seconds
 
     def close(self) -> None:

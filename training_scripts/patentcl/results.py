@@ -106,7 +106,7 @@ def _cells(found: Comparison, metrics: list[str], seed: int, mark: Callable[[str
             texts[name] = text if np.isnan(low) else f"{text} [{low:.3f}, {high:.3f}]"
         cells[metric.replace("triplet accuracy ", "… ")] = pd.Series(texts)
         if metric in DIFFERENCES:
-            cells[f"{metric} to base (p)"] = [_against(found, name, metric, seed) for name in found.rows]
+            cells["to base (p)"] = [_against(found, name, metric, seed) for name in found.rows]
     return cells
 
 
