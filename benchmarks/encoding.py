@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--triplets", type=Path, required=True, metavar="DIR", help="a folder of mined triplets, for its texts")
+    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as the model says)")
     add("--models", nargs="+", default=["minilm"], metavar="NAME|DIR", help="models")
     add("--texts", type=int, default=256, help="texts of each part")
     add("--parts", type=int, default=3, help="parts of each side; the first one warms up")
@@ -41,7 +42,7 @@ def main() -> None:
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  least cosine   memory")
     texts = load_triplets(args.triplets).texts
     for name in args.models:
-        model = load_model(name)
+        model = load_model(name, args.max_length)
         seconds, cosines = {"ours": 0.0, "stock": 0.0}, []
         for part in range(args.parts):
             chosen = texts.iloc[np.random.default_rng(part).permutation(len(texts))[: args.texts]]

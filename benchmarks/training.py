@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--triplets", type=Path, required=True, metavar="DIR", help="a folder of mined triplets")
+    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as the model says)")
     add("--models", nargs="+", default=["minilm"], metavar="NAME|DIR", help="base models")
     add("--steps", type=int, default=8, help="steps of each part")
     add("--parts", type=int, default=3, help="parts of each side; the first one warms up")
@@ -85,7 +86,14 @@ def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[
         "--steps",
         str(args.steps),
     ]
-    command += ["--batch-size", str(args.batch_size), "--part", f"{side}:{number}"]
+    command += [
+        "--batch-size",
+        str(args.batch_size),
+        "--part",
+        f"{side}:{number}",
+        "--max-length",
+        str(args.max_length),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this very script)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -100,7 +108,7 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     random, size = np.random.default_rng(number), args.steps * args.batch_size
     chosen = train.iloc[random.permutation(len(train))[:size]]
     cut = replace(data, triplets=chosen.reset_index(drop=True))
-    model = load_model(args.models[0])
+    model = load_model(args.models[0], args.max_length)
     set_dropout(model, 0)
     losses, seconds = (ours if side == "ours" else stock)(model, cut, args)
     return {
@@ -141,10 +149,18 @@ def stock(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[fl
         trainer = SentenceTransformerTrainer(
             model=model,
             args=SentenceTransformerTrainingArguments(
-                output_dir=folder, num_train_epochs=1, per_device_train_batch_size=args.batch_size, learning_rate=2e-5,
-                warmup_steps=0.1, bf16=device_dtype() == torch.bfloat16, logging_steps=1, save_strategy="no",
-                report_to="none", disable_tqdm=True, seed=1,
-            ),  # fmt: skip
+                output_dir=folder,
+                num_train_epochs=1,
+                per_device_train_batch_size=args.batch_size,
+                learning_rate=2e-5,
+                warmup_steps=0.1,
+                bf16=device_dtype() == torch.bfloat16,
+                logging_steps=1,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                seed=1,
+            ),
             train_dataset=Dataset.from_dict(columns),
             loss=TripletLoss(model, triplet_margin=5),
         )

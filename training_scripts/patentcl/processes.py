@@ -39,7 +39,9 @@ def one_process_a_gpu() -> None:
         return
     print(f"{devices} GPUs: starts torchrun with a process on each (CUDA_VISIBLE_DEVICES chooses fewer)", flush=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    os.execv(sys.executable, [*command, *sys.argv])  # noqa: S606 (the same interpreter, the same arguments)
+    spec = sys.modules["__main__"].__spec__  # there is one where it was started with -m
+    started = ["-m", spec.name] if spec else [sys.argv[0]]
+    os.execv(sys.executable, [*command, *started, *sys.argv[1:]])  # noqa: S606 (the same interpreter and arguments)
 
 
 def wait() -> None:

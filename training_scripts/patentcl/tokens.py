@@ -60,8 +60,8 @@ def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> 
     for title, abstract in zip(patents["title"], patents["abstract"], strict=True):
         digest.update(f"{title}\0{abstract}\0".encode("utf-8", "surrogatepass"))
     folder = cache / digest.hexdigest()[:16]
-    with locked(folder):
-        if not (folder / "tokens.json").exists():
+    if not (folder / "tokens.json").exists():
+        with locked(folder):
             _write(model, patents, sep, folder)
     return Tokens(folder)
 

@@ -196,10 +196,9 @@ def fit(
     row = pd.Series(range(len(data.texts)), index=data.texts["patent_id"])
     roles = ["anchor_id", "positive_id", "negative_id"]
     triplets = data.triplets.loc[data.triplets["split"] == "train", roles].apply(lambda ids: ids.map(row)).to_numpy()
-    if rank() == 0:
-        tokenise(model, data.texts, cache / "tokens")
+    texts = tokenise(model, data.texts, cache / "tokens") if rank() == 0 else None
     wait()
-    texts = tokenise(model, data.texts, cache / "tokens")
+    texts = texts or tokenise(model, data.texts, cache / "tokens")
     batches = Batches(triplets, texts.lengths, training.batch_size, training.seed)
     way = choose_way(model, running.attention)
     steps = Steps(model, texts, _loss(model, data, row, training), training.seed, way, running.micro_batch, val.log.say)
