@@ -76,6 +76,7 @@ def test_after_a_signal_it_goes_on_to_the_same_model(
     data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     take_step = loop.Loop._step
+    heard = signal.signal(number, signal.SIG_DFL)  # as in a terminal; a process in the background may ignore it
 
     def strike(self: loop.Loop, step: int, batch: np.ndarray) -> None:
         if step == 4:  # in the middle of the first epoch
@@ -87,6 +88,7 @@ def test_after_a_signal_it_goes_on_to_the_same_model(
         patch.setattr(loop.Loop, "_step", strike)
         with pytest.raises(Interrupted, match="step 5: add --resume"):
             train(data, tmp_path / "tiny", cache, TINY)
+    signal.signal(number, heard)
     with pytest.raises(InputError, match="add --resume to go on"):
         train(data, tmp_path / "tiny", cache, TINY)
     with pytest.raises(InputError, match="was started with lr"):
