@@ -104,7 +104,7 @@ class LiveLine:
 
     def __init__(self, steps: int, done: int, batch_size: int) -> None:
         """Begin at step `done` of `steps`."""
-        form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| {postfix} [{elapsed}<{remaining}]"
+        form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
         self.bar = tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
         self.batch_size, self.first, self.started = batch_size, done, time.perf_counter()
         self.loss = self.val = float("nan")

@@ -88,5 +88,5 @@ def _write(model: SentenceTransformer, patents: pd.DataFrame, sep: str, folder: 
                 lengths.flush()
                 bar.update(len(found))
     tokens = ids_file.stat().st_size // size
-    print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {ids_file.stat().st_size / 1e9:.3f} GB")
+    print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {ids_file.stat().st_size / 1e6:,.1f} MB")
     write_json(folder / "tokens.json", {"dtype": np.dtype(_dtype(model)).name, "texts": len(patents), "tokens": tokens})
