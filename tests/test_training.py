@@ -129,6 +129,20 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "m").exists() and not (tmp_path / "m.training").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"checkpoint_minutes": -1.0}, "--checkpoint-minutes -1.0"), ({"keep_checkpoints": 0}, "--keep-checkpoints 0"),
+     ({"micro_batch": -1}, "--micro-batch -1")],
+)  # fmt: skip
+def test_bad_arguments_of_the_run_are_refused_too(
+    data: Triplets, tmp_path: Path, change: dict[str, float], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        train(data, tmp_path / "m", tmp_path / "cache", TINY, running=Running(**change))  # type: ignore[arg-type]
+
+    assert not (tmp_path / "m.training").exists()
+
+
 def test_a_margin_that_never_binds_is_said_and_the_contrast_trains(
     data: Triplets, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

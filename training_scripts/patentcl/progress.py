@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .files import InputError
 from .processes import rank
 
 
@@ -26,10 +25,8 @@ class Log:
         """Keep the path; the file is made with the first line. `tensorboard` is a folder for its events."""
         self.path, self.board = path, None
         if tensorboard and rank() == 0:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise InputError("--tensorboard needs its package: pip install tensorboard") from None
+            from torch.utils.tensorboard import SummaryWriter
+
             self.board = SummaryWriter(str(tensorboard))
 
     def write(self, event: str, values: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import platform
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,12 @@ def train(
     if is_done(output / "run.json", asked, overwrite):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
+    running = running or Running()
     _check(data, training)
+    _check_running(running)
     join()
     with locked(output.with_name(f"{output.name}.training")) if rank() == 0 else nullcontext():
-        return _train(data, output, cache, training, resume, overwrite, asked, running or Running())
+        return _train(data, output, cache, training, resume, overwrite, asked, running)
 
 
 def _train(
@@ -151,6 +154,18 @@ def _check(data: Triplets, training: Training) -> None:
         raise InputError(f"--average {training.average} must lie in (0, 1], --scale {training.scale} in (0, 10000)")
     if not 0 <= training.margin < math.inf or not 0 <= training.warmup < 1:
         raise InputError(f"--margin {training.margin} must not be below 0, --warmup {training.warmup} lie in [0, 1)")
+
+
+def _check_running(running: Running) -> None:
+    if not 0 <= running.checkpoint_minutes < math.inf:
+        raise InputError(f"--checkpoint-minutes {running.checkpoint_minutes} must not be below 0")
+    if running.keep_checkpoints < 1 or running.micro_batch < 0:
+        raise InputError(
+            f"--keep-checkpoints {running.keep_checkpoints} must be at least 1, --micro-batch {running.micro_batch} "
+            "not below 0"
+        )
+    if running.tensorboard and not find_spec("tensorboard"):
+        raise InputError("--tensorboard needs its package: pip install tensorboard")
 
 
 def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -> None:
