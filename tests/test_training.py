@@ -259,6 +259,7 @@ def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
 def test_the_best_weights_on_val_are_kept_and_patience_ends_a_training(
     data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "LEAST_QUERIES", 1)
     found = iter([0.5, 0.4, 0.3, 0.2])
     monkeypatch.setattr(loop.Validation, "of", lambda self, model, step: next(found))
     record = train(

@@ -31,6 +31,7 @@ from .scores import dense_scores
 from .steps import Steps
 
 LARGEST_NORM = 1.0  # of a step's gradient, as in the stock trainer
+LEAST_QUERIES = 50  # of val, to choose weights by; with fewer the choice would be chance
 EXPLODED = 10  # times the mean loss of the first steps, or 10 where that is below 1
 
 
@@ -56,6 +57,10 @@ class Validation:
         figures = quick(dense_scores(embeddings), self.on).values
         self.log.write("val", {"step": step, **figures})
         return figures["nDCG@10"]
+
+    def can_choose(self) -> bool:
+        """Whether val has enough queries to choose weights by."""
+        return len(np.unique(self.on.pairs[:, 0])) >= LEAST_QUERIES
 
     def of(self, model: SentenceTransformer, step: int) -> float:
         """The nDCG@10 of the model as it would be saved now: averaged, if that is asked for."""
@@ -116,6 +121,7 @@ class Loop:
         self.state, self.stop = State(micro=steps.micro), StopSignal()
         self.unread: tuple[int, np.ndarray, Tensor] | None = None  # the last step's loss, still on the device
         self.waited = 0.0
+        self.keeps_best = training.keep == "best" and training.evaluations > 1 and val.can_choose()
         self._restore()
 
     def run(self) -> State:
@@ -228,7 +234,7 @@ class Loop:
         value = float(add(found))
         if value > self.state.best:
             self.state.best, self.state.best_step, self.state.since_best = value, step, 0
-            if rank() == 0 and self.training.keep == "best":
+            if rank() == 0 and self.keeps_best:
                 self._write("best", {"model": self.model.state_dict()})
         else:
             self.state.since_best += 1
@@ -277,7 +283,7 @@ class Loop:
         if rank() > 0:
             return  # the first one saves
         best = self.state.best_step
-        if self.training.keep == "best" and best and best != self.state.step:
+        if self.keeps_best and best and best != self.state.step:
             path = self.work / f"best-{best:09d}.pt"
             self.model.load_state_dict(checkpoints.load(path, self.model.device)["model"])
             self.log.say(f"keeps the weights of step {best}, the best on val")

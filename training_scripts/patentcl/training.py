@@ -31,7 +31,7 @@ from .embeddings import embed, encode
 from .evaluation import evaluation_set
 from .files import InputError, beside, is_done, locked, read_json, remove, write_json
 from .leakage import TRAINED_ON
-from .loop import Loop, Validation
+from .loop import LEAST_QUERIES, Loop, Validation
 from .losses import InBatchContrast, Links
 from .models import device_dtype, display_name, find_model, fingerprint_of, load_model, normalises, set_dropout
 from .packing import choose_way
@@ -217,12 +217,14 @@ def fit(
     batches = Batches(triplets, texts.lengths, training.batch_size, training.seed)
     way = choose_way(model, running.attention)
     steps = Steps(model, texts, _loss(model, data, row, training), training.seed, way, running.micro_batch, val.log.say)
+    if training.keep == "best" and training.evaluations > 1 and not val.can_choose():
+        val.log.say(f"val has fewer than {LEAST_QUERIES} queries: too few to choose by, the last weights are kept")
     loop = Loop(model, batches, steps, training, running, val, work, data.texts["patent_id"].tolist())
     state = loop.run()
     return {
         "train triplets": len(triplets),
         "steps": state.step,
-        "kept step": state.best_step if training.keep == "best" and state.best_step else state.step,
+        "kept step": state.best_step if loop.keeps_best and state.best_step else state.step,
         "seconds": round(state.seconds, 1),
         "triplets a second": round(state.step * training.batch_size / max(state.seconds, 1e-9), 2),
         "attention": way,
