@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import torch
 
 from patentcl.files import run_script
 from patentcl.models import device_dtype, load_model, separator, set_dropout
+from patentcl.progress import memory_gb
 from patentcl.texts import join_texts
 from patentcl.triplets import Triplets, load_triplets
 
@@ -114,9 +114,7 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     return {
         "losses": losses,
         "triplets/s": len(chosen) / seconds,
-        "memory GB": torch.cuda.max_memory_allocated() / 1e9
-        if torch.cuda.is_available()
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "memory GB": memory_gb(),
     }
 
 

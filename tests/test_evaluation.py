@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from patentcl.choosing import Mining
-from patentcl.comparison import Comparison, compare_embeddings
+from patentcl.comparison import Comparison, check_names, compare_embeddings
 from patentcl.embeddings import embed
 from patentcl.evaluation import (
     CANDIDATES,
@@ -26,8 +26,9 @@ from patentcl.evaluation import (
     subclass_prediction,
     triplets_right,
 )
+from patentcl.files import InputError
 from patentcl.models import MINILM
-from patentcl.results import as_markdown, as_table, as_text, verdict
+from patentcl.results import as_markdown, as_table, as_text, verdict, write_tables
 from patentcl.road import tables_to_triplets
 from patentcl.scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
 from patentcl.significance import paired_difference, ratio_interval
@@ -281,3 +282,19 @@ def test_tfidf_finds_what_it_is_asked_for(real: tuple[EvaluationSet, Triplets, P
     assert quick(tfidf_scores(on.texts), on).values["nDCG@10"] > 0.3
     held_out = evaluation_set(triplets, "test")
     assert set(evaluate(tfidf_scores(held_out.texts), held_out).values) >= {"nDCG@10 OUT", "rank among hard"}
+
+
+def test_tables_of_others_are_not_replaced_and_own_ones_are(road: Path, tmp_path: Path) -> None:
+    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    found = compare_embeddings({"noise": np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "test.csv").write_text("my,own\n")
+
+    for _ in range(2):
+        write_tables(found, tmp_path / "ours", "test")
+    with pytest.raises(InputError, match=r"test\.csv is there and is no table of ours"):
+        write_tables(found, tmp_path / "theirs", "test")
+
+    assert (tmp_path / "theirs" / "test.csv").read_text() == "my,own\n"
+    with pytest.raises(InputError, match="cannot be named BM25"):
+        check_names(["BM25"])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 
@@ -203,6 +204,36 @@ def test_after_kill_9_at_any_step_it_goes_on_to_the_same_bytes(
 
     assert "goes on from" in capsys.readouterr().out
     assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+TOGETHER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import test_training as own
+from patentcl import profiling
+from patentcl.training import train
+
+profiling.LEAST_STEPS = 1
+output = Path(sys.argv[2])
+train(own.small(Path(sys.argv[1])), output, output.parent / "cache", replace(own.TINY, dropout=0, epochs=1))
+"""
+
+
+def test_two_processes_train_the_model_of_one(
+    road: Path, data: Triplets, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "together.py").write_text(TOGETHER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, tmp_path / "together.py", road, tmp_path / "two"], check=True, env=environment)
+    assert capfd.readouterr().out.count("6 steps of") == 1  # all measured, one speaks
+
+    train(data, tmp_path / "one", trained.parent / "cache", replace(TINY, dropout=0, epochs=1))
+
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, atol=1e-5, rtol=1e-4)
 
 
 def test_a_loss_that_explodes_is_told_with_its_triplets_and_the_last_good_checkpoint(

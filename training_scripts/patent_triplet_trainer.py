@@ -36,14 +36,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--margin", type=float, help="of the triplet loss: by how much a negative should be further away")
     add("--scale", type=float, help="of the contrast: 1 / temperature")
     add("--average", type=float, metavar="SHARE", help="share of the trained weights, the rest is the base's (1: all)")
-    add("--dropout", type=float, metavar="SHARE", help="dropped while training (default: the model's own; 0: none)")
+    add("--dropout", type=float, metavar="SHARE", help="dropped while training (0: none; published: the model's own)")
     add("--seed", type=seed, default=42, help="order of the triplets and dropout")
     add = parser.add_argument_group("evaluation on val").add_argument
     add("--evaluations", type=int, default=10, help="how often during training (0: never)")
     add("--keep", choices=("best", "last"), default="best", help="which weights are saved")
     add("--patience", type=int, default=0, help="stop after so many evaluations without a better one (0: never)")
     add = parser.add_argument_group("run").add_argument
-    add("--attention", choices=WAYS, default="sdpa", help="flex: packed, on CUDA; padded: as the stock library pads")
+    add("--attention", choices=WAYS, default="sdpa", help="flex: packed, on CUDA; padded: in groups of similar length")
     add("--micro-batch", type=int, default=0, help="triplets in memory at a time (0: as many as the memory holds)")
     add("--checkpoint-minutes", type=float, default=10, help="minutes between two checkpoints (0: at the end only)")
     add("--keep-checkpoints", type=int, default=2, help="the last so many are kept")

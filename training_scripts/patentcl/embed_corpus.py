@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .embeddings import encode
-from .files import InputError, is_done, locked, read_json, run_script, write_json
+from .files import InputError, is_done, locked, read_json, remove, run_script, take_place, write_json
 from .models import find_model, fingerprint_of, load_model
 from .processes import join, one_process_a_gpu, rank, wait, world
 
@@ -59,7 +59,7 @@ def embed_corpus(
         for name in ("asked.json", *(path.name for path in work.glob("done-*"))):
             (work / name).unlink()
         write_json(work / "vectors.json", {"asked": asked, "texts": count, "dimensions": width})
-        _replace(work, output)
+        take_place(work, output)
     return {"asked": asked, "texts": count, "dimensions": width}
 
 
@@ -67,9 +67,8 @@ def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int]) -> None:
     """Make the file of the right size, or see that an interrupted run of the same left one."""
     if (work / "asked.json").exists() and read_json(work / "asked.json") == asked:
         return
-    for path in work.iterdir() if work.exists() else ():
-        path.unlink()
-    work.mkdir(parents=True, exist_ok=True)
+    remove(work)
+    work.mkdir(parents=True)
     np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
     write_json(work / "asked.json", asked)
 
@@ -129,18 +128,6 @@ def _csv(name: str) -> str:
     return (
         f"read_csv('{name}', header = true, all_varchar = true, quote = '\"', escape = '\"', max_line_size = 100000000)"
     )
-
-
-def _replace(work: Path, output: Path) -> None:
-    """Let the finished folder take the place of what stood there."""
-    old = output.with_name(f".{output.name}.old")
-    if output.exists():
-        output.rename(old)
-    work.rename(output)
-    for path in old.iterdir() if old.exists() else ():
-        path.unlink()
-    if old.exists():
-        old.rmdir()
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int 
     if not texts:
         return np.empty((0, model.get_embedding_dimension() or 0), np.float32)
     order = np.argsort([-len(text) for text in texts], kind="stable")
-    way, training = choose_way(model, gradients=False), model.training
+    way, training = _way(model), model.training
     model.eval()
     found = []
     with torch.inference_mode(), autocast(model):
@@ -41,6 +42,16 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int 
             found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
     model.train(training)
     return np.concatenate(found)[np.argsort(order, kind="stable")]
+
+
+_WAYS: WeakKeyDictionary[SentenceTransformer, str] = WeakKeyDictionary()
+
+
+def _way(model: SentenceTransformer) -> str:
+    """How `model` is computed; it is checked once, not with every chunk."""
+    if model not in _WAYS:
+        _WAYS[model] = choose_way(model, gradients=False)
+    return _WAYS[model]
 
 
 def _batches(order: np.ndarray, texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:

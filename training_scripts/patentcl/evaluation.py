@@ -32,7 +32,7 @@ from .files import DATA, InputError, run_script
 from .files import seed as seed_of
 from .scores import Scores
 from .significance import ratio_interval
-from .triplets import Triplets
+from .triplets import ROLES, Triplets
 
 BLOCK = 256  # queries scored at once
 DEPTH = 1_000  # of a ranking
@@ -92,7 +92,7 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
     """What is needed to evaluate on `split`; the corpus is cut to about `most_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
-    roles = [f"{role}_id" for role in ("anchor", "positive", "negative")]
+    roles = list(ROLES)
     needed = pd.unique(
         np.concatenate([triplets[roles].to_numpy().ravel(), pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
     )

@@ -73,13 +73,19 @@ def beside(path: Path) -> Iterator[Path]:
         remove(scratch)
         try:
             yield scratch
-            if path.is_dir():  # a folder that holds files cannot be replaced by one rename
-                remove(old)
-                path.rename(old)
-            scratch.rename(path)
-            remove(old)
+            take_place(scratch, path)
         finally:
             remove(scratch)
+
+
+def take_place(scratch: Path, path: Path) -> None:
+    """Let a finished file or folder take the place of `path`."""
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():  # a folder that holds files cannot be replaced by one rename
+        remove(old)
+        path.rename(old)
+    scratch.rename(path)
+    remove(old)
 
 
 @contextmanager

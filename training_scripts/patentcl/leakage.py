@@ -38,7 +38,7 @@ def overlaps(trained: Triplets, tested: Triplets, names: tuple[str, str] = ("", 
     patent is no leak. A text is the letters and digits of the abstract. Families are numbered anew for each folder,
     so across folders of other seeds they are told by their texts.
     """
-    seen = trained.texts[trained.texts["patent_id"].isin(_in_triplets(trained, "train"))]
+    seen = trained.texts[trained.texts["patent_id"].isin(trained.ids_in("train"))]
     seen_texts, same = set(_texts(seen)), trained.fingerprint == tested.fingerprint
     rows = []
     for split, held in _held_out(tested):
@@ -82,11 +82,6 @@ def report(rows: list[Overlap]) -> str:
     )  # fmt: skip
     leaks = sum(row.leaks for row in rows)
     return f"{table.to_string(index=False)}\n{'leaks: ' + str(leaks) if leaks else 'no leak'}"
-
-
-def _in_triplets(data: Triplets, split: str) -> set[str]:
-    rows = data.triplets[data.triplets["split"] == split]
-    return set(rows[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())
 
 
 def _held_out(data: Triplets) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -45,7 +45,7 @@ def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -
 
 
 class Validation:
-    """Evaluates on the val split, and knows which step was best."""
+    """Evaluates on the val split what would be saved."""
 
     def __init__(self, on: EvaluationSet, model: SentenceTransformer, training: Training, log: Log) -> None:
         """Keep the base's weights if the trained ones will be averaged with them."""
@@ -106,27 +106,21 @@ class Loop:
     ) -> None:
         """Make the optimizer, and go on from the newest checkpoint if there is one."""
         self.model, self.batches, self.steps = model, batches, steps
-        self.training, self.running, self.val, self.work, self.log, self.ids = (
-            training,
-            running,
-            val,
-            work,
-            val.log,
-            ids,
-        )
+        self.training, self.running, self.work, self.ids = training, running, work, ids
+        self.val, self.log = val, val.log
         self.total = batches.steps(training.epochs)
         self.optimizer = torch.optim.AdamW(model.parameters(), training.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * training.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
         self.state, self.stop = State(micro=steps.micro), StopSignal()
         self.unread: tuple[int, np.ndarray, Tensor] | None = None  # the last step's loss, still on the device
-        self.waited = 0.0
+        self.waited, self.last_loss, self.asked_to_stop = 0.0, math.nan, False
         self.keeps_best = training.keep == "best" and training.evaluations > 1 and val.can_choose()
         self._restore()
 
     def run(self) -> State:
         """Train to the end, or until a signal comes or patience is at its end; the model has the weights to keep."""
-        if self.state.step < self.total and rank() == 0:
+        if self.state.step < self.total:  # on every process, for they add their gradients there, too
             forecast(self.steps, self.batches, self.state.step, self.total, self.running.profile)
         line = LiveLine(self.total, self.state.step, self.training.batch_size)
         line.val = next((p["nDCG@10"] for p in reversed(self.log.read("val"))), math.nan)
@@ -135,7 +129,7 @@ class Loop:
             for step, batch in self._feed():
                 self._step(step, batch)
                 self.state.step, self.state.seconds = step + 1, self.state.seconds + time.perf_counter() - mark
-                line.loss = self.state_loss
+                line.loss = self.last_loss
                 line.show(step + 1)
                 if self.val.is_due(step + 1, self.total):
                     line.val = self._evaluate(step + 1, line)
@@ -156,8 +150,6 @@ class Loop:
         self.log.say(f"a share of {self.waited / max(self.state.seconds, 1e-9):.1%} of the time was waiting for data")
         self._take_weights()
         return self.state
-
-    state_loss, asked_to_stop = math.nan, False
 
     def _feed(self) -> Iterator[tuple[int, np.ndarray]]:
         """The batches that are left, each read from disk while the one before is computed."""
@@ -196,7 +188,7 @@ class Loop:
         step, batch, values = self.unread
         self.unread = None
         loss, stop, norm = values.tolist()
-        self.state_loss = loss
+        self.last_loss = loss
         self.asked_to_stop = stop > 0
         first = self.state.first_losses
         if len(first) < 20:

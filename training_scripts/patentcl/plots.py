@@ -73,7 +73,7 @@ def scatter_png(
         panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
         panel.spines[:].set(linewidth=0.6, color=FAINT)
         panel.set_title(drawable(shortened(name, 46)), size=12, color=INK, loc="left")
-        _figures_below(panel, metrics, name)
+        _figures_below(panel, metrics[metrics.index.isin(list(points))], name)
     marks = [
         Line2D([], [], linestyle="", marker="o", markersize=7, color=groups.colours[key]) for key in groups.colours
     ]

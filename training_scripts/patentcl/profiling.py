@@ -13,6 +13,7 @@ from .packing import Layout
 from .steps import Steps
 
 WARM_UP, MEASURED = 1, 4  # steps; the first ones load kernels
+LEAST_STEPS = 50  # of a training that is worth a forecast
 
 
 def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bool = False) -> None:
@@ -21,11 +22,10 @@ def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bo
     With `profile`, also print where the time of a step goes.
     """
     left = total - first
-    if left < 50 and not profile:
+    if left < LEAST_STEPS and not profile:
         return
     chosen = np.linspace(first, total - 1, WARM_UP + MEASURED, dtype=int)
-    before, steps.timed = steps.say, profile
-    started, seconds = time.perf_counter(), []
+    steps.timed, seconds = profile, []
     for count, step in enumerate(chosen):
         if count == WARM_UP:
             steps.seconds = dict.fromkeys(steps.seconds, 0.0)
@@ -34,7 +34,6 @@ def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bo
         steps.gradient(int(step), batch)
         _wait()
         seconds.append(time.perf_counter() - started)
-    steps.say = before
     each = float(np.mean(seconds[WARM_UP:]))
     ends = datetime.now() + timedelta(seconds=each * left)
     print(f"{left:,} steps of {each:.2f} s: {_duration(each * left)} without evaluations, until {ends:%a %H:%M}")

@@ -54,11 +54,11 @@ def main_figures(found: Comparison) -> pd.DataFrame:
 def write_tables(found: Comparison, folder: Path, name: str, seed: int = 42) -> None:
     """Write all figures to `name`.csv, and those that are shown to `name`.md, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = folder / f".{name}.ours"  # tables are made anew each time; somebody else's are not replaced
-    for file in (folder / f"{name}.csv", folder / f"{name}.md"):
-        if file.exists() and not ours.exists():
-            raise InputError(f"{file} is there and is no table of ours: name another --output")
-    ours.touch()
+    begins = {f"{name}.csv": "row,nDCG@10,", f"{name}.md": next(iter(SHOWN))}
+    for file, start in begins.items():  # ours are made anew each time; somebody else's are not replaced
+        path = folder / file
+        if path.exists() and not path.read_bytes().startswith(start.encode()):
+            raise InputError(f"{path} is there and is no table of ours: name another --output")
     with beside(folder / f"{name}.csv") as scratch:
         as_table(found, seed).to_csv(scratch, index_label="row")
     with beside(folder / f"{name}.md") as scratch:

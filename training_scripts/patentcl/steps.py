@@ -39,22 +39,22 @@ class Steps:
 
     def gradient(self, step: int, batch: np.ndarray) -> Tensor:
         """Set the parameters' gradients for `batch` (B, 3), rows of texts; return its mean loss, without a graph."""
-        whole = is_mean_over_triplets(self.loss)
+        separable = is_mean_over_triplets(self.loss)
         while True:
             self.model.zero_grad()
             self._part = 0
             try:
-                loss = self._accumulated(step, batch) if whole else self._cached(step, batch)
+                loss = self._accumulated(step, batch) if separable else self._cached(step, batch)
                 break
             except torch.OutOfMemoryError:
-                self._halve(len(batch), whole)
+                self._halve(len(batch), separable)
         add_gradients(self.model)
         return loss
 
-    def _halve(self, most: int, alone: bool) -> None:
+    def _halve(self, most: int, separable: bool) -> None:
         """Take half as many triplets at a time."""
         now = min(self.micro or most, most)
-        if now == 1 or (world() > 1 and not alone):
+        if now == 1 or (world() > 1 and not separable):
             raise InputError(
                 f"out of memory with {now} triplets at a time: set --micro-batch {max(1, now // 2)}, "
                 "a smaller --max-length, or a smaller --batch-size"

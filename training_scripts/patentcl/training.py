@@ -41,11 +41,9 @@ from .recipes import Running, Training
 from .results import as_markdown, as_text, verdict
 from .steps import Steps
 from .tokens import tokenise
-from .triplets import Triplets
+from .triplets import ROLES, Triplets
 
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
-LARGEST_NORM = 1.0  # of a step's gradient, as in the stock trainer
-EXPLODED = 10  # times the mean loss of the first steps, or 10 where that is below 1
 
 
 def train(
@@ -126,7 +124,7 @@ def _train(
         log.write_csv(scratch / "training.csv")
         log.plot(scratch / "training.png")
         (scratch / "README.md").write_text(model_card(name, record, training, as_markdown(found)), encoding="utf-8")
-        (scratch / TRAINED_ON).write_text("".join(f"{i}\n" for i in _trained_on(data)), encoding="utf-8")
+        (scratch / TRAINED_ON).write_text("".join(f"{i}\n" for i in sorted(data.ids_in("train"))), encoding="utf-8")
         write_json(scratch / "run.json", record)
     remove(work)
     print(as_text(found), line, sep="\n")
@@ -209,8 +207,9 @@ def fit(
     if training.dropout is not None:
         set_dropout(model, training.dropout)
     row = pd.Series(range(len(data.texts)), index=data.texts["patent_id"])
-    roles = ["anchor_id", "positive_id", "negative_id"]
-    triplets = data.triplets.loc[data.triplets["split"] == "train", roles].apply(lambda ids: ids.map(row)).to_numpy()
+    triplets = (
+        data.triplets.loc[data.triplets["split"] == "train", list(ROLES)].apply(lambda ids: ids.map(row)).to_numpy()
+    )
     texts = tokenise(model, data.texts, cache / "tokens") if rank() == 0 else None
     wait()
     texts = texts or tokenise(model, data.texts, cache / "tokens")
@@ -239,12 +238,6 @@ def _loss(model: SentenceTransformer, data: Triplets, row: pd.Series, training: 
     return TripletLoss(model, triplet_margin=training.margin)
 
 
-def _trained_on(data: Triplets) -> list[str]:
-    """The ids of all patents in train triplets."""
-    train = data.triplets[data.triplets["split"] == "train"]
-    return sorted(set(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel()))
-
-
 def _explain_margin(model: SentenceTransformer, training: Training, log: Log) -> None:
     """A margin above all possible gaps turns the loss into a plain difference of distances: say so."""
     if training.loss == "triplet" and normalises(model) and training.margin >= 2:
@@ -252,8 +245,7 @@ def _explain_margin(model: SentenceTransformer, training: Training, log: Log) ->
             f"{training.base_model} normalises its vectors, so distances are at most 2 and margin {training.margin:g} "
             "is never reached: every triplet keeps pulling; a margin below 0.5 would let solved ones rest"
         )
-        print(sentence)
-        log.write("note", {"text": sentence})
+        log.say(sentence)
 
 
 def _machine() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .choosing import PLACES, Mining, held_out, split_names
 from .files import InputError, fingerprint
-from .triplets import Triplets
+from .triplets import ROLES, Triplets
 
 COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 LONGEST = 10_000_000  # characters of a field
@@ -74,13 +74,11 @@ def load_csv(path: Path, seed: int) -> Triplets:
     texts["class"] = texts["subclass"].where(~is_cpc, texts["subclass"].str[:3])
     texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
     split_of = texts.set_index("patent_id")["split"]
-    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis(
-        ["anchor_id", "positive_id", "negative_id", "cpc_subclass"], axis=1
-    )
+    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis([*ROLES, "cpc_subclass"], axis=1)
     triplets["negative_kind"], triplets["positive_kind"] = "given", "given"
     triplets["split"] = triplets["anchor_id"].map(split_of)
     level = {"train": 0, "val": 1, "test": 2}  # a role is played by a patent of the same split or a more public one
-    levels = triplets[["anchor_id", "positive_id", "negative_id"]].apply(lambda ids: ids.map(split_of).map(level))
+    levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
     allowed = levels.max(axis=1) <= levels["anchor_id"]
     triplets = triplets[allowed].reset_index(drop=True)
     retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()

@@ -235,6 +235,9 @@ def write_training_csv(folder: Path, path: Path) -> int:
     return int(row[0]) if row else 0
 
 
+ROLES = ("anchor_id", "positive_id", "negative_id")
+
+
 @dataclass(frozen=True)
 class Triplets:
     """Triplets read from disk: ids and splits, one text a patent, and what held-out patents cite.
@@ -249,9 +252,13 @@ class Triplets:
     retrieval: pd.DataFrame
     fingerprint: str
 
+    def ids_in(self, split: str) -> set[str]:
+        """The patents of all roles in the triplets of `split`."""
+        rows = self.triplets[self.triplets["split"] == split]
+        return set(rows[list(ROLES)].to_numpy().ravel())
+
 
 FILES_OF_FOLDER = tuple(_FILES)
-ROLES = ("anchor_id", "positive_id", "negative_id")
 READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 
 
