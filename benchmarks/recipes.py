@@ -54,7 +54,9 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet, margin 0.3, coupled": ("coupled", {"loss": "triplet", "margin": 0.3}),
     "contrast, random negatives, coupled": ("random", {"loss": "contrast"}),
     "contrast, examiner first": ("examiner", {"loss": "contrast"}),
+    "contrast, citation negatives, coupled": ("citation", {"loss": "contrast"}),
     "contrast, coupled, filtered": ("filtered", {"loss": "contrast"}),
+    "contrast, coupled, 1 per anchor": ("single", {"loss": "contrast"}),
 }
 CITED = Mining(TRIPLETS, per_anchor=5, val=0.2, test=0.4)
 MOST_QUERIES = {"real": 2_000, "sample": 60}  # the sample has as many as one likes, and its effects are large
@@ -64,6 +66,8 @@ MININGS = {
     "examiner": replace(CITED, positives="examiner"),
     "filtered": replace(CITED, positives="coupled", filter_model=MINILM),
     "random": replace(CITED, positives="coupled", negatives={"citation": 0.0, "sibling": 0.0, "random": 1.0}),
+    "citation": replace(CITED, positives="coupled", negatives={"citation": 1.0, "sibling": 0.0, "random": 0.0}),
+    "single": replace(CITED, positives="coupled", per_anchor=1),
 }
 SHARES = (1.0, 0.5)  # of the trained weights
 

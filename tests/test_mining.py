@@ -237,10 +237,11 @@ def test_sections_take_turns_in_the_corpus_proportions(road: Path) -> None:
     corpus, train = (np.array(record["sections"][part]) for part in ("corpus", "train"))
     assert corpus.sum() == pytest.approx(1, abs=1e-3) == train.sum()
     assert np.abs(corpus - train).max() < 0.03
+    assert f"(of the corpus {corpus[0]:.1%})" in report(record)
 
 
 def test_anchors_are_enough_when_no_section_is_used_up_too_early() -> None:
-    where = Sections(np.array([0, 100]), np.array([0.8, 0.2]))
+    where = Sections(np.array([0, 100]), np.array([0.8, 0.2]), np.array(["A", "B"]))
 
     def found(first: int, second: int) -> dict[str, pd.DataFrame]:
         anchors = [*range(first), *range(100, 100 + second)]

@@ -25,7 +25,7 @@ from patentcl.embeddings import encode
 from patentcl.files import InputError, Interrupted, read_json
 from patentcl.models import MINILM, load_model, separator, set_dropout
 from patentcl.profiling import forecast
-from patentcl.recipes import RECIPES, Running, Training, training
+from patentcl.recipes import RECIPES, Running, Training, name_of, training
 from patentcl.steps import Steps
 from patentcl.texts import join_texts
 from patentcl.tokens import token_ids, tokenise
@@ -66,7 +66,8 @@ def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: 
     assert list(record["test"]) == ["BM25", "TF-IDF", MINILM, "tiny", f"BM25 + {MINILM}", "BM25 + tiny"]
     assert [point["step"] for point in record["val"]] == [0, 6, 12]
     assert record["verdict"] in (trained / "training.log").read_text()
-    assert f"{record['test']['tiny']['nDCG@10']:.3f}" in (trained / "README.md").read_text()
+    card = (trained / "README.md").read_text()
+    assert f"{record['test']['tiny']['nDCG@10']:.3f}" in card and "recipe own: loss triplet" in card
     assert tuned.max_seq_length == 32
     assert not np.allclose(encode(base, data.texts[:2]), encode(tuned, data.texts[:2]), atol=1e-4)
     assert not trained.with_name("tiny.training").exists()
@@ -341,6 +342,7 @@ def test_a_recipe_gives_the_settings_that_are_not_given() -> None:
     assert (published.loss, published.margin, published.epochs, published.batch_size) == ("triplet", 5, 10, 16)
     assert published == Training(MINILM)
     assert own.loss == "contrast" and own.epochs == 3 and own.lr == RECIPES["best"]["lr"]
+    assert [name_of(it) for it in (published, own, training("best", MINILM, seed=7))] == ["published", "own", "best"]
 
 
 def test_dropout_reaches_every_layer() -> None:

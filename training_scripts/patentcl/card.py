@@ -17,9 +17,9 @@ tags: [sentence-transformers, patents]
 # {name}
 
 A patent embedding model: {training.base_model} fine-tuned on {record["train triplets"]:,} triplets of patents
-(loss {training.loss}, {settings}, {training.epochs:g} epochs, batch {training.batch_size}, learning rate
-{training.lr:g}, {training.average:.0%} of the trained weights, seed {training.seed}). Encode title + separator token +
-abstract.
+(recipe {record["recipe"]}: loss {training.loss}, {settings}, {training.epochs:g} epochs, batch {training.batch_size},
+learning rate {training.lr:g}, {training.average:.0%} of the trained weights, seed {training.seed}). Encode title +
+separator token + abstract.
 
 On the test split, whose patents no training triplet holds ({record["test queries"]:,} queries; p-values and
 intervals by bootstrap, the protocol in `patentcl/evaluation.py`):

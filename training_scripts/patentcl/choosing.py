@@ -57,10 +57,11 @@ class Mining:
 
 @dataclass(frozen=True)
 class Sections:
-    """The ranges of ranks of the CPC sections, in order: `first` ranks and shares of the classified patents, (S,)."""
+    """The ranges of ranks of the CPC sections, in order: `first` ranks, `share` of the classified, `names`, (S,)."""
 
     first: np.ndarray
     share: np.ndarray
+    names: np.ndarray
 
     def of(self, ranks: np.ndarray) -> np.ndarray:
         """Number of each rank's section, (n,) → (n,)."""
@@ -72,7 +73,8 @@ def sections(graph: Path) -> Sections:
     try:
         with duckdb.connect() as db:
             found = db.execute(
-                f"""SELECT section_first AS first, section_count AS count FROM ({rows_of(graph, "cpc_subclasses.csv")})
+                f"""SELECT section_first AS first, section_count AS count, section AS name
+                FROM ({rows_of(graph, "cpc_subclasses.csv")})
                 WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
             ).df()
     except duckdb.Error as problem:
@@ -80,7 +82,8 @@ def sections(graph: Path) -> Sections:
         raise InputError(f"{graph / 'cpc_subclasses.csv'} cannot be read ({reason}): add --overwrite") from None
     if found.empty:
         raise InputError(f"{graph / 'cpc_subclasses.csv'} names no class that a patent has: add --overwrite")
-    return Sections(found["first"].to_numpy(), (found["count"] / max(found["count"].sum(), 1)).to_numpy())
+    share = found["count"] / max(found["count"].sum(), 1)
+    return Sections(found["first"].to_numpy(), share.to_numpy(), found["name"].to_numpy(str))
 
 
 def over(mining: Mining) -> int:

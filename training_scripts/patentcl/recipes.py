@@ -65,6 +65,13 @@ def training(recipe: str, base_model: str, **given: Any) -> Training:
     return Training(base_model, **{**RECIPES[recipe], **{name: v for name, v in given.items() if v is not None}})
 
 
+def name_of(chosen: Training) -> str:
+    """The recipe whose settings these are; "own" when they differ from all in what the weights depend on."""
+    rest = ("max_length", "evaluations", "keep", "patience", "seed")
+    given = {name: getattr(chosen, name) for name in rest}
+    return next((name for name in RECIPES if training(name, chosen.base_model, **given) == chosen), "own")
+
+
 def echo(recipe: str, chosen: Training, running: Running, triplets: int) -> None:
     """Print what is trained, and every setting that is not the recipe's or the default."""
     usual = training(recipe, chosen.base_model)

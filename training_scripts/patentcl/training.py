@@ -37,7 +37,7 @@ from .models import device_dtype, display_name, find_model, fingerprint_of, load
 from .packing import choose_way
 from .processes import join, rank, wait, world
 from .progress import Log, memory_gb
-from .recipes import Running, Training
+from .recipes import Running, Training, name_of
 from .results import as_markdown, as_text, verdict
 from .steps import Steps
 from .tokens import tokenise
@@ -112,6 +112,7 @@ def _train(
         line = verdict(found, name, training.seed)
         record = {
             "asked": asked,
+            "recipe": name_of(training),
             **run,
             "val": log.read("val"),
             "test": {row: figures.values for row, figures in found.rows.items()},

@@ -123,12 +123,13 @@ def _keep(db: duckdb.DuckDBPyConnection, closer: Callable[[pd.DataFrame, np.ndar
     return keep
 
 
-def _by_section(chosen: pd.DataFrame, graph: Path) -> dict[str, list[float]]:
+def _by_section(chosen: pd.DataFrame, graph: Path) -> dict[str, list[Any]]:
     """Share of the classified patents and of the train triplets' anchors, by the first rank of a section."""
     where = sections(graph)
     train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
     reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
     return {
+        "names": where.names.tolist(),
         "corpus": [round(float(share), 4) for share in where.share],
         "train": [round(float(share), 4) for share in reached],
     }
@@ -185,6 +186,9 @@ def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, ch
     }
 
 
+MOST_SECTIONS = 10  # that are worth a line each; other schemes than the CPC may have many
+
+
 def report(record: dict[str, Any]) -> str:
     """The record of a mining as lines for a reader."""
     lines = [f"{label:46} {count:>12,}" for label, count in record["found"].items()]
@@ -207,6 +211,11 @@ def report(record: dict[str, Any]) -> str:
         lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
     if record["asked"]["split"] == "time" and record["undated"]:
         lines.append(f"{'patents without a date, taken for the oldest':46} {record['undated']:>12,}")
+    sections = record["sections"]
+    if len(sections["names"]) <= MOST_SECTIONS:
+        lines.append("of the anchors of train")
+        for name, corpus, train in zip(*(sections[k] for k in ("names", "corpus", "train")), strict=True):
+            lines.append(f"{f'  section {name}':46} {train:>12.1%}  (of the corpus {corpus:.1%})")
     lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
     return "\n".join(lines)
 
