@@ -30,7 +30,7 @@ from patentcl.files import InputError
 from patentcl.models import MINILM
 from patentcl.results import as_markdown, as_table, as_text, verdict, write_tables
 from patentcl.road import tables_to_triplets
-from patentcl.scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
+from patentcl.scores import Scores, bm25_scores, dense_scores, fused_scores, tfidf_scores
 from patentcl.significance import paired_difference, ratio_interval
 from patentcl.triplets import Triplets, load_triplets
 
@@ -42,10 +42,14 @@ def set_of(pairs: list[tuple[int, int]], texts: int, family: list[int] | None = 
     frame = pd.DataFrame({"patent_id": [str(i) for i in range(texts)], "subclasses": [["A01B"]] * texts})
     frame = frame.assign(section="A", subclass="A01B", split="test", **{"class": "A01"})
     numbers, everything = np.array(family or range(texts)), np.ones(texts, bool)
-    return EvaluationSet(
-        frame, NONE, np.empty(0, object), np.array(pairs), numbers, everything,
-        np.ones(len(pairs), bool), np.ones(len(pairs), bool),
-    )  # fmt: skip
+    all_of, none_of = np.ones(len(pairs), bool), np.zeros(len(pairs), bool)
+    parts = {"IN": all_of, "OUT": none_of, "known": none_of, "unseen": all_of}
+    return EvaluationSet(frame, NONE, np.empty(0, object), np.array(pairs), numbers, everything, parts)
+
+
+def always(row: np.ndarray) -> Scores:
+    """The same likenesses (N,) for every query."""
+    return lambda rows, among=None: np.tile(row, (len(rows), 1))
 
 
 def random_set(texts: int = 60, queries: int = 12, seed: int = 0) -> tuple[EvaluationSet, np.ndarray]:
@@ -85,7 +89,9 @@ def test_retrieval_agrees_with_scikit_learn_and_with_sentence_transformers() -> 
 def test_figures_of_a_case_worked_out_by_hand() -> None:
     ranked = np.linspace(1, 0, 250)  # every query ranks the texts as they stand, but itself
 
-    found = retrieval_measures(lambda rows: np.tile(ranked, (len(rows), 1)), set_of([(0, 1), (0, 12), (249, 199)], 250))
+    found = retrieval_measures(
+        lambda rows, among=None: np.tile(ranked, (len(rows), 1)), set_of([(0, 1), (0, 12), (249, 199)], 250)
+    )
 
     assert found["MRR"] == pytest.approx([1, 1 / 200])
     assert found["Recall@10"] == pytest.approx([1 / 2, 0])
@@ -96,10 +102,10 @@ def test_figures_of_a_case_worked_out_by_hand() -> None:
 def test_equal_texts_get_no_better_rank_than_their_place() -> None:
     on, _ = random_set()
 
-    figures = quick(lambda rows: np.zeros((len(rows), 60)), on)
+    figures = quick(always(np.zeros(60)), on)
 
     assert figures.values["MRR"] < 0.2  # a model that cannot tell anything apart is not rewarded for ties
-    assert (first_relevant_ranks(lambda rows: np.zeros((len(rows), 60)), on, "random") == CANDIDATES + 1).all()
+    assert (first_relevant_ranks(always(np.zeros(60)), on, "random") == CANDIDATES + 1).all()
 
 
 def test_members_of_the_querys_family_are_not_in_its_way() -> None:
@@ -111,11 +117,23 @@ def test_members_of_the_querys_family_are_not_in_its_way() -> None:
     assert quick(scores, family).values["MRR"] == 1
     fused = fused_scores(scores, scores, family.family)
     assert fused(np.array([0]))[0, 2] == 2 / 61  # the first rank, since the twin takes none
+    among = np.array([[False, False, False, True]])
+    assert fused(np.array([0]), among)[0, 3] == 2 / 61  # nor does what is not asked about
+
+
+def test_val_queries_do_not_search_test_patents_which_they_cite_too(road: Path) -> None:
+    data = load_triplets(road / "triplets" / "200")
+
+    on = evaluation_set(data, "val")
+
+    hidden = on.hidden(np.unique(on.pairs[:, 0]))
+    assert hidden[:, (on.texts["split"] == "test").to_numpy()].all()
+    assert not hidden[:, (on.texts["split"] == "train").to_numpy()].all(axis=0).all()
 
 
 def test_parts_of_the_relevant_patents_are_looked_for_without_the_others() -> None:
     on = set_of([(0, 1), (0, 2)], 5)
-    on.inside[1] = False
+    on.parts["IN"], on.parts["OUT"] = np.array([True, False]), np.array([False, True])
     scores = dense_scores(np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.0, 1.0]]))
 
     assert retrieval_measures(scores, on)["MRR"] == [1]
@@ -136,7 +154,7 @@ def test_reranking_takes_five_relevant_and_the_nearest_of_the_classes() -> None:
     near = np.arange(80) % 2 == 0
     on.texts.loc[~near, ["section", "class", "subclass"]] = ["B", "B01", "B01D"]
     wrong = np.where(near, 1.0, 0.0)  # prefers patents of the query's own subclass, relevant or not
-    scores = lambda rows: np.tile(np.where(np.isin(np.arange(80), range(1, 9)), 0.5, wrong), (len(rows), 1))  # noqa: E731
+    scores = always(np.where(np.isin(np.arange(80), range(1, 9)), 0.5, wrong))
 
     assert first_relevant_ranks(scores, on, "hard").tolist() == [CANDIDATES + 1]
     assert 1 < first_relevant_ranks(scores, on, "random")[0] < CANDIDATES + 1
@@ -181,8 +199,9 @@ def test_the_corpus_of_an_evaluation_can_be_cut_but_keeps_what_is_asked_for(road
         pairs = data.retrieval.query("split == 'test'")
         assert ids[on.pairs[:, 0]].tolist() == pairs["query_id"].tolist()
         assert ids[on.pairs[:, 1]].tolist() == pairs["relevant_id"].tolist()
-    assert 0 < whole.unseen.sum() < len(whole.unseen)
-    assert 0 < whole.inside.sum() < len(whole.inside)
+    assert all(0 < mask.sum() < len(whole.pairs) for mask in whole.parts.values())
+    assert not (whole.parts["known"] & whole.parts["unseen"]).any()
+    assert not (whole.parts["IN"] & whole.parts["OUT"]).any()
     assert whole.texts["abstract"].str.strip().ne("").all()
 
 

@@ -151,9 +151,12 @@ def _pairs(answers: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def negatives(
-    pairs: pd.DataFrame, found: Mapping[str, pd.DataFrame], mining: Mining, seed: int
+    pairs: pd.DataFrame, found: Mapping[str, pd.DataFrame], mining: Mining, family: np.ndarray, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give each pair a negative of a kind drawn by its share, else of the next kind; count wanted → got."""
+    """Give each pair a negative of a kind drawn by its share, else of the next kind; count wanted → got.
+
+    A patent of the `family` (N,) by rank of any of the anchor's positives is none: it has the positive's very text.
+    """
     uniform = mix(pairs["anchor"].to_numpy() * 1009 + pairs["nth"].to_numpy(), seed + 1) / 2.0**64
     bounds = np.cumsum([mining.negatives[kind] for kind in KINDS])
     wanted = np.minimum(np.searchsorted(bounds, uniform, side="right"), len(KINDS) - 1)
@@ -161,6 +164,12 @@ def negatives(
         [found[kind].set_index("anchor")["negative"].reindex(pairs["anchor"]).to_numpy(float) for kind in KINDS],
         axis=1,
     )
+    near = pd.MultiIndex.from_arrays([pairs["anchor"], family[pairs["positive"]]])
+    for candidates in offered.T:
+        there = np.flatnonzero(~np.isnan(candidates))
+        families = family[candidates[there].astype(np.int64)]
+        twins = pd.MultiIndex.from_arrays([pairs["anchor"].to_numpy()[there], families]).isin(near)
+        candidates[there[twins]] = np.nan
     negative, kind = np.full(len(pairs), np.nan), np.full(len(pairs), -1)
     for step in range(len(KINDS)):
         candidate = (wanted + step) % len(KINDS)

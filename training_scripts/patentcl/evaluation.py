@@ -4,16 +4,17 @@
     python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
 
 Retrieval: a query is a held-out patent, relevant are the patents it cites; the query and its family, which repeats its
-text, are taken out of the search. nDCG@10 with binary gains (Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418),
-Recall, and MRR within the first 1,000, by ir-measures. Parts of the relevant patents are looked for apart, the others
-taken out: IN share a CPC class with the query, OUT share none; "unseen" are held out as well, so that no training saw
-their text, "known" are not.
+text, are taken out of the search, and on val all of test, which val queries cite as well. nDCG@10 with binary gains
+(Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418), Recall, and MRR within the first 1,000, by ir-measures. Parts
+of the relevant patents are looked for apart, the others taken out: IN share a CPC class with the query, OUT share none;
+"unseen" are held out as well, so that no training saw their text, that of "known" ones stands in a train triplet.
 
 Triplet accuracy: share of triplets in which the anchor scores higher with the positive than with the negative, by kind.
 Re-ranking: mean rank of the first of at most five cited patents among 25 others, drawn at random as for PaECTER (Ghosh
 et al. 2024, https://arxiv.org/abs/2402.19411), or from the query's own CPC subclass, else class, section (hard).
 CPC subclasses: those that more than half of the 8 nearest patents of other splits have, scored as for PatentSBERTa
-(Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933). v-measure: agreement of k-means with the CPC sections.
+(Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933). v-measure: agreement of k-means of the held-out patents with
+their CPC sections.
 """
 
 import argparse
@@ -52,8 +53,8 @@ class EvaluationSet:
     """The texts that one split's evaluation needs, and triplets and pairs as rows of them.
 
     `triplets` (T, 3) anchor, positive, negative; `kind` (T,) of the negative; `pairs` (R, 2) query, relevant;
-    `family` (N,) numbers; `corpus` (N,), `unseen` (R,) and `inside` (R,) are masks: the texts to search, and the pairs
-    whose relevant patent is held out too, or shares a CPC class with the query. `split` is what is evaluated on.
+    `family` (N,) numbers; `corpus` (N,) masks the texts to search, `parts` the pairs (R,) of each of `PARTS`. `split`
+    is what is evaluated on.
     """
 
     texts: pd.DataFrame
@@ -62,13 +63,8 @@ class EvaluationSet:
     pairs: np.ndarray
     family: np.ndarray
     corpus: np.ndarray
-    unseen: np.ndarray
-    inside: np.ndarray
+    parts: dict[str, np.ndarray]
     split: str = "test"
-
-    def part(self, name: str) -> np.ndarray:
-        """Which pairs belong to a part of the relevant patents, (R,)."""
-        return {"IN": self.inside, "OUT": ~self.inside, "unseen": self.unseen, "known": ~self.unseen}[name]
 
     def hidden(self, rows: np.ndarray) -> np.ndarray:
         """What a search for `rows` (q,) does not see, (q, N): texts outside the corpus, and the query's family."""
@@ -98,6 +94,8 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
     )
     is_needed = data.texts["patent_id"].isin(needed).to_numpy()
     chosen = data.texts["in_corpus"].to_numpy().copy()
+    if split == "val":  # its queries cite test patents, too, which are neither right nor wrong answers here
+        chosen &= (data.texts["split"] != "test").to_numpy()
     if most_texts and chosen.sum() > most_texts:
         order = np.argsort(mix(np.arange(len(chosen)), seed), kind="stable")
         others = order[chosen[order] & ~is_needed[order]]
@@ -105,7 +103,6 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
     texts = data.texts[chosen | is_needed].reset_index(drop=True)
     row = pd.Series(np.arange(len(texts)), index=texts["patent_id"])
     queries, relevant = row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()
-    classes = [{cpc_class(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     return EvaluationSet(
         texts,
         np.stack([row[triplets[role]].to_numpy() for role in roles], axis=1),
@@ -113,10 +110,22 @@ def evaluation_set(data: Triplets, split: str, most_texts: int = 0, seed: int = 
         np.stack([queries, relevant], axis=1),
         texts["family"].to_numpy(),
         texts["in_corpus"].to_numpy() & chosen[chosen | is_needed],
-        (texts["split"] != "train").to_numpy()[relevant],
-        np.array([bool(classes[q] & classes[r]) for q, r in zip(queries, relevant, strict=True)], dtype=bool),
+        _parts(data, texts, queries, relevant),
         split,
     )
+
+
+def _parts(data: Triplets, texts: pd.DataFrame, queries: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (R,) of the pairs in each of `PARTS`; a pair without classes, or untrained and not held out, is in none."""
+    classes = [{cpc_class(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
+    both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
+    seen = data.texts.loc[data.texts["patent_id"].isin(data.ids_in("train")), "family"]
+    return {
+        "IN": np.array([bool(q & r) for q, r in both], dtype=bool),
+        "OUT": np.array([bool(q and r) and not q & r for q, r in both], dtype=bool),
+        "known": texts["family"].isin(seen).to_numpy()[relevant],
+        "unseen": (texts["split"] != "train").to_numpy()[relevant],
+    }
 
 
 def cpc_class(symbol: str) -> str:
@@ -140,7 +149,8 @@ def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = 
     if embeddings is not None:
         from .scatter import v_measure
 
-        figures.values["v-measure"] = v_measure(embeddings[on.corpus], on.texts["section"][on.corpus], seed)
+        held_out = on.corpus & (on.texts["split"] == on.split).to_numpy()
+        figures.values["v-measure"] = v_measure(embeddings[held_out], on.texts["section"][held_out], seed)
     return figures
 
 
@@ -181,15 +191,15 @@ def retrieval_measures(scores: Scores, on: EvaluationSet, part: str = "") -> dic
 
     Of equal scores the text that stands first comes first, whatever is relevant.
     """
-    wanted = on.part(part) if part else np.ones(len(on.pairs), bool)
+    wanted = on.parts[part] if part else np.ones(len(on.pairs), bool)
     qrels: dict[str, dict[str, int]] = {}
     for query, relevant in on.pairs[wanted]:
         qrels.setdefault(str(query), {})[str(relevant)] = 1
     run: dict[str, dict[str, float]] = {}
     for block in _blocks(on):
-        matrix = np.where(on.hidden(block), -np.inf, scores(block))
-        others = on.pairs[~wanted & np.isin(on.pairs[:, 0], block)]
-        matrix[np.searchsorted(block, others[:, 0]), others[:, 1]] = -np.inf
+        visible, others = ~on.hidden(block), on.pairs[~wanted & np.isin(on.pairs[:, 0], block)]
+        visible[np.searchsorted(block, others[:, 0]), others[:, 1]] = False
+        matrix = np.where(visible, scores(block, visible), -np.inf)
         for query, row in zip(block, matrix, strict=True):
             if str(query) in qrels:
                 top = np.argsort(-row, kind="stable")[:DEPTH]
@@ -214,14 +224,17 @@ def first_relevant_ranks(scores: Scores, on: EvaluationSet, kind: str, seed: int
     ranks = []
     key = mix(np.arange(len(on.texts)), seed)
     for block in _blocks(on):
-        hidden, matrix = on.hidden(block), scores(block)
+        hidden, among, chosen = on.hidden(block), np.zeros((len(block), len(on.texts)), bool), []
         for i, query in enumerate(block):
             relevant = on.pairs[on.pairs[:, 0] == query, 1]
             drawn = mix(np.arange(len(on.texts)) ^ int(key[query] >> np.uint64(20)), seed)
             order = np.lexsort((drawn, -_nearness(on.texts, query) if kind == "hard" else drawn))
             others = order[~hidden[i][order] & ~np.isin(order, relevant)][:CANDIDATES]
-            best = matrix[i, relevant[np.argsort(drawn[relevant])][:MOST_RELEVANT]].max()
-            ranks.append(1 + int((matrix[i, others] >= best).sum()))
+            chosen.append((relevant[np.argsort(drawn[relevant])][:MOST_RELEVANT], others))
+            among[i, np.concatenate(chosen[-1])] = True
+        matrix = scores(block, among)
+        for row, (right, others) in zip(matrix, chosen, strict=True):
+            ranks.append(1 + int((row[others] >= row[right].max()).sum()))
     return np.array(ranks, dtype=float)
 
 
@@ -235,7 +248,7 @@ def subclass_prediction(scores: Scores, on: EvaluationSet) -> tuple[dict[str, fl
     """F1 micro and macro, and the share of patents all of whose subclasses are right; and what each patent adds.
 
     A held-out classified patent has the subclasses that more than half of its 8 nearest classified patents of the
-    other splits have. Micro and macro are over the subclasses that occur among the held-out patents.
+    other splits have. Micro is over all subclasses, macro over those that occur among the held-out patents.
     """
     names = [f"CPC {what}" for what in ("F1 micro", "F1 macro", "accuracy")]
     classified = (on.texts["subclass"] != "").to_numpy() & on.corpus
@@ -246,16 +259,19 @@ def subclass_prediction(scores: Scores, on: EvaluationSet) -> tuple[dict[str, fl
     labels = MultiLabelBinarizer().fit_transform(on.texts["subclasses"])
     predicted = np.empty((len(asked), labels.shape[1]), dtype=int)
     for start in range(0, len(asked), BLOCK):
-        matrix = scores(asked[start : start + BLOCK])[:, known]
+        rows = asked[start : start + BLOCK]
+        among = np.broadcast_to(classified & ~tested, (len(rows), len(on.texts)))
+        matrix = scores(rows, among)[:, known]
         near = known[np.argsort(-matrix, axis=1, kind="stable")[:, :NEIGHBOURS]]
         predicted[start : start + BLOCK] = labels[near].mean(axis=1) > 0.5
     truth, occur = labels[asked], np.flatnonzero(labels[asked].any(axis=0))
-    f1 = [f1_score(truth[:, occur], predicted[:, occur], average=a, zero_division=0) for a in ("micro", "macro")]
-    right = (truth[:, occur] & predicted[:, occur]).sum(axis=1)
-    named = truth[:, occur].sum(axis=1) + predicted[:, occur].sum(axis=1)
+    micro = f1_score(truth, predicted, average="micro", zero_division=0)
+    macro = f1_score(truth[:, occur], predicted[:, occur], average="macro", zero_division=0)
+    right, named = (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)
     exact = (truth == predicted).all(axis=1).astype(float)
     by_patent = {names[0]: np.stack([2 * right, named], axis=1), names[2]: exact}
-    return dict(zip(names, [*map(float, f1), float(accuracy_score(truth, predicted))], strict=True)), by_patent
+    found = (micro, macro, accuracy_score(truth, predicted))
+    return dict(zip(names, map(float, found), strict=True)), by_patent
 
 
 def parse_arguments() -> argparse.Namespace:

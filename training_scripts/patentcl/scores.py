@@ -1,9 +1,6 @@
-"""How alike patents are, by words or by vectors: one function of rows for every kind of row in an evaluation.
+"""How alike patents are, by words or by vectors: one function of rows for every kind of row in an evaluation."""
 
-`Scores` takes rows (q,) of the texts and returns their likeness to all texts, (q, N); higher is more alike.
-"""
-
-from collections.abc import Callable
+from typing import Protocol
 
 import bm25s
 import numpy as np
@@ -13,7 +10,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from .files import InputError
 
-Scores = Callable[[np.ndarray], np.ndarray]
+
+class Scores(Protocol):
+    """Takes `rows` (q,) of the texts and returns their likeness to all texts, (q, N); higher is more alike.
+
+    Only the texts `among` (q, N) are asked about (default: all); a fusion ranks these and no others.
+    """
+
+    def __call__(self, rows: np.ndarray, among: np.ndarray | None = None, /) -> np.ndarray: ...  # noqa: D102
+
 
 RRF_K = 60  # the constant of reciprocal rank fusion, as published
 
@@ -35,7 +40,7 @@ def check_vectors(embeddings: np.ndarray, name: str) -> None:
 def dense_scores(embeddings: np.ndarray) -> Scores:
     """Cosine of the rows' embeddings, (N, d), with all."""
     unit = unit_rows(embeddings)
-    return lambda rows: unit[rows] @ unit.T
+    return lambda rows, among=None: unit[rows] @ unit.T
 
 
 def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
@@ -46,13 +51,13 @@ def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
         raise InputError("the texts to search hold no words of at least two letters: are titles and abstracts there?")
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
-    return lambda rows: np.stack([retriever.get_scores(list(words[row])) for row in rows])
+    return lambda rows, among=None: np.stack([retriever.get_scores(list(words[row])) for row in rows])
 
 
 def tfidf_scores(texts: pd.DataFrame) -> Scores:
     """Cosine of TF-IDF vectors with logarithmic term counts (Salton and Buckley 1988), by scikit-learn."""
     matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_words(texts))
-    return lambda rows: (matrix[rows] @ matrix.T).toarray()
+    return lambda rows, among=None: (matrix[rows] @ matrix.T).toarray()
 
 
 def _words(texts: pd.DataFrame) -> list[str]:
@@ -62,14 +67,16 @@ def _words(texts: pd.DataFrame) -> list[str]:
 def fused_scores(first: Scores, second: Scores, family: np.ndarray) -> Scores:
     """Reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114) of two rankings.
 
-    A patent's own family, numbers (N,), takes no rank: it would push all others down.
+    A patent's own family, numbers (N,), and what is not asked about take no rank: they would push all others down.
     """
 
-    def fused(rows: np.ndarray) -> np.ndarray:
-        own = family[rows][:, None] == family
+    def fused(rows: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        ranked = family[rows][:, None] != family
+        if among is not None:
+            ranked &= among
         return sum(
-            (1 / (RRF_K + _ranks(np.where(own, -np.inf, scores(rows)))) for scores in (first, second)),
-            np.zeros(own.shape),
+            (1 / (RRF_K + _ranks(np.where(ranked, scores(rows), -np.inf))) for scores in (first, second)),
+            np.zeros(ranked.shape),
         )
 
     return fused

@@ -72,7 +72,7 @@ def write_triplets(
         split_of = split_names(numbers["place"].to_numpy(), test, held)
         pairs = positives(found, mining, patents, seed)
         pairs["split"] = split_of[pairs["anchor"].to_numpy()]
-        triplets, got = negatives(pairs, found, mining, seed)
+        triplets, got = negatives(pairs, found, mining, numbers["family"].to_numpy(), seed)
         triplets["order"] = numbers["family"].to_numpy()[triplets["anchor"].to_numpy()] % SAMPLE_BUCKETS
         chosen, dropped = choose(triplets, mining, sections(graph), _keep(db, closer) if closer else None)
         if not (chosen["split"] == "train").any():
