@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from patentcl.choosing import Mining
-from patentcl.comparison import Comparison, check_names, compare_embeddings
+from patentcl.comparison import Comparison, check_names, compare_embeddings, with_base
 from patentcl.embeddings import embed
 from patentcl.evaluation import (
     CANDIDATES,
@@ -317,3 +317,12 @@ def test_tables_of_others_are_not_replaced_and_own_ones_are(road: Path, tmp_path
     assert (tmp_path / "theirs" / "test.csv").read_text() == "my,own\n"
     with pytest.raises(InputError, match="cannot be named BM25"):
         check_names(["BM25"])
+
+
+def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"asked": {"base_model": "minilm"}}')
+
+    assert with_base([str(tmp_path)]) == ["minilm", str(tmp_path)]
+    assert with_base([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
+    assert with_base(["minilm"]) == ["minilm"]

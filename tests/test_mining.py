@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, held_out
+from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, corpus_to_search, held_out, negatives
 from patentcl.embeddings import embed
 from patentcl.evaluation import triplets_right
 from patentcl.files import InputError, locked, read_json, write_json
@@ -227,6 +227,25 @@ def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_
     only_cited = tables["coupled"].query("positive_kind != 'coupled'")
     assert set(only_cited["split"]) == {"train", "val", "test"}  # and coupled ones are for training alone
     assert set(tables["coupled"].query("positive_kind == 'coupled'")["split"]) == {"train"}
+
+
+def test_a_patent_with_the_text_of_a_positive_is_no_negative() -> None:
+    pairs = pd.DataFrame({"anchor": [0, 0, 1], "positive": [2, 3, 2], "nth": [0, 1, 0]})
+    found = {kind: pd.DataFrame({"anchor": [0, 1], "negative": [4, 4]}) for kind in KINDS}
+    found["random"] = pd.DataFrame({"anchor": [0], "negative": [5]})
+    family = np.array([10, 11, 12, 13, 13, 15])  # 4 repeats the abstract of 3, a positive of anchor 0
+
+    triplets, counts = negatives(pairs, found, Mining(), family, seed=0)
+
+    assert triplets[["anchor", "negative"]].to_numpy().tolist() == [[0, 5], [0, 5], [1, 4]]
+    assert counts["none found"] == 0 and found["citation"]["negative"].tolist() == [4, 4]
+
+
+def test_an_evaluation_searches_as_many_patents_as_asked_for_or_all() -> None:
+    retrieval = pd.DataFrame({"query": [1, 2], "relevant": [3, 4]})
+    sizes = {n: len(corpus_to_search(retrieval, np.arange(50), Mining(corpus=n), seed=0)) for n in (0, 10, 2)}
+
+    assert sizes == {0: 50, 10: 10, 2: 4}  # what is asked for and cited is always there
 
 
 def test_sections_take_turns_in_the_corpus_proportions(road: Path) -> None:

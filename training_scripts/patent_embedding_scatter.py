@@ -33,8 +33,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Embed, project, measure, draw."""
     args = parse_arguments()
-    from patentcl.comparison import compare, embed_all, patents_to_compare
+    from patentcl.comparison import compare, embed_all, patents_to_compare, with_base
     from patentcl.evaluation import evaluation_set
+    from patentcl.leakage import warnings_of
     from patentcl.models import PATENTSBERTA
     from patentcl.overview import subclass_titles
     from patentcl.plots import scatter_png
@@ -43,7 +44,7 @@ def main() -> None:
     from patentcl.scatter_page import scatter_html
     from patentcl.triplets import load_triplets
 
-    models = args.models or [PATENTSBERTA, "patentCL-10K"]
+    models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
     output, cache = args.output or args.data / "scatter", args.data / "embeddings"
     data = load_triplets(args.data / "triplets" / args.triplets)
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
@@ -63,6 +64,8 @@ def main() -> None:
     with beside(output / "metrics.csv") as scratch:
         metrics.to_csv(scratch, index_label="model")
     print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{as_text(found, args.seed)}")
+    for line in warnings_of(models, on):
+        print(line)
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

@@ -74,6 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--split", choices=("random", "time"), default="random", help="hold out random families, or the newest")
     add("--val", type=float, default=0.1, help="share of patents held out for val")
     add("--test", type=float, default=0.2, help="share of patents held out for test")
+    add("--corpus", type=int, default=Mining.corpus, help="patents that an evaluation searches, seeded (0: all)")
     add("--csv", action="store_true", help="also write triplet_training.csv with all texts (large)")
     return parser.parse_args()
 
@@ -92,6 +93,7 @@ def main() -> None:
         coupled=args.coupled,
         split=args.split,
         filter_model=args.filter_model,
+        corpus=args.corpus,
     )
     if args.import_ and args.graph != "neo4j":
         raise InputError("--import is for Neo4j: add --graph neo4j")

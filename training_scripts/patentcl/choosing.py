@@ -35,7 +35,7 @@ class Mining:
     `filter_model` drops train triplets whose negative that model finds closer than the positive ("": keeps all).
 
     At most `most_held_out` patents are held out for each of val and test, and at most `most_queries` triplets and
-    retrieval queries are kept for each; `corpus` bounds the patents among which the cited ones must be found.
+    retrieval queries are kept for each; `corpus` bounds the patents among which the cited ones must be found (0: all).
     `draws` is how many draws a negative has, on large tables; on small ones it has more.
     """
 
@@ -93,6 +93,8 @@ def over(mining: Mining) -> int:
 
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:
     """Bounds of the places: test lies below the first, val below the second."""
+    if mining.corpus < 0:
+        raise InputError(f"--corpus {mining.corpus} must be 0 (all patents) or a number above")
     for name, value in (("--per-anchor", mining.per_anchor), ("--coupled", mining.coupled)):
         if not 1 <= value < 1_000_000:
             raise InputError(f"{name} {value} must be at least 1, and below a million")
@@ -260,5 +262,7 @@ def corpus_to_search(retrieval: pd.DataFrame, ranks: np.ndarray, mining: Mining,
     """The patents to search: all, or the queries with what they cite filled up to `corpus` with a seeded sample."""
     asked = pd.unique(retrieval[["query", "relevant"]].to_numpy().ravel())
     order = ranks[np.argsort(mix(ranks, seed + 3), kind="stable")]
-    others = order[~np.isin(order, asked)][: max(0, mining.corpus - len(asked))]
+    others = order[~np.isin(order, asked)]
+    if mining.corpus:
+        others = others[: max(0, mining.corpus - len(asked))]
     return pd.DataFrame({"rank": np.sort(np.concatenate([asked, others]).astype(np.int64))})

@@ -10,8 +10,8 @@ import pandas as pd
 from .choosing import mix
 from .embeddings import embed
 from .evaluation import EvaluationSet, Figures, evaluate
-from .files import InputError
-from .models import display_name
+from .files import InputError, read_json
+from .models import display_name, find_model
 from .scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
 from .triplets import Triplets
 
@@ -30,6 +30,13 @@ def patents_to_compare(data: Triplets, sample: int = 10_000, split: str = "test"
             f"{len(chosen)} classified patents in the split {split} are too few for a picture: take --split all"
         )
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def with_base(models: Sequence[str]) -> list[str]:
+    """The models, and before them the base of the first one where it is a model of ours and that is not among them."""
+    record = find_model(models[0]) / "run.json"
+    base = read_json(record).get("asked", {}).get("base_model", models[0]) if record.exists() else models[0]
+    return list(models) if base in models else [base, *models]
 
 
 def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:

@@ -308,7 +308,7 @@ def main() -> None:
         shared = [o for a in folders for b in folders for o in overlaps(folders[a], folders[b], (a, b))]
         print(report(shared))
         raise SystemExit(1 if any(row.leaks for row in shared) else 0)
-    from .comparison import compare
+    from .comparison import compare, with_base
     from .leakage import warnings_of
     from .models import PATENTSBERTA
     from .results import as_text, write_tables
@@ -319,7 +319,7 @@ def main() -> None:
     on = evaluation_set(data, args.split, args.corpus_sample, args.seed)
     if not len(on.pairs) and not len(on.triplets):
         raise InputError(f"the {args.split} split of {args.triplets} holds nothing: mine with a larger --{args.split}")
-    models = args.models or [PATENTSBERTA]
+    models = with_base(args.models or [PATENTSBERTA])
     rows = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
     output = args.output or args.data / "evaluation"
     write_tables(rows, output, args.split, args.seed)
