@@ -41,6 +41,9 @@ def test_vectors_lie_on_disk_in_the_order_of_the_file(texts: Path, tmp_path: Pat
     assert sorted(path.name for path in output.iterdir()) == ["ids.txt", "vectors.json", "vectors.npy"]
     with pytest.raises(InputError, match="max length 0 → 16"):
         embed_corpus(MINILM, texts, output, max_length=16)
+    texts.write_text(texts.read_text().replace("Pump 1,", "Pump 2,"))  # as many bytes and rows
+    with pytest.raises(InputError, match=r"texts 'texts\.csv, "):
+        embed_corpus(MINILM, texts, output)
 
 
 def test_a_killed_run_goes_on_with_the_chunks_that_are_left(

@@ -4,12 +4,13 @@ import errno
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from patentcl.embeddings import encode
 from patentcl.files import InputError, Interrupted, read_json
 from patentcl.models import MINILM, load_model, separator, set_dropout
 from patentcl.profiling import forecast
+from patentcl.progress import Log
 from patentcl.recipes import RECIPES, Running, Training, name_of, training
 from patentcl.steps import Steps
 from patentcl.texts import join_texts
@@ -266,6 +268,68 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     said = capsys.readouterr().out
     assert "no checkpoint at step 1: [Errno 28] No space left on device; goes on, the newest is None" in said
     assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_log_lines_that_a_full_disk_does_not_take_are_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, opened = Log(tmp_path / "training.log"), Path.open
+
+    def full(self: Path, *arguments: str, **more: str) -> IO[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log.write("step", {"step": 1, "loss": 3.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        log.write("step", {"step": 2, "loss": 2.0})
+    assert Path.open is opened
+    log.write("step", {"step": 3, "loss": 1.0})
+
+    assert [line["loss"] for line in log.read("step")] == [3, 2, 1]
+
+
+def test_best_weights_that_could_not_be_kept_cost_nothing_else(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = torch.save
+
+    def full(state: dict[str, object], file: BinaryIO) -> None:
+        if "optimizer" not in state and ".partial" in file.name and "best-000000006" in file.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(loop, "LEAST_QUERIES", 1)
+    found = iter([0.5, 0.6, 0.4, 0.3])
+    monkeypatch.setattr(loop.Validation, "of", lambda self, model, step: next(found))
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    record = train(data, tmp_path / "m", trained.parent / "cache", replace(TINY, evaluations=4))
+
+    assert record["kept step"] == 3  # step 6 was better, and its weights were not written
+    assert "keeps the weights of step 3, the best on val" in capsys.readouterr().out
+
+
+def test_a_training_that_replaces_a_model_can_be_resumed(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "tiny")
+    cache, other = trained.parent / "cache", replace(TINY, lr=1e-3)
+    take_step = loop.Loop._step
+
+    def crash(self: loop.Loop, step: int, batch: np.ndarray) -> None:
+        if step == 3:
+            raise RuntimeError("3 at night")
+        take_step(self, step, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="3 at night"):
+        patch.setattr(loop.Loop, "_step", crash)
+        train(data, tmp_path / "tiny", cache, other, overwrite=True, running=Running(checkpoint_minutes=1e-9))
+    assert read_json(tmp_path / "tiny" / "run.json")["asked"]["lr"] == TINY.lr  # the old model is there until the end
+    with pytest.raises(InputError, match="was started with lr"):
+        train(data, tmp_path / "tiny", cache, replace(TINY, lr=1), resume=True, overwrite=True)
+
+    record = train(data, tmp_path / "tiny", cache, other, resume=True)
+
+    assert record["asked"]["lr"] == 1e-3 and "goes on from" in capsys.readouterr().out
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(

@@ -10,6 +10,7 @@ Run it inside tmux: it takes hours on a GPU. The model goes to models/patentCL-<
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from patentcl.files import DATA, MODELS, InputError, run_script, seed
@@ -78,7 +79,9 @@ def main() -> None:
     path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem}"
     data = load_triplets(path, args.seed)
-    echo(args.recipe, settings, running, int((data.triplets["split"] == "train").sum()))
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        print(f"{path} → {output}")
+        echo(args.recipe, settings, running, int((data.triplets["split"] == "train").sum()))
     record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite, running)
     print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} a second)")
 

@@ -41,6 +41,8 @@ def load_newest(folder: Path, device: torch.device | str = "cpu") -> tuple[Path,
             return path, load(path, device)
         except InputError as damaged:
             print(f"training: {damaged}: takes the one before")
+    if any(folder.glob(PATTERN)):
+        print("training: there is none before: starts at the first step")
     return None
 
 

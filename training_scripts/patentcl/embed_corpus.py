@@ -9,7 +9,9 @@ float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt`, a patent
 """
 
 import argparse
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .embeddings import encode
-from .files import InputError, is_done, locked, read_json, remove, run_script, take_place, write_json
+from .files import InputError, fingerprint, is_done, locked, read_json, remove, run_script, take_place, write_json
 from .models import find_model, fingerprint_of, load_model
 from .processes import join, one_process_a_gpu, rank, wait, world
 
@@ -37,19 +39,24 @@ def embed_corpus(
     count = _count(texts)
     asked = {
         "model": fingerprint_of(find_model(model_name)),
-        "texts": f"{texts.name}, {texts.stat().st_size} bytes, {count} rows",
+        "texts": f"{texts.name}, {fingerprint([texts])}",
         "max length": max_length,
     }
-    record, work = output / "vectors.json", output.with_name(f".{output.name}.partial")
+    record = output / "vectors.json"
     if is_done(record, asked, overwrite, ("vectors.npy", "ids.txt")):
         print(f"embed: {output} is up to date")
         return read_json(record)
     join()
-    model = load_model(model_name, max_length)
+    with locked(output) if rank() == 0 else nullcontext():
+        return _embed_corpus(model_name, texts, output, asked, count)
+
+
+def _embed_corpus(model_name: str, texts: Path, output: Path, asked: dict[str, Any], count: int) -> dict[str, Any]:
+    work = output.with_name(f".{output.name}.partial")
+    model = load_model(model_name, asked["max length"])
     width = model.get_embedding_dimension() or 0
     if rank() == 0:
-        with locked(output):
-            _prepare(work, asked, (count, width))
+        _prepare(work, asked, (count, width))
     wait()
     vectors = np.lib.format.open_memmap(work / "vectors.npy", mode="r+")
     _fill(model, texts, vectors, work)
@@ -70,6 +77,9 @@ def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int]) -> None:
     remove(work)
     work.mkdir(parents=True)
     np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a disk that is too small is told now, and not by a signal in the middle
+        with (work / "vectors.npy").open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     write_json(work / "asked.json", asked)
 
 

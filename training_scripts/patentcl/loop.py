@@ -23,7 +23,7 @@ from .batches import Batches
 from .embeddings import encode
 from .evaluation import EvaluationSet, quick
 from .files import InputError, Interrupted
-from .processes import add, rank, world
+from .processes import add, check_the_same, rank, world
 from .profiling import forecast
 from .progress import LiveLine, Log, StopSignal
 from .recipes import Running, Training
@@ -112,11 +112,12 @@ class Loop:
         self.optimizer = torch.optim.AdamW(model.parameters(), training.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * training.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
-        self.state, self.stop = State(micro=steps.micro), StopSignal()
+        self.state, self.stop = State(), StopSignal()
         self.unread: tuple[int, np.ndarray, Tensor] | None = None  # the last step's loss, still on the device
         self.waited, self.last_loss, self.asked_to_stop = 0.0, math.nan, False
         self.keeps_best = training.keep == "best" and training.evaluations > 1 and val.can_choose()
         self._restore()
+        self.before = self.state.seconds  # of earlier processes
 
     def run(self) -> State:
         """Train to the end, or until a signal comes or patience is at its end; the model has the weights to keep."""
@@ -127,6 +128,9 @@ class Loop:
         mark = saved = time.perf_counter()
         with self.stop.listening():
             for step, batch in self._feed():
+                if self._is_out_of_patience():
+                    self.log.say(f"no better val nDCG@10 in {self.state.since_best} evaluations: stops early")
+                    break
                 self._step(step, batch)
                 self.state.step, self.state.seconds = step + 1, self.state.seconds + time.perf_counter() - mark
                 line.loss = self.last_loss
@@ -140,16 +144,17 @@ class Loop:
                 if 0 < self.running.checkpoint_minutes * 60 <= time.perf_counter() - saved:
                     self._save()
                     saved = time.perf_counter()
-                if 0 < self.training.patience <= self.state.since_best:
-                    self.log.say(f"no better val nDCG@10 in {self.state.since_best} evaluations: stops early")
-                    break
                 mark = time.perf_counter()
             self._read_loss()
         self._save()  # what comes after training can fail, too
         line.close()
-        self.log.say(f"a share of {self.waited / max(self.state.seconds, 1e-9):.1%} of the time was waiting for data")
+        share = self.waited / max(self.state.seconds - self.before, 1e-9)
+        self.log.say(f"a share of {share:.1%} of the time was waiting for data")
         self._take_weights()
         return self.state
+
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.training.patience <= self.state.since_best and self.val.can_choose()
 
     def _feed(self) -> Iterator[tuple[int, np.ndarray]]:
         """The batches that are left, each read from disk while the one before is computed."""
@@ -204,8 +209,8 @@ class Loop:
         last = checkpoints.newest(self.work)
         names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in batch[:16])
         raise InputError(
-            f"the loss became {loss:g} (gradient {norm:g}) in step {step + 1}, triplets {names}: lower --lr, or look "
-            f"at these patents; the last good checkpoint is {last or 'not written yet'}"
+            f"the loss became {loss:g} (gradient {norm:g}) in step {step + 1}, triplets {names}: look at these "
+            f"patents, or start anew with a lower --lr; the last good checkpoint is {last or 'not written yet'}"
         )
 
     def stopping(self) -> bool:
@@ -225,9 +230,9 @@ class Loop:
             self.model.train()
         value = float(add(found))
         if value > self.state.best:
-            self.state.best, self.state.best_step, self.state.since_best = value, step, 0
-            if rank() == 0 and self.keeps_best:
-                self._write("best", {"model": self.model.state_dict()})
+            self.state.best, self.state.since_best = value, 0
+            if rank() > 0 or not self.keeps_best or self._write("best", {"model": self.model.state_dict()}):
+                self.state.best_step = step
         else:
             self.state.since_best += 1
         line.pause(time.perf_counter() - started)
@@ -259,6 +264,7 @@ class Loop:
 
     def _restore(self) -> None:
         found = checkpoints.load_newest(self.work, self.model.device)
+        check_the_same(-1 if found is None else found[1]["state"]["step"], f"the newest checkpoint in {self.work}")
         if found is None:
             return
         newest, saved = found
@@ -266,7 +272,7 @@ class Loop:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.state = State(**saved["state"])
-        self.steps.micro = self.state.micro
+        self.steps.micro = min(filter(None, (self.running.micro_batch, self.state.micro)), default=0)
         self.log.forget_after(self.state.step)
         print(f"training: goes on from {newest}")
 
@@ -276,7 +282,11 @@ class Loop:
             return  # the first one saves
         best = self.state.best_step
         if self.keeps_best and best and best != self.state.step:
-            path = self.work / f"best-{best:09d}.pt"
-            self.model.load_state_dict(checkpoints.load(path, self.model.device)["model"])
-            self.log.say(f"keeps the weights of step {best}, the best on val")
+            try:
+                saved = checkpoints.load(self.work / f"best-{best:09d}.pt", self.model.device)
+                self.model.load_state_dict(saved["model"])
+                self.log.say(f"keeps the weights of step {best}, the best on val")
+            except InputError as damaged:
+                self.state.best_step = None
+                self.log.say(f"keeps the last weights, for the best on val cannot be read: {damaged}")
         average(self.model, self.val.base, self.training.average)

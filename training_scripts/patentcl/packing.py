@@ -134,7 +134,8 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: floa
 
     block = getattr(layout, "block", None)
     if block is None:
-        block = create_block_mask(same_text, None, None, query.shape[2], query.shape[2], device=query.device)
+        tokens = query.shape[2]  # compiled, the mask of all pairs of tokens is never in memory
+        block = create_block_mask(same_text, None, None, tokens, tokens, device=query.device, _compile=query.is_cuda)
         layout.block = block  # type: ignore[attr-defined]  # the same for all layers
     attend: Any = _compiled_flex() if query.is_cuda else flex_attention
     out = attend(query, key, value, score_mod=add_bias if bias is not None else None, block_mask=block, scale=scale)
@@ -285,13 +286,13 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
         with torch.set_grad_enabled(gradients), autocast(model):
             stock = _probe(model, _padded(model, [torch.from_numpy(text) for text in texts]))
             ours = _probe(model, embed_packed(model, texts, way))
+        apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, ours, strict=True))
     except Exception as problem:  # noqa: BLE001 (architectures and compilers fail in many ways)
         return f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
     finally:
         model.train(training)
         if gradients:
             model.zero_grad()
-    apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, ours, strict=True))
     return "" if apart <= TOLERANCE[dtype] else f"it differs from the stock model by {apart:.1e}"
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .files import InputError
+
 PATIENCE = datetime.timedelta(hours=6)  # that the others wait while the first one evaluates
 
 
@@ -67,6 +69,15 @@ def add(values: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(values)
     return values
+
+
+def check_the_same(value: int, what: str) -> None:
+    """Raise `InputError` on all processes unless they have the same `value`."""
+    if world() > 1:
+        ends = torch.tensor([value, -value], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        if int(ends[0]) != -int(ends[1]):
+            raise InputError(f"{what} is not the same for all processes: they must share one folder")
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from .batches import Batches
 from .models import device_dtype
 from .packing import Layout
+from .processes import world
 from .steps import Steps
 
 WARM_UP, MEASURED = 1, 4  # steps; the first ones load kernels
@@ -24,23 +25,32 @@ def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bo
     left = total - first
     if left < LEAST_STEPS and not profile:
         return
-    chosen = np.linspace(first, total - 1, WARM_UP + MEASURED, dtype=int)
+    chosen = _steps_of_one_epoch(batches, first, total)
     steps.timed, seconds = profile, []
     for count, step in enumerate(chosen):
         if count == WARM_UP:
             steps.seconds = dict.fromkeys(steps.seconds, 0.0)
+        batch = batches[int(step)]  # a training reads it while the step before is computed
         started = time.perf_counter()
-        batch = batches[int(step)]
         steps.gradient(int(step), batch)
         _wait()
         seconds.append(time.perf_counter() - started)
-    each = float(np.mean(seconds[WARM_UP:]))
+    optimizer = _optimizer_seconds(steps.model)
+    each = float(np.mean(seconds[WARM_UP:])) + optimizer
     ends = datetime.now() + timedelta(seconds=each * left)
     print(f"{left:,} steps of {each:.2f} s: {_duration(each * left)} without evaluations, until {ends:%a %H:%M}")
     if profile:
-        _print_profile(steps, batches, chosen[WARM_UP:], each)
+        _print_profile(steps, batches, chosen[WARM_UP:], each, optimizer)
     steps.timed = False
     steps.model.zero_grad()
+
+
+def _steps_of_one_epoch(batches: Batches, first: int, total: int) -> np.ndarray:
+    """Steps over the rest of an epoch, whose order is made once; but for its last batch, which may be a small one."""
+    if (first + 1) % batches.per_epoch == 0 and first + 1 < total:
+        first += 1  # only that last one is left of the epoch
+    ends = min(total, (first // batches.per_epoch + 1) * batches.per_epoch) - 1
+    return np.linspace(first, max(first, ends - 1), WARM_UP + MEASURED, dtype=int)
 
 
 def _wait() -> None:
@@ -53,11 +63,10 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{max(minutes, 1)} min"
 
 
-def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, each: float) -> None:
+def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, whole: float, optimizer: float) -> None:
     started = time.perf_counter()
     read = [[steps.texts[row] for row in np.unique(batches[int(step)])] for step in chosen]
     data = (time.perf_counter() - started) / len(chosen)
-    optimizer = _optimizer_seconds(steps.model)
     forward, backward = (steps.seconds[name] / len(chosen) for name in ("forward", "backward"))
     lengths = [np.sort([len(text) for text in texts])[::-1] for texts in read]
     tokens = sum(int(own.sum()) for own in lengths) / len(chosen)
@@ -66,7 +75,6 @@ def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, each: flo
     stock = sum(3 * len(batches[int(step)]) * int(own[0]) for step, own in zip(chosen, lengths, strict=True)) / len(
         chosen
     )
-    whole = each + optimizer
     parts = {"data": data, "forward": forward, "backward": backward, "optimizer": optimizer}
     parts["rest"] = max(0.0, whole - sum(parts.values()))
     print(
@@ -76,7 +84,7 @@ def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, each: flo
         f"  {tokens:,.0f} tokens; padding {1 - tokens / cells:.0%} in attention, none elsewhere "
         f"(padded to one longest: {1 - tokens / stock:.0%})"
     )
-    flops = step_flops(steps.model, np.concatenate(lengths)) / len(chosen)
+    flops = step_flops(steps.model, np.concatenate(lengths)) / len(chosen) / world()
     peak = measured_peak(steps.model.device)
     dtype = str(device_dtype()).removeprefix("torch.")
     print(

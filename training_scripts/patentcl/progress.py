@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -19,11 +20,14 @@ from .processes import rank
 
 
 class Log:
-    """The log file: a JSON object a line, appended at once, so that a crash loses nothing."""
+    """The log file: a JSON object a line, appended at once, so that a crash loses nothing.
+
+    Lines that a full disk does not take are kept, and appended with the next one that it does.
+    """
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         """Keep the path; the file is made with the first line. `tensorboard` is a folder for its events."""
-        self.path, self.board = path, None
+        self.path, self.board, self.unwritten = path, None, ""
         if tensorboard and rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -34,8 +38,13 @@ class Log:
         if rank() > 0:
             return
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.unwritten += json.dumps(line, ensure_ascii=False) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self.unwritten)
+            self.unwritten = ""
+        except OSError:
+            self.unwritten = "\n" + self.unwritten.lstrip("\n")  # a part of a line may have been written
         if self.board and "step" in values:
             for name, value in values.items():
                 if isinstance(value, int | float) and name != "step":
@@ -79,6 +88,12 @@ class Log:
             table = csv.DictWriter(file, names, extrasaction="ignore")
             table.writeheader()
             table.writerows(rows)
+
+    def move_board(self, folder: Path) -> None:
+        """Move TensorBoard's events, if there are any."""
+        if self.board:
+            self.board.close()
+            shutil.move(self.board.log_dir, folder)
 
     def plot(self, path: Path) -> None:
         """Loss and val metric by step, as PNG."""

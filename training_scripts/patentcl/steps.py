@@ -7,7 +7,8 @@ https://arxiv.org/abs/2101.06983). Either way, the gradient is that of the whole
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from .files import InputError
 from .losses import is_mean_over_triplets
 from .models import autocast
 from .packing import embed_packed
-from .processes import add_gradients, gather_rows, rank, world
+from .processes import add, add_gradients, gather_rows, rank, world
 
 
 @dataclass
@@ -47,17 +48,16 @@ class Steps:
                 loss = self._accumulated(step, batch) if separable else self._cached(step, batch)
                 break
             except torch.OutOfMemoryError:
-                self._halve(len(batch), separable)
+                self._halve(len(batch))
         add_gradients(self.model)
         return loss
 
-    def _halve(self, most: int, separable: bool) -> None:
+    def _halve(self, most: int) -> None:
         """Take half as many triplets at a time."""
         now = min(self.micro or most, most)
-        if now == 1 or (world() > 1 and not separable):
+        if now == 1:
             raise InputError(
-                f"out of memory with {now} triplets at a time: set --micro-batch {max(1, now // 2)}, "
-                "a smaller --max-length, or a smaller --batch-size"
+                "out of memory with 1 triplet at a time: start anew with a smaller --max-length, or a smaller model"
             ) from None
         self.micro = now // 2
         if torch.cuda.is_available():
@@ -82,17 +82,33 @@ class Steps:
         most = 3 * self.micro if 0 < self.micro < len(batch) else max(1, len(own))
         parts = [own[start : start + most] for start in range(0, len(own), most)]
         once = len(parts) == 1
-        with torch.set_grad_enabled(once):
+        with torch.set_grad_enabled(once), self._on_all():
             embedded = [self._embed(step, part) for part in parts]
-        vectors = gather_rows(torch.cat(embedded).detach(), len(rows)).requires_grad_()
+        none = torch.zeros(0, self.model.get_embedding_dimension() or 0, device=self.model.device)
+        vectors = gather_rows(torch.cat([none, *embedded]).detach(), len(rows)).requires_grad_()
         loss = self._value(vectors, places.reshape(batch.shape), batch)
         loss.backward()
         assert vectors.grad is not None
         self._part = 0
-        for part, grad in zip(parts, vectors.grad[rank() :: world()].split(most), strict=True):
-            again = embedded[0] if once else self._embed(step, part)
-            self._backward(again, grad)
+        grads = vectors.grad[rank() :: world()].split(most) if parts else ()
+        with self._on_all():
+            for part, grad in zip(parts, grads, strict=True):
+                again = embedded[0] if once else self._embed(step, part)
+                self._backward(again, grad)
         return loss.detach() / world()  # all have the same one, and they are added
+
+    @contextmanager
+    def _on_all(self) -> Iterator[None]:
+        """Where memory is not enough on one process, raise that on all: they meet again after this."""
+        problem = None
+        try:
+            yield
+        except torch.OutOfMemoryError as found:
+            problem = found
+        if world() > 1 and bool(add(torch.tensor(float(problem is not None), device=self.model.device))):
+            problem = problem or torch.OutOfMemoryError("on another process")
+        if problem:
+            raise problem
 
     def _embed(self, step: int, rows: np.ndarray) -> Tensor:
         """Embed texts; dropout is a function of seed, step, process and part, so that it can be repeated."""

@@ -43,6 +43,7 @@ from .steps import Steps
 from .tokens import tokenise
 from .triplets import ROLES, Triplets
 
+STAMP = "asked.json"  # in the folder of a work in progress
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
 
 
@@ -64,7 +65,8 @@ def train(
     check_names([output.name, display_name(training.base_model)])
     base = fingerprint_of(find_model(training.base_model))
     asked = {"data": data.fingerprint, "base": base, **asdict(training)}
-    if is_done(output / "run.json", asked, overwrite):
+    going_on = resume and (output.with_name(f"{output.name}.training") / STAMP).exists()
+    if is_done(output / "run.json", asked, overwrite or going_on):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
     running = running or Running()
@@ -124,6 +126,7 @@ def _train(
         (scratch / "training.log").write_bytes(log.path.read_bytes())
         log.write_csv(scratch / "training.csv")
         log.plot(scratch / "training.png")
+        log.move_board(scratch / "tensorboard")
         (scratch / "README.md").write_text(model_card(name, record, training, as_markdown(found)), encoding="utf-8")
         (scratch / TRAINED_ON).write_text("".join(f"{i}\n" for i in sorted(data.ids_in("train"))), encoding="utf-8")
         write_json(scratch / "run.json", record)
@@ -169,8 +172,8 @@ def _check_running(running: Running) -> None:
 
 def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -> None:
     """Make the folder of the work in progress, or see that the one that is there is this training's."""
-    stamp = work / "asked.json"
-    if stamp.exists() and not overwrite:
+    stamp = work / STAMP
+    if stamp.exists() and (resume or not overwrite):
         if not resume:
             raise InputError(
                 f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew"
@@ -179,6 +182,8 @@ def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -
         return
     if work.exists() and not stamp.exists() and any(work.iterdir()):
         raise InputError(f"{work} is there and is no training of ours: move it away")
+    if resume:
+        print(f"training: there is no {work} to go on with: starts at the first step")
     remove(work)
     work.mkdir(parents=True)
     write_json(stamp, asked)
@@ -190,7 +195,7 @@ def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
     if changed:
         old = ", ".join(f"{name} {known.get(name)}" for name in changed)
         raise InputError(
-            f"{stamp.parent} was started with {old}: resume with the same, or add --overwrite to start anew"
+            f"{stamp.parent} was started with {old}: resume with the same, or start anew with --overwrite, not --resume"
         )
 
 
@@ -217,8 +222,8 @@ def fit(
     batches = Batches(triplets, texts.lengths, training.batch_size, training.seed)
     way = choose_way(model, running.attention)
     steps = Steps(model, texts, _loss(model, data, row, training), training.seed, way, running.micro_batch, val.log.say)
-    if training.keep == "best" and training.evaluations > 1 and not val.can_choose():
-        val.log.say(f"val has fewer than {LEAST_QUERIES} queries: too few to choose by, the last weights are kept")
+    if (training.keep == "best" or training.patience) and training.evaluations > 1 and not val.can_choose():
+        val.log.say(f"val has fewer than {LEAST_QUERIES} queries: too few to choose by, all steps are taken and kept")
     loop = Loop(model, batches, steps, training, running, val, work, data.texts["patent_id"].tolist())
     state = loop.run()
     return {
