@@ -1,5 +1,8 @@
 """Figures agree with independent implementations and with figures measured outside of this project."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,7 @@ from patentcl.evaluation import (
     triplets_right,
 )
 from patentcl.files import InputError
-from patentcl.models import MINILM
+from patentcl.models import MINILM, find_model
 from patentcl.results import as_markdown, as_table, as_text, verdict, write_tables
 from patentcl.road import tables_to_triplets
 from patentcl.scores import Scores, bm25_scores, dense_scores, fused_scores, tfidf_scores
@@ -326,3 +329,29 @@ def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> N
     assert with_base([str(tmp_path)]) == ["minilm", str(tmp_path)]
     assert with_base([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
     assert with_base(["minilm"]) == ["minilm"]
+
+
+def test_the_command_writes_the_tables_and_warns_of_a_model_that_saw_what_is_tested(road: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    shutil.copytree(find_model(MINILM), seen)
+    (seen / "ids_train.txt").write_text((road / "triplets" / "200" / "ids_test.txt").read_text())
+    command = [
+        sys.executable,
+        "-m",
+        "patentcl.evaluation",
+        "--data",
+        road,
+        "--triplets",
+        "200",
+        "--models",
+        MINILM,
+        seen,
+    ]
+    command += ["--max-length", "24", "--corpus-sample", "50", "--output", tmp_path / "tables"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and f"{seen} was trained on" in warnings[0]
+    assert "BM25 + seen" in (tmp_path / "tables" / "test.csv").read_text()

@@ -58,7 +58,7 @@ def overlaps(trained: Triplets, tested: Triplets, names: tuple[str, str] = ("", 
 
 def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
     """A sentence for each model that our trainer trained on patents that `on` holds out, or on their families."""
-    held = (on.texts["split"] == on.split).to_numpy()
+    held = (on.texts["split"] == on.split).to_numpy(copy=True)
     held[on.pairs[:, 0]] = True
     lines = []
     for name in models:
