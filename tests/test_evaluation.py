@@ -335,19 +335,9 @@ def test_the_command_writes_the_tables_and_warns_of_a_model_that_saw_what_is_tes
     seen = tmp_path / "seen"
     shutil.copytree(find_model(MINILM), seen)
     (seen / "ids_train.txt").write_text((road / "triplets" / "200" / "ids_test.txt").read_text())
-    command = [
-        sys.executable,
-        "-m",
-        "patentcl.evaluation",
-        "--data",
-        road,
-        "--triplets",
-        "200",
-        "--models",
-        MINILM,
-        seen,
-    ]
-    command += ["--max-length", "24", "--corpus-sample", "50", "--output", tmp_path / "tables"]
+    where = ["--data", str(road), "--triplets", "200", "--output", str(tmp_path / "tables")]
+    small = ["--models", MINILM, str(seen), "--max-length", "24", "--corpus-sample", "50"]
+    command = [sys.executable, "-m", "patentcl.evaluation", *where, *small]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
 
