@@ -44,9 +44,9 @@ def main() -> None:
     from patentcl.scatter_page import scatter_html
     from patentcl.triplets import load_triplets
 
-    models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
     output, cache = args.output or args.data / "scatter", args.data / "embeddings"
     data = load_triplets(args.data / "triplets" / args.triplets)
+    models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
     embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
