@@ -5,6 +5,7 @@ python demo.py --tables DIR                     # your own tables
 """
 
 import argparse
+import logging
 import resource
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def unfinished(model: Path, overwrite: bool) -> list[str]:
 def run_notebook(name: str, folder: Path, parameters: dict[str, object]) -> None:
     """Execute a notebook with `parameters` in its parameters cell, into `folder`; the one at the top stays as it is."""
     print(f"\n{name}.ipynb", flush=True)
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that hold an equals sign
     try:
         papermill.execute_notebook(
             REPOSITORY / f"{name}.ipynb", folder / f"{name}.ipynb", parameters, cwd=REPOSITORY, log_level="ERROR"

@@ -36,7 +36,8 @@ def with_base(models: Sequence[str]) -> list[str]:
     """The models, and before them the base of the first one where it is a model of ours and that is not among them."""
     record = find_model(models[0]) / "run.json"
     base = read_json(record).get("asked", {}).get("base_model", models[0]) if record.exists() else models[0]
-    return list(models) if base in models else [base, *models]
+    is_there = display_name(base) in map(display_name, models)
+    return list(models) if is_there else [base, *models]
 
 
 def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from .files import InputError, fingerprint, is_done, locked, read_json, remove, 
 from .models import find_model, fingerprint_of, load_model
 from .processes import join, one_process_a_gpu, rank, wait, world
 
-CHUNK = 4_096  # texts that are sorted by length together, and that an interrupt can lose
+CHUNK = 512  # texts that are sorted by length together, and that an interrupt can lose
 COLUMNS = ("patent_id", "title", "abstract")
 
 
@@ -72,6 +72,7 @@ def _embed_corpus(model_name: str, texts: Path, output: Path, asked: dict[str, A
 
 def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int]) -> None:
     """Make the file of the right size, or see that an interrupted run of the same left one."""
+    asked = {**asked, "texts a chunk": CHUNK}  # what is noted as done are numbers of chunks
     if (work / "asked.json").exists() and read_json(work / "asked.json") == asked:
         return
     remove(work)

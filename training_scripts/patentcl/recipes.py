@@ -66,7 +66,7 @@ def training(recipe: str, base_model: str, **given: Any) -> Training:
 
 
 def name_of(chosen: Training) -> str:
-    """The recipe whose settings these are; "own" when they differ from all in what the weights depend on."""
+    """The recipe whose settings these are, whatever the length, the seed and how it is evaluated; else "own"."""
     rest = ("max_length", "evaluations", "keep", "patience", "seed")
     given = {name: getattr(chosen, name) for name in rest}
     return next((name for name in RECIPES if training(name, chosen.base_model, **given) == chosen), "own")

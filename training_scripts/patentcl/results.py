@@ -67,10 +67,11 @@ def write_tables(found: Comparison, folder: Path, name: str, seed: int = 42) -> 
 
 def as_text(found: Comparison, seed: int = 42) -> str:
     """The figures for a terminal; * marks the best of a column."""
-    return "\n\n".join(
+    tables = [
         f"{title}\n{_cells(found, metrics, seed, lambda text: text + '*').to_string()}"
         for title, metrics in SHOWN.items()
-    )
+    ]
+    return "\n\n".join([*tables, "* the best of its column; (p) by bootstrap"])
 
 
 def as_markdown(found: Comparison, seed: int = 42) -> str:

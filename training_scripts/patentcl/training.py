@@ -223,7 +223,9 @@ def fit(
     way = choose_way(model, running.attention)
     steps = Steps(model, texts, _loss(model, data, row, training), training.seed, way, running.micro_batch, val.log.say)
     if (training.keep == "best" or training.patience) and training.evaluations > 1 and not val.can_choose():
-        val.log.say(f"val has fewer than {LEAST_QUERIES} queries: too few to choose by, all steps are taken and kept")
+        val.log.say(
+            f"val has fewer than {LEAST_QUERIES} queries: too few to choose by or stop early, the last weights are kept"
+        )
     loop = Loop(model, batches, steps, training, running, val, work, data.texts["patent_id"].tolist())
     state = loop.run()
     return {

@@ -180,7 +180,7 @@ def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, ch
         "… sharing a CPC subclass": int(cited["sharing"].sum()),
         "… of different families": int(cited["other_family"].sum()),
         "… not across splits": int(cited["positives"].str.len().sum()),
-        "… within the limit per anchor": len(pairs),
+        "positives up to --per-anchor, coupled ones too": len(pairs),
         "… with a negative": len(triplets),
         "… chosen": len(chosen),
     }
