@@ -48,7 +48,7 @@ class LocalServer:
             "NEO4J_CONF": str(folder / "conf"),
             "NEO4J_URI": f"bolt://127.0.0.1:{port}",
             "NEO4J_USERNAME": "neo4j",
-            "NEO4J_PASSWORD": secrets.token_urlsafe(18),
+            "NEO4J_PASSWORD": secrets.token_hex(16),  # never begins with "-": neo4j-admin would take that for a flag
             "NEO4J_DATABASE": "neo4j",
         }
         os.environ.update(self.environment)
