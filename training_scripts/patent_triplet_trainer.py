@@ -77,7 +77,7 @@ def main() -> None:
         smoke(settings, running)
         return
     path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
-    output = args.output or MODELS / f"patentCL-{path.stem}"
+    output = args.output or MODELS / f"patentCL-{path.stem if path.suffix.lower() == '.csv' else path.name}"
     data = load_triplets(path, args.seed)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         print(f"{path} → {output}")

@@ -19,7 +19,7 @@ def save(folder: Path, name: str, step: int, state: dict[str, Any]) -> Path:
             torch.save(state, file)
         scratch.replace(path)
     except RuntimeError as problem:  # how torch tells that a write failed
-        raise OSError(f"{path} could not be written ({str(problem).splitlines()[0]})") from None
+        raise OSError(f"{path} could not be written, is the disk full? ({str(problem).splitlines()[0]})") from None
     finally:
         scratch.unlink(missing_ok=True)
     return path
@@ -54,6 +54,8 @@ def newest(folder: Path) -> Path | None:
 def prune(folder: Path, keep: int, best: int | None) -> None:
     """Delete all but the last `keep` checkpoints, and all weights of a best step but `best`."""
     for path in sorted(folder.glob(PATTERN))[:-keep]:
+        path.unlink()
+    for path in [*folder.glob("checkpoint-*.partial"), *folder.glob("best-*.partial")]:  # of a process that was killed
         path.unlink()
     for path in folder.glob(BEST):
         if best is None or path != folder / f"best-{best:09d}.pt":

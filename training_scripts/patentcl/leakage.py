@@ -64,7 +64,7 @@ def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
     for name in models:
         file = find_model(name) / TRAINED_ON
         if file.exists():
-            seen = on.texts["patent_id"].isin(file.read_text(encoding="utf-8").split())
+            seen = on.texts["patent_id"].isin(file.read_text(encoding="utf-8").split("\n"))
             known = int((held & on.texts["family"].isin(on.texts.loc[seen, "family"])).sum())
             if known:
                 lines.append(

@@ -23,7 +23,7 @@ from .batches import Batches
 from .embeddings import encode
 from .evaluation import EvaluationSet, quick
 from .files import InputError, Interrupted
-from .processes import add, check_the_same, rank, world
+from .processes import add, check_the_same, rank, wait, world
 from .profiling import forecast
 from .progress import LiveLine, Log, StopSignal
 from .recipes import Running, Training
@@ -138,9 +138,10 @@ class Loop:
                 if self.val.is_due(step + 1, self.total):
                     line.val = self._evaluate(step + 1, line)
                 if self.stopping():
-                    self._save()
+                    saved_it = self._save()
+                    wait()  # torchrun ends all when one has ended: not while the first one writes
                     line.close()
-                    raise Interrupted(f"saved a checkpoint at step {step + 1}: add --resume to go on")
+                    raise Interrupted(self._how_to_go_on(saved_it))
                 if 0 < self.running.checkpoint_minutes * 60 <= time.perf_counter() - saved:
                     self._save()
                     saved = time.perf_counter()
@@ -238,20 +239,28 @@ class Loop:
         line.pause(time.perf_counter() - started)
         return value
 
-    def _save(self) -> None:
-        """Write a checkpoint; a full disk costs the checkpoint, not the training."""
+    def _how_to_go_on(self, saved: bool) -> str:
+        if saved:
+            return f"saved a checkpoint at step {self.state.step}: add --resume to go on"
+        newest = checkpoints.newest(self.work)
+        return f"no checkpoint could be saved, the newest is {newest}: free space, and add --resume to go on"
+
+    def _save(self) -> bool:
+        """Write a checkpoint, return whether that went well; a full disk costs the checkpoint, not the training."""
         self._read_loss()
         if rank() > 0:
-            return
+            return True
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "state": asdict(self.state),
         }
-        if self._write("checkpoint", state):
-            self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
-            checkpoints.prune(self.work, self.running.keep_checkpoints, self.state.best_step)
+        if not self._write("checkpoint", state):
+            return False
+        self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
+        checkpoints.prune(self.work, self.running.keep_checkpoints, self.state.best_step)
+        return True
 
     def _write(self, name: str, state: dict[str, Any]) -> bool:
         try:

@@ -90,7 +90,8 @@ def load_model(name: str, max_length: int = 0, device: str | None = None) -> Sen
     except Exception as problem:  # noqa: BLE001 (each part of a model has errors of its own)
         raise InputError(f"{folder} cannot be loaded as a model ({problem}): is the folder whole?") from None
     if max_length:
-        limit = _config(model, "max_position_embeddings", max_length)
+        offset = getattr(model[0], "_infer_flatten_position_offset", int)()  # MPNet's positions begin at 2
+        limit = _config(model, "max_position_embeddings", max_length + offset) - offset
         if max_length > limit:
             raise InputError(f"--max-length {max_length} is more than the {limit} tokens that {name} can read")
         model.max_seq_length = max_length

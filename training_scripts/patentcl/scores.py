@@ -51,7 +51,8 @@ def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
         raise InputError("the texts to search hold no words of at least two letters: are titles and abstracts there?")
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
-    return lambda rows, among=None: np.stack([retriever.get_scores(list(words[row])) for row in rows])
+    none = np.zeros(len(words), np.float32)  # of a query without a word that counts; bm25s fails there
+    return lambda rows, among=None: np.stack([retriever.get_scores(words[row]) if words[row] else none for row in rows])
 
 
 def tfidf_scores(texts: pd.DataFrame) -> Scores:

@@ -6,6 +6,7 @@ without a graph, and once more, part by part, when their gradients are known (Gr
 https://arxiv.org/abs/2101.06983). Either way, the gradient is that of the whole batch.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,12 +49,12 @@ class Steps:
                 loss = self._accumulated(step, batch) if separable else self._cached(step, batch)
                 break
             except torch.OutOfMemoryError:
-                self._halve(len(batch))
+                self._halve(math.ceil(len(batch) / world()), len(batch))
         add_gradients(self.model)
         return loss
 
-    def _halve(self, most: int) -> None:
-        """Take half as many triplets at a time."""
+    def _halve(self, most: int, batch_size: int) -> None:
+        """Take half as many triplets at a time; `most` is a process' share of the batch."""
         now = min(self.micro or most, most)
         if now == 1:
             raise InputError(
@@ -62,7 +63,7 @@ class Steps:
         self.micro = now // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.say(f"out of memory: from here on {self.micro} triplets at a time; the batch stays {most}")
+        self.say(f"out of memory: from here on {self.micro} triplets at a time; the batch stays {batch_size}")
 
     def _accumulated(self, step: int, batch: np.ndarray) -> Tensor:
         own = batch[rank() :: world()]

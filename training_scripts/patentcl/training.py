@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 
@@ -108,7 +109,10 @@ def _train(
         return run
     name = output.name
     with beside(output) as scratch:
-        model.save_pretrained(str(scratch), create_model_card=False)
+        try:
+            model.save_pretrained(str(scratch), create_model_card=False)
+        except SafetensorError as problem:  # how a full disk is told
+            raise OSError(f"{output} could not be written ({problem}); {work} is kept for --resume") from None
         embeddings[name] = embed(str(scratch), on_test.texts, cache, training.max_length, label=name)
         found = compare_embeddings(embeddings, on_test, training.seed)
         line = verdict(found, name, training.seed)

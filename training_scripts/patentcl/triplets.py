@@ -86,7 +86,7 @@ def write_triplets(
         for table, frame in {"chosen": chosen, "retrieval": retrieval, "corpus": corpus}.items():
             db.register(table, frame)
         for file, sql in _FILES.items():
-            form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false"
+            form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
             try:
                 db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
             except duckdb.IOException as problem:
