@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores; threads that wait would spin
+os.environ["PATENTCL_PRECISION"] = "fp32"  # the figures in the tests; some CPUs would compute in bf16
 
 from collections.abc import Callable
 from pathlib import Path

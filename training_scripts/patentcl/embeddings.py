@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from .files import beside
-from .models import autocast, display_name, find_model, fingerprint_of, load_model, separator
+from .models import autocast, device_dtype, display_name, find_model, fingerprint_of, load_model, separator
 from .packing import choose_way, embed_packed
 from .texts import join_texts
 from .tokens import token_ids
@@ -68,12 +68,13 @@ def _batches(order: np.ndarray, texts: list[np.ndarray], most: int) -> Iterator[
 def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, label: str = "") -> np.ndarray:
     """Embed `patents` (columns title, abstract) with the model `name`, shown as `label`; (N, d) float32.
 
-    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>/` by a hash of each text. Only texts
-    that are not there yet are encoded, and they are written every `CHUNK` texts: an interrupted run goes on where it
+    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>[-bf16]/` by a hash of each text. Those
+    that are not there yet are encoded, and written every `CHUNK` texts: an interrupted run goes on where it
     stopped.
     """
     folder = find_model(name)
-    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}")
+    precision = "-bf16" if device_dtype() == torch.bfloat16 else ""
+    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}{precision}")
     keys = _keys(patents)
     missing = np.flatnonzero(~np.isin(keys, store.keys()))
     missing = missing[np.unique(keys[missing], return_index=True)[1]]  # a text that stands there twice, once

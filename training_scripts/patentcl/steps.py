@@ -87,12 +87,12 @@ class Steps:
             embedded = [self._embed(step, part) for part in parts]
         none = torch.zeros(0, self.model.get_embedding_dimension() or 0, device=self.model.device)
         vectors = gather_rows(torch.cat([none, *embedded]).detach(), len(rows)).requires_grad_()
-        loss = self._value(vectors, places.reshape(batch.shape), batch)
-        loss.backward()
-        assert vectors.grad is not None
-        self._part = 0
-        grads = vectors.grad[rank() :: world()].split(most) if parts else ()
         with self._on_all():
+            loss = self._value(vectors, places.reshape(batch.shape), batch)
+            loss.backward()
+            assert vectors.grad is not None
+            self._part = 0
+            grads = vectors.grad[rank() :: world()].split(most) if parts else ()
             for part, grad in zip(parts, grads, strict=True):
                 again = embedded[0] if once else self._embed(step, part)
                 self._backward(again, grad)
