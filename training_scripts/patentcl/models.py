@@ -84,7 +84,7 @@ def load_model(name: str, max_length: int = 0, device: str | None = None) -> Sen
         raise InputError(f"--max-length {max_length} must be 0, or at least {LEAST_LENGTH} tokens")
     if not any(next(folder.rglob(file), None) for file in TOKENIZERS):
         raise InputError(f"{folder} holds no tokenizer (none of {', '.join(TOKENIZERS)}): is the folder whole?")
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not os.environ.get("PATENTCL_PRECISION"):
         torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not used
     try:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True)

@@ -24,10 +24,20 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 from .models import autocast, device_dtype
+from .tokens import token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 SLACK = 0.15  # of a group's cells may be padding, in attention only
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the norm of vectors and gradients
+PROBE = (  # texts to compare with the stock model; on random tokens some models multiply rounding errors a hundredfold
+    "Pump",
+    "Valve that opens when the pressure of a liquid in the chamber rises above a limit",
+    "Lamp whose reflector throws the light of a diode on the wall behind the housing",
+    "Treatment of waste water. Water flows through a basin in which bacteria break down what is dissolved in it. "
+    "A sensor measures the oxygen, and a controller sets the speed of the blower by it, so that the bacteria get "
+    "neither too much air nor too little. Sludge settles in a second basin, from where a part of it is pumped "
+    "back into the first.",
+)
 
 
 class Layout:
@@ -277,9 +287,7 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
         return "FlexAttention knows no dropout: add --dropout 0"
     if way == "flex" and model.device.type != "cuda":
         return "FlexAttention trains on CUDA only"
-    random, most = np.random.default_rng(0), model.max_seq_length or 128
-    lengths = [min(most, length) for length in (5, 23, 24, 90)]
-    texts = [random.integers(5, len(model.tokenizer) - 5, length) for length in lengths]
+    texts = [ids.astype(np.int64) for ids in token_ids(model, list(PROBE))]
     training, dtype = model.training, device_dtype()
     model.eval()
     try:
