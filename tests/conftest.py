@@ -14,6 +14,9 @@ import pytest
 from patentcl.choosing import Mining
 from patentcl.road import tables_to_triplets
 from patentcl.sample import write_sample
+from patentcl.training import train
+from patentcl.triplets import Triplets
+from tiny import TINY, small
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -32,6 +35,20 @@ def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("data")
     tables_to_triplets(tables, data, "200", Mining(triplets=200))
     return data
+
+
+@pytest.fixture(scope="session")
+def data(road: Path) -> Triplets:
+    """24 train triplets, and little to evaluate."""
+    return small(road)
+
+
+@pytest.fixture(scope="session")
+def trained(data: Triplets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained without a break, and beside it the cache of embeddings."""
+    folder = tmp_path_factory.mktemp("models")
+    train(data, folder / "tiny", folder / "cache", TINY)
+    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,11 @@ class Batches:
         """How many steps `epochs` take."""
         return math.ceil(self.per_epoch * epochs)
 
+    def seen(self, steps: int) -> int:
+        """How many triplets the first `steps` steps take."""
+        epochs, rest = divmod(steps, self.per_epoch)  # a small batch is an epoch's last one
+        return epochs * len(self.triplets) + rest * self.batch_size
+
     def __getitem__(self, step: int) -> np.ndarray:
         """The rows (B, 3) of step 0, 1, …; the last batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.per_epoch)

@@ -1,9 +1,11 @@
 """Checkpoints of a training: one file each, written beside and renamed, so that a file that is there is whole."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .files import InputError
 
@@ -60,3 +62,13 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     for path in folder.glob(BEST):
         if best is None or path != folder / f"best-{best:09d}.pt":
             path.unlink()
+
+
+def lack_of_room(folder: Path, model: nn.Module, keep: int) -> str:
+    """A warning if the disk of `folder` has no room for `keep` checkpoints, the best weights and the model itself."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    needed = weights * (3 * (keep + 1) + 2)  # a checkpoint holds weights and AdamW's two moments; one is written beside
+    free = shutil.disk_usage(folder).free
+    if free >= needed:
+        return ""
+    return f"{folder} has {free / 1e9:.1f} GB free, and the training will need {needed / 1e9:.1f} GB: free space"

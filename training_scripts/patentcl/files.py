@@ -4,11 +4,13 @@ import argparse
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,11 @@ def seed(text: str) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks, if it has something to say
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(3)  # torchrun ends the others when one has ended
+    with suppress(OSError):  # nobody may be there to read it
+        print(sentence, file=sys.stderr, flush=True)
     return code
 
 

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from .steps import Steps
 
 LARGEST_NORM = 1.0  # of a step's gradient, as in the stock trainer
 LEAST_QUERIES = 50  # of val, to choose weights by; with fewer the choice would be chance
+TRIES, BETWEEN_TRIES = 60, 60.0  # seconds; how often the last checkpoint is tried on a full disk
 EXPLODED = 10  # times the mean loss of the first steps, or 10 where that is below 1
 
 
@@ -51,6 +53,8 @@ class Validation:
         """Keep the base's weights if the trained ones will be averaged with them."""
         self.on, self.training, self.log = on, training, log
         self.base = {k: v.clone() for k, v in model.state_dict().items()} if training.average < 1 else {}
+        self.seconds = math.nan  # of the last evaluation
+        self.test_texts = 0  # of the one at the end
 
     def note(self, step: int, embeddings: np.ndarray) -> float:
         """Write the figures of `embeddings` down; return nDCG@10."""
@@ -64,12 +68,26 @@ class Validation:
 
     def of(self, model: SentenceTransformer, step: int) -> float:
         """The nDCG@10 of the model as it would be saved now: averaged, if that is asked for."""
+        started = time.perf_counter()
         own = {k: v.clone() for k, v in model.state_dict().items()} if self.base else {}
         average(model, self.base, self.training.average)
         found = self.note(step, encode(model, self.on.texts))
         if own:
             model.load_state_dict(own)
+        self.seconds = time.perf_counter() - started
         return found
+
+    def seconds_after(self, step: int, steps: int) -> float:
+        """seconds of the evaluations after `step`, the one on test with them; not a number if none was timed."""
+        every = -(-steps // max(1, self.training.evaluations))
+        left = -(-steps // every) - step // every if self.training.evaluations else 0
+        return self.seconds * (left + self.test_texts / max(1, len(self.on.texts)))
+
+    def of_base(self, model: SentenceTransformer) -> None:
+        """Evaluate before the first step."""
+        started = time.perf_counter()
+        self.note(0, encode(model, self.on.texts))
+        self.seconds = time.perf_counter() - started
 
     def is_due(self, step: int, steps: int) -> bool:
         """Whether to evaluate after `step`; after the last one always, unless never."""
@@ -122,37 +140,54 @@ class Loop:
     def run(self) -> State:
         """Train to the end, or until a signal comes or patience is at its end; the model has the weights to keep."""
         if self.state.step < self.total:  # on every process, for they add their gradients there, too
-            forecast(self.steps, self.batches, self.state.step, self.total, self.running.profile)
-        line = LiveLine(self.total, self.state.step, self.training.batch_size)
+            later = self.val.seconds_after(self.state.step, self.total)
+            forecast(self.steps, self.batches, self.state.step, self.total, later, self.running.profile)
+        line = LiveLine(self.total, self.state.step, self.batches.seen)
         line.val = next((p["nDCG@10"] for p in reversed(self.log.read("val"))), math.nan)
-        mark = saved = time.perf_counter()
-        with self.stop.listening():
-            for step, batch in self._feed():
-                if self._is_out_of_patience():
-                    self.log.say(f"no better val nDCG@10 in {self.state.since_best} evaluations: stops early")
-                    break
-                self._step(step, batch)
-                self.state.step, self.state.seconds = step + 1, self.state.seconds + time.perf_counter() - mark
-                line.loss = self.last_loss
-                line.show(step + 1)
-                if self.val.is_due(step + 1, self.total):
-                    line.val = self._evaluate(step + 1, line)
-                if self.stopping():
-                    saved_it = self._save()
-                    wait()  # torchrun ends all when one has ended: not while the first one writes
-                    line.close()
-                    raise Interrupted(self._how_to_go_on(saved_it))
-                if 0 < self.running.checkpoint_minutes * 60 <= time.perf_counter() - saved:
-                    self._save()
-                    saved = time.perf_counter()
-                mark = time.perf_counter()
+        with closing(line), self.stop.listening():
+            self._take_steps(line)
             self._read_loss()
-        self._save()  # what comes after training can fail, too
-        line.close()
+            saved = self._save_last()  # what comes after training can fail, too
+            if self.stop.name and rank() == 0:
+                raise Interrupted(self._how_to_go_on(saved))
         share = self.waited / max(self.state.seconds - self.before, 1e-9)
         self.log.say(f"a share of {share:.1%} of the time was waiting for data")
         self._take_weights()
         return self.state
+
+    def _take_steps(self, line: LiveLine) -> None:
+        mark = saved = time.perf_counter()
+        for step, batch in self._feed():
+            if self._is_out_of_patience():
+                self.log.say(f"no better val nDCG@10 in {self.state.since_best} evaluations: stops early")
+                return
+            self._step(step, batch)
+            self.state.step, self.state.seconds = step + 1, self.state.seconds + time.perf_counter() - mark
+            line.loss = self.last_loss
+            line.show(step + 1)
+            if self.val.is_due(step + 1, self.total):
+                line.val = self._evaluate(step + 1, line)
+            if self.stopping():
+                saved_it = self._save()
+                wait()  # torchrun ends all when one has ended: not while the first one writes
+                raise Interrupted(self._how_to_go_on(saved_it))
+            if 0 < self.running.checkpoint_minutes * 60 <= time.perf_counter() - saved:
+                self._save()
+                saved = time.perf_counter()
+            mark = time.perf_counter()
+
+    def _save_last(self) -> bool:
+        """Save the end of the training; wait for space, for without it all steps since the last checkpoint are lost."""
+        for _ in range(TRIES):
+            if self._save():
+                return True
+            if self.stop.name:
+                break
+            self.log.say(f"free space for the last checkpoint: tries again every {BETWEEN_TRIES:g} s; Ctrl-C gives up")
+            until = time.monotonic() + BETWEEN_TRIES
+            while time.monotonic() < until and not self.stop.name:
+                time.sleep(0.1)
+        return False
 
     def _is_out_of_patience(self) -> bool:
         return 0 < self.training.patience <= self.state.since_best and self.val.can_choose()
@@ -209,6 +244,7 @@ class Loop:
     def _give_up(self, step: int, batch: np.ndarray, loss: float, norm: float) -> None:
         last = checkpoints.newest(self.work)
         names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in batch[:16])
+        names += f" and {len(batch) - 16} more" if len(batch) > 16 else ""
         raise InputError(
             f"the loss became {loss:g} (gradient {norm:g}) in step {step + 1}, triplets {names}: look at these "
             f"patents, or start anew with a lower --lr; the last good checkpoint is {last or 'not written yet'}"

@@ -1,16 +1,21 @@
 """Several processes that train one model, as `torchrun` starts them, one a GPU; a single one is the simple case."""
 
 import datetime
+import logging
 import os
 import sys
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from .files import InputError
 
 PATIENCE = datetime.timedelta(hours=6)  # that the others wait while the first one evaluates
+SAVING = 600  # seconds that processes have for a step and a checkpoint when they are asked to stop
 
 
 def rank() -> int:
@@ -35,15 +40,22 @@ def join() -> None:
 
 
 def one_process_a_gpu() -> None:
-    """Replace plain Python on several GPUs by torchrun with a process on each; it would leave all but one idle."""
+    """Do what plain Python on several GPUs was asked for in a process on each; it would leave all but one idle."""
     devices = torch.cuda.device_count()
     if devices < 2 or "WORLD_SIZE" in os.environ:
         return
     print(f"{devices} GPUs: starts torchrun with a process on each (CUDA_VISIBLE_DEVICES chooses fewer)", flush=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes tell what happened
     spec = sys.modules["__main__"].__spec__  # there is one where it was started with -m
     started = ["-m", spec.name] if spec else [sys.argv[0]]
-    os.execv(sys.executable, [*command, *started, *sys.argv[1:]])  # noqa: S606 (the same interpreter and arguments)
+    options = ["--standalone", f"--nproc-per-node={devices}", f"--shutdown-timeout={SAVING}"]
+    try:
+        torchrun.run(torchrun.parse_args([*options, *started, *sys.argv[1:]]))
+    except ChildFailedError as failed:
+        sys.exit(failed.get_first_failure()[1].exitcode)
+    except SignalException:
+        sys.exit(130)
+    sys.exit(0)
 
 
 def wait() -> None:

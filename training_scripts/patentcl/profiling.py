@@ -1,5 +1,6 @@
 """Where the time of a training step goes, and how long a training will take, measured before it starts."""
 
+import math
 import time
 from datetime import datetime, timedelta
 
@@ -13,12 +14,16 @@ from .packing import Layout
 from .processes import world
 from .steps import Steps
 
-WARM_UP, MEASURED = 1, 4  # steps; the first ones load kernels
+WARM_UP, MEASURED = 2, 4  # steps; the first ones load or compile kernels
 LEAST_STEPS = 50  # of a training that is worth a forecast
 
 
-def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bool = False) -> None:
+def forecast(
+    steps: Steps, batches: Batches, first: int, total: int, evaluations: float = math.nan, profile: bool = False
+) -> None:
     """Measure some steps without taking them, and print how long the `total - first` that are left will take.
+
+    `evaluations` is how many seconds they will take beside, not a number if that is not known.
 
     With `profile`, also print where the time of a step goes.
     """
@@ -37,8 +42,11 @@ def forecast(steps: Steps, batches: Batches, first: int, total: int, profile: bo
         seconds.append(time.perf_counter() - started)
     optimizer = _optimizer_seconds(steps.model)
     each = float(np.mean(seconds[WARM_UP:])) + optimizer
-    ends = datetime.now() + timedelta(seconds=each * left)
-    print(f"{left:,} steps of {each:.2f} s: {_duration(each * left)} without evaluations, until {ends:%a %H:%M}")
+    known = math.isfinite(evaluations)
+    whole = each * left + (evaluations if known else 0)
+    beside = f"with {_duration(evaluations)} of evaluations" if known else "without evaluations"
+    ends = datetime.now() + timedelta(seconds=whole)
+    print(f"{left:,} steps of {each:.2f} s: {_duration(whole)} {beside}, until {ends:%a %H:%M}")
     if profile:
         _print_profile(steps, batches, chosen[WARM_UP:], each, optimizer)
     steps.timed = False

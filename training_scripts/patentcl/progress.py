@@ -8,15 +8,15 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import torch
 from tqdm import tqdm
 
-from .processes import rank
+from .processes import rank, world
 
 
 class Log:
@@ -114,16 +114,16 @@ class Log:
 class LiveLine:
     """The one line that changes: step, loss, val metric, triplets a second, memory, time left."""
 
-    def __init__(self, steps: int, done: int, batch_size: int) -> None:
-        """Begin at step `done` of `steps`."""
+    def __init__(self, steps: int, done: int, seen: Callable[[int], int]) -> None:
+        """Begin at step `done` of `steps`; `seen` tells how many triplets so many steps take."""
         form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
         self.bar = tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
-        self.batch_size, self.first, self.started = batch_size, done, time.perf_counter()
+        self.seen, self.first, self.started = seen, seen(done), time.perf_counter()
         self.loss = self.val = float("nan")
 
     def show(self, step: int) -> None:
         """Move on to `step`."""
-        rate = (step - self.first) * self.batch_size / max(time.perf_counter() - self.started, 1e-9)
+        rate = (self.seen(step) - self.first) / max(time.perf_counter() - self.started, 1e-9)
         self.bar.set_postfix_str(
             f"loss {self.loss:.4f}, val nDCG@10 {self.val:.3f}, {rate:.1f} triplets/s, {memory_gb():.1f} GB",
             refresh=False,
@@ -149,8 +149,47 @@ def memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
+class _Screen:
+    """A stream whose other end may go: a closed terminal, or `tee` that Ctrl-C ended. Then it writes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self._try(self.stream.write, text) or len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, do: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return do(*arguments)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())  # so that the interpreter's last flush goes well, too
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def screen_may_go() -> Iterator[None]:
+    """Let what is printed be lost, and not the work, when nobody is there any more to read it."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", _Screen(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 class StopSignal:
-    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come; a second one ends the process at once."""
+    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come.
+
+    A second Ctrl-C or SIGTERM ends the process at once. Not one of several processes, for each gets the signal twice,
+    from the terminal and from torchrun.
+    """
 
     def __init__(self) -> None:
         """Nothing has come yet."""
@@ -161,14 +200,12 @@ class StopSignal:
         """Let the first signal ask for a checkpoint."""
 
         def ask(number: int, _: object) -> None:
+            if not self.name and rank() == 0:
+                print(f"\n{signal.Signals(number).name}: saves a checkpoint after this step", file=sys.stderr)
             self.name = signal.Signals(number).name
-            signal.signal(number, before[number])
-            if number == signal.SIGHUP:
-                _close(terminal)
-            elif rank() == 0:
-                print(f"\n{self.name}: saves a checkpoint after this step", file=sys.stderr)
+            if world() == 1 and number != signal.SIGHUP:  # which comes from the kernel and from the shell
+                signal.signal(number, before[number])
 
-        terminal = [stream for stream in (1, 2) if os.isatty(stream)]
         asking = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
         before: dict[int, Any] = {n: signal.signal(n, ask) for n in asking}  # nohup ignores SIGHUP, and so do we
         try:
@@ -176,10 +213,3 @@ class StopSignal:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _close(terminal: list[int]) -> None:
-    """Write nowhere from here on: the terminal is gone, and a write to it would end the process."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in terminal:
-        os.dup2(nowhere, stream)

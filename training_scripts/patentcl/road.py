@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .choosing import Mining
+from .files import Interrupted
 from .graph import Graph, open_graph
 from .mining import mine
 from .restructure import restructure
@@ -48,7 +49,9 @@ def smoke(training: Any, running: Any) -> None:
         write_sample(here / "tables", patents=300)
         tables_to_triplets(here / "tables", here, "smoke", Mining(triplets=96))
         settings = replace(training, epochs=1, evaluations=1, max_length=training.max_length or 64)
-        train(
-            load_triplets(here / "triplets" / "smoke"), here / "smoke", here / "embeddings", settings, running=running
-        )
+        data = load_triplets(here / "triplets" / "smoke")
+        try:
+            train(data, here / "smoke", here / "embeddings", settings, running=running)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # there will be nothing to go on with
         print("smoke: the whole road works on this machine; the temporary files are gone")

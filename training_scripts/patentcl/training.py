@@ -25,19 +25,20 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 
+from . import checkpoints
 from .batches import Batches
 from .card import model_card
 from .comparison import check_names, compare_embeddings
-from .embeddings import embed, encode
+from .embeddings import embed
 from .evaluation import evaluation_set
-from .files import InputError, beside, is_done, locked, read_json, remove, write_json
+from .files import InputError, Interrupted, beside, is_done, locked, read_json, remove, write_json
 from .leakage import TRAINED_ON
 from .loop import LEAST_QUERIES, Loop, Validation
 from .losses import InBatchContrast, Links
 from .models import device_dtype, display_name, find_model, fingerprint_of, load_model, normalises, set_dropout
 from .packing import choose_way
 from .processes import join, rank, wait, world
-from .progress import Log, memory_gb
+from .progress import Log, memory_gb, screen_may_go
 from .recipes import Running, Training, name_of
 from .results import as_markdown, as_text, verdict
 from .steps import Steps
@@ -74,8 +75,12 @@ def train(
     _check(data, training)
     _check_running(running)
     join()
-    with locked(output.with_name(f"{output.name}.training")) if rank() == 0 else nullcontext():
-        return _train(data, output, cache, training, resume, overwrite, asked, running)
+    work = output.with_name(f"{output.name}.training")
+    with locked(work) if rank() == 0 else nullcontext(), screen_may_go():
+        try:
+            return _train(data, output, cache, training, resume, overwrite, asked, running)
+        except KeyboardInterrupt:
+            raise Interrupted(f"{work} is kept: add --resume to go on") from None
 
 
 def _train(
@@ -94,6 +99,8 @@ def _train(
         _prepare(work, asked, resume, overwrite)
     wait()
     log = Log(work / "training.log", work / "tensorboard" if running.tensorboard else None)
+    if lacking := checkpoints.lack_of_room(work, model, running.keep_checkpoints):
+        log.say(lacking)
     _explain_margin(model, training, log)
     val = Validation(evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed), model, training, log)
     embeddings = {}
@@ -102,8 +109,9 @@ def _train(
         embeddings[display_name(training.base_model)] = embed(
             training.base_model, on_test.texts, cache, training.max_length
         )
+        val.test_texts = len(on_test.texts)
         if not log.read("val"):
-            val.note(0, encode(model, val.on.texts))
+            val.of_base(model)
     run = fit(model, data, work, training, val, running, cache)
     if rank() > 0:
         return run
@@ -177,13 +185,11 @@ def _check_running(running: Running) -> None:
 def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -> None:
     """Make the folder of the work in progress, or see that the one that is there is this training's."""
     stamp = work / STAMP
-    if stamp.exists() and (resume or not overwrite):
-        if not resume:
-            raise InputError(
-                f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew"
-            )
+    if stamp.exists() and resume:
         _same_run(stamp, asked)
         return
+    if stamp.exists() and not overwrite and checkpoints.newest(work):
+        raise InputError(f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew")
     if work.exists() and not stamp.exists() and any(work.iterdir()):
         raise InputError(f"{work} is there and is no training of ours: move it away")
     if resume:
@@ -237,7 +243,7 @@ def fit(
         "steps": state.step,
         "kept step": state.best_step if loop.keeps_best and state.best_step else state.step,
         "seconds": round(state.seconds, 1),
-        "triplets a second": round(state.step * training.batch_size / max(state.seconds, 1e-9), 2),
+        "triplets a second": round(batches.seen(state.step) / max(state.seconds, 1e-9), 2),
         "attention": way,
         "processes": world(),
     }
