@@ -26,7 +26,8 @@ def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time:
     for folder in (road / "triplets" / "200", by_time):
         data = load_triplets(folder)
         rows = overlaps(data, data)
-        assert [row.tested for row in rows] == ["val", "test"] and min(row.patents for row in rows) > 20
+        assert [(row.trained, row.tested) for row in rows] == [("train", "val"), ("train", "test"), ("val", "test")]
+        assert min(row.patents for row in rows) > 20
         assert not any(row.leaks for row in rows)
 
 
@@ -45,6 +46,23 @@ def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
     leaked = overlaps(replace(data, triplets=used), data)[1]
     assert leaked.ids == leaked.families == 1
     assert "leaks: 1" in report([leaked])
+
+
+@pytest.mark.parametrize(("table", "column"), [("triplets", "negative_id"), ("retrieval", "relevant_id")])
+def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_none(
+    road: Path, table: str, column: str
+) -> None:
+    data = load_triplets(road / "triplets" / "200")
+    anchor = {split: data.triplets.query(f"split == '{split}'").iloc[0]["anchor_id"] for split in ("val", "test")}
+
+    def with_a_patent_of(other: str, split: str) -> list[int]:
+        rows = getattr(data, table).copy()
+        rows.loc[rows.index[rows["split"] == split][0], column] = anchor[other]
+        changed = replace(data, **{table: rows})
+        return [row.ids for row in overlaps(changed, changed)]
+
+    assert with_a_patent_of("test", "val") == [0, 0, 1]
+    assert with_a_patent_of("val", "test") == [0, 0, 0]
 
 
 def test_the_command_tells_overlaps_of_folders_and_the_ids_are_there_to_compare(road: Path, by_time: Path) -> None:

@@ -291,7 +291,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="only print what the held-out patents of these triplets share with the train triplets of each",
+        help="only print what val and test of these triplets share with train of each, and test with val of each",
     )
     return parser.parse_args()
 
