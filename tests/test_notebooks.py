@@ -40,9 +40,12 @@ def test_both_notebooks_run_on_the_sample(tables: Path, tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert pictures(handler) == 4 and pictures(scatter) == 1
-    assert (tmp_path / "scatter" / "scatter.png").stat().st_size > 20_000
-    assert (tmp_path / "scatter" / "scatter.html").stat().st_size > 10_000
-    assert "silhouette (section)" in (tmp_path / "scatter" / "metrics.csv").read_text()
+    assert (tmp_path / "scatter" / "100" / "scatter.png").stat().st_size > 20_000
+    assert (tmp_path / "scatter" / "100" / "scatter.html").stat().st_size > 10_000
+    assert "silhouette (section)" in (tmp_path / "scatter" / "100" / "metrics.csv").read_text()
+    evaluated = (tmp_path / "scatter" / "100" / "evaluation.md").read_text()
+    assert "/triplets/100; split: test; patents to search: " in evaluated
+    assert "tokens of a text: 32; seed: 42" in evaluated
 
 
 def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -68,7 +71,7 @@ def test_the_scripts_walk_the_same_road_from_any_folder(
     drawn = script(SCRIPTS / "patent_embedding_scatter.py", "--data", tmp_path, "--triplets", 60, "--models", "minilm",
                    tmp_path / "model", "--sample", 60, "--max-length", 32, "--color-by", "class")  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
-    assert (tmp_path / "scatter" / "scatter.png").exists()
+    assert (tmp_path / "scatter" / "60" / "scatter.png").exists()
 
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert tmp_path / "model" / "run.json" in written
