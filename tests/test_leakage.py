@@ -5,13 +5,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from patentcl.choosing import Mining
-from patentcl.leakage import overlaps, report
+from patentcl.evaluation import evaluation_set
+from patentcl.files import read_json
+from patentcl.leakage import TRAINED_ON, overlaps, report, warnings_of
 from patentcl.road import tables_to_triplets
 from patentcl.triplets import load_triplets
+from patentcl.triplets import report as report_of_mining
 
 
 @pytest.fixture(scope="module")
@@ -90,4 +92,28 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
 
     assert texts.groupby("family")["split"].nunique().max() == 1
     assert last["train"] < first["val"] <= last["val"] < first["test"]
-    assert isinstance(texts, pd.DataFrame)
+    record = read_json(by_time / "triplets.json")
+    told = record["dates of families"]
+    assert told["train"][1] < told["val"][0] <= told["val"][1] < told["test"][0]
+    assert [told[split][1] for split in ("train", "val", "test")] == [last[split] for split in told]
+    held = texts[(texts["split"] != "train") & texts["in_corpus"]]
+    assert record["older"] == (held["date"] < told["train"][1]).sum() > 0  # the corpus is all patents here
+    assert f"{told['val'][0]} to {told['val'][1]}" in report_of_mining(record)
+
+
+def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(road: Path, tmp_path: Path) -> None:
+    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    texts = on.texts.assign(patent_id=[f"US 'a', \"{i}\" B" for i in on.texts["patent_id"]])
+    odd = replace(on, texts=texts)
+    seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)
+    (tmp_path / "config.json").write_text("{}")
+    assert warnings_of([str(tmp_path)], odd) == []  # no model of ours
+
+    (tmp_path / TRAINED_ON).write_text("".join(f"{i}\n" for i in seen))
+    families = texts.loc[texts["patent_id"].isin(seen), "family"]
+    known, held = texts["family"].isin(families).sum(), (texts["split"] == "test").sum()
+    (line,) = warnings_of([str(tmp_path)], odd)
+    assert f"was trained on {known} of the {held} patents" in line
+    (tmp_path / TRAINED_ON).write_text("")
+    (line,) = warnings_of([str(tmp_path)], odd)
+    assert f"{TRAINED_ON} names no patent" in line

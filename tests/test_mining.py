@@ -1,5 +1,7 @@
 """Triplets obey their definition, checked here from the CSVs without any graph."""
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, corpus_to_search, held_out, negatives
+from patentcl.choosing import (
+    KINDS,
+    POSITIVES,
+    Mining,
+    Sections,
+    are_enough,
+    check,
+    corpus_to_search,
+    held_out,
+    negatives,
+)
 from patentcl.embeddings import embed
 from patentcl.evaluation import triplets_right
 from patentcl.files import InputError, locked, read_json, write_json
 from patentcl.graph import open_graph
-from patentcl.mining import mine, parse_shares, parse_size, query_parts
+from patentcl.mining import check_mining, mine, parse_shares, parse_size, query_parts
 from patentcl.models import MINILM
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
@@ -48,7 +60,7 @@ class Corpus:
             self.cites_any[ids.iloc[int(rank)]].add(f"outside {number}")
 
 
-def check(corpus: Corpus, row: Any) -> None:
+def check_row(corpus: Corpus, row: Any) -> None:
     a, p, n = row.anchor_id, row.positive_id, row.negative_id
     shared = len(corpus.cites_any[a] & corpus.cites_any[p])
     assert p in corpus.cites[a] if row.positive_kind != "coupled" else p not in corpus.cites[a] and shared >= 2
@@ -72,7 +84,7 @@ def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> N
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
     for row in triplets.itertuples():
-        check(corpus, row)
+        check_row(corpus, row)
 
 
 def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
@@ -197,6 +209,28 @@ def test_results_that_were_cut_are_noticed(tables: Path, tmp_path: Path) -> None
         (tmp_path / "graph" / file).write_text("".join(lines))
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_ids_that_were_emptied_are_written_again_and_lists_that_are_empty_are_left(
+    split: str, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(road, tmp_path / "data")
+    file = tmp_path / "data" / "triplets" / "200" / f"ids_{split}.txt"
+    whole = file.read_text()
+    graph = open_graph("embedded", tmp_path / "data")
+
+    file.write_text("")
+    mine(graph, tmp_path / "data", "200", Mining(triplets=200))
+    assert f"{file} is empty and must not be" in capsys.readouterr().out
+    assert file.read_text() == whole != ""
+
+    record = read_json(file.with_name("triplets.json"))
+    write_json(file.with_name("triplets.json"), record | {"held out": {"val": 0, "test": 0}})
+    file.write_text("")
+    mine(graph, tmp_path / "data", "200", Mining(triplets=200))
+    graph.close()
+    assert (file.read_text() == "") == (split != "train")  # a tiny table may hold nothing out; train is never empty
+
+
 def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:
     graph = open_graph("embedded", road)
     record = mine(graph, road, "citation-only", Mining(triplets=200, negatives=parse_shares("citation=1")))
@@ -222,8 +256,10 @@ def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_
     assert examiner["positives"]["examiner"] > cited["positives"]["examiner"] > 0
     assert coupled["positives"]["coupled"] > 20 and cited["positives"]["coupled"] == 0
     assert "positive: coupled" in report(coupled)
+    assert "as the examiner's" not in report(examiner)  # these tables say who cited
+    assert "--positives examiner is as cited" in report(examiner | {"examiner's citations": 0})
     for row in tables["coupled"].itertuples():
-        check(corpus, row)
+        check_row(corpus, row)
     only_cited = tables["coupled"].query("positive_kind != 'coupled'")
     assert set(only_cited["split"]) == {"train", "val", "test"}  # and coupled ones are for training alone
     assert set(tables["coupled"].query("positive_kind == 'coupled'")["split"]) == {"train"}
@@ -281,6 +317,9 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path)
 
     assert record["negatives"]["false negatives dropped"] > 0 == plain["negatives"]["false negatives dropped"]
     assert "dropped: negative closer than the positive" in report(record)
+    none = record | {"negatives": record["negatives"] | {"false negatives dropped": 0}}
+    assert re.search("dropped: negative closer than the positive +0\n", report(none))
+    assert "dropped: negative closer" not in report(plain)
     assert (kept.triplets["split"] == "train").sum() == 20  # the next ones take their places
     train = kept.triplets.query("split == 'train'")
     row = kept.texts.reset_index().set_index("patent_id")["index"]
@@ -301,7 +340,7 @@ def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tm
     triplets = load_triplets(tmp_path / "triplets" / "10K").triplets
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
-        check(Corpus(tmp_path / "graph"), row)
+        check_row(Corpus(tmp_path / "graph"), row)
 
 
 def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
@@ -332,6 +371,10 @@ def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: 
     [
         (lambda: parse_size("10k!"), "is no size"),
         (lambda: held_out(100, Mining(coupled=0)), "--coupled 0 must be at least 1"),
+        (lambda: check(Mining(coupled=3)), "--coupled 3 has no meaning without --positives coupled"),
+        (lambda: check(Mining(positives="copled")), "--positives copled is not one of cited, examiner, coupled"),
+        (lambda: check(Mining(split="date")), "--split date is not one of random, time"),
+        (lambda: check_mining(Mining(filter_model="./nowhere")), r"there is no folder \./nowhere"),
         (lambda: parse_size("0"), "is no size"),
         (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
         (lambda: parse_shares("random=0"), "share above 0"),
@@ -369,6 +412,23 @@ def test_shares_held_out_must_leave_something(road: Path) -> None:
     graph.close()
 
 
+def test_ids_stand_in_their_files_as_they_are(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    names = [f"EP 0{i} 'a', \"b\" \\;" if i % 2 else f" {i}\t" for i in range(60)]
+    citations = [(names[i], names[i - 2]) for i in range(2, 60)]
+    patents = [(name, f"Title {name}", f"Abstract number {i}.") for i, name in enumerate(names)]
+    classes = [(name, "pumps" if i % 2 else "lamps") for i, name in enumerate(names)]
+
+    tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
+
+    folder = tmp_path / "triplets" / "10K"
+    ids = {split: (folder / f"ids_{split}.txt").read_text().splitlines() for split in ("train", "val", "test")}
+    data = load_triplets(folder)
+    assert set(ids["train"]) == data.ids_in("train")
+    for split in ("val", "test"):
+        held = set(data.texts.loc[data.texts["split"] == split, "patent_id"])
+        assert held == set(ids[split]) and held <= set(names)
+
+
 def test_real_patents(water: Path, tmp_path: Path) -> None:
     restructure(water, tmp_path / "graph")
     record = tables_to_triplets(water, tmp_path, "10K", Mining())["mining"]
@@ -379,4 +439,4 @@ def test_real_patents(water: Path, tmp_path: Path) -> None:
     assert sum(record["triplets"].values()) == found["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")
     for row in load_triplets(tmp_path / "triplets" / "10K").triplets.itertuples():
-        check(corpus, row)
+        check_row(corpus, row)
