@@ -231,6 +231,28 @@ def test_ids_that_were_emptied_are_written_again_and_lists_that_are_empty_are_le
     assert (file.read_text() == "") == (split != "train")  # a tiny table may hold nothing out; train is never empty
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda texts: pd.concat([texts, texts.iloc[[3]]]), "patent .+ stands there twice"),
+        (lambda texts: texts.drop(columns="section"), "no column section"),
+        (lambda texts: texts.assign(in_corpus="yes"), "column in_corpus does not hold true or false"),
+        (lambda texts: texts.assign(family="a"), "column family does not hold whole numbers"),
+        (lambda texts: texts.assign(subclasses="A01B"), "column subclasses does not hold lists"),
+        (lambda texts: texts.assign(title=7), "column title does not hold texts"),
+    ],
+)
+def test_texts_that_are_not_as_we_write_them_are_told_in_a_sentence(
+    change: Callable[[pd.DataFrame], pd.DataFrame], says: str, road: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "200"
+    shutil.copytree(road / "triplets" / "200", folder)
+    change(pd.read_parquet(folder / "texts.parquet")).to_parquet(folder / "texts.parquet")
+
+    with pytest.raises(InputError, match=rf"texts\.parquet is none of ours \(.*{says}\): mine again with --overwrite"):
+        load_triplets(folder)
+
+
 def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:
     graph = open_graph("embedded", road)
     record = mine(graph, road, "citation-only", Mining(triplets=200, negatives=parse_shares("citation=1")))

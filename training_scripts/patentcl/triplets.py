@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype, is_list_like
 
 from .choosing import (
     KINDS,
@@ -308,6 +309,7 @@ class Triplets:
 
 FILES_OF_FOLDER = tuple(_FILES)
 READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
+TEXT_COLUMNS = ("patent_id", "title", "abstract", "section", "class", "subclass", "split")
 
 
 def load_triplets(path: Path, seed: int = 42) -> Triplets:
@@ -332,12 +334,26 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     return data
 
 
+def _wrong_in(texts: pd.DataFrame) -> str:
+    """What of the texts is not as we write it, or ""."""
+    twice = texts["patent_id"].duplicated()
+    if twice.any():
+        return f"patent {texts.loc[twice, 'patent_id'].iloc[0]} stands there twice"
+    kinds = {
+        **{name: (infer_dtype(texts[name]) in ("string", "empty"), "texts") for name in TEXT_COLUMNS},
+        "subclasses": (texts["subclasses"].map(is_list_like).all(), "lists"),
+        "family": (is_integer_dtype(texts["family"]), "whole numbers"),
+        "in_corpus": (is_bool_dtype(texts["in_corpus"]), "true or false"),
+    }
+    return next((f"the column {name} does not hold {kind}" for name, (right, kind) in kinds.items() if not right), "")
+
+
 def _check(data: Triplets, path: Path) -> None:
     """Raise `InputError` unless the tables have their columns, and every patent that they name its text."""
     wanted = {
         "triplets": [*ROLES, "negative_kind", "split"],
         "retrieval": ["query_id", "relevant_id", "split"],
-        "texts": ["patent_id", "title", "abstract", "family", "split", "in_corpus", "subclass", "subclasses"],
+        "texts": [*TEXT_COLUMNS, "subclasses", "family", "in_corpus"],
     }
     for table, columns in wanted.items():
         frame: pd.DataFrame = getattr(data, table)
@@ -346,6 +362,8 @@ def _check(data: Triplets, path: Path) -> None:
         if unknown:
             what = f"no column {missing[0]}" if missing else "values that are missing or unknown"
             raise InputError(f"{path / table}.parquet is none of ours ({what}): mine again with --overwrite")
+    if wrong := _wrong_in(data.texts):
+        raise InputError(f"{path / 'texts.parquet'} is none of ours ({wrong}): mine again with --overwrite")
     named = [data.triplets[role] for role in ROLES] + [data.retrieval[role] for role in ("query_id", "relevant_id")]
     for column in named:
         lost = column[~column.isin(data.texts["patent_id"])]
