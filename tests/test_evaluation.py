@@ -125,6 +125,31 @@ def test_members_of_the_querys_family_are_not_in_its_way() -> None:
     assert fused(np.array([0]), among)[0, 3] == 2 / 61  # nor does what is not asked about
 
 
+def texts_of(*abstracts: str) -> pd.DataFrame:
+    return pd.DataFrame({"title": "", "abstract": abstracts})
+
+
+def test_a_query_without_words_finds_nothing_and_stops_nothing() -> None:
+    texts = texts_of("", "a pump for water", "the of a", "a filter for water")
+
+    for scores in (bm25_scores(texts), tfidf_scores(texts)):
+        found = scores(np.arange(4))
+        assert found.shape == (4, 4) and not found[[0, 2]].any()
+        assert found[1].argmax() == 1 and found[1, 3] > 0
+
+    on = set_of([(0, 1), (1, 3)], 4)  # without words all are equal, and stand as in the corpus
+    assert retrieval_measures(bm25_scores(texts), on)["MRR"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("abstracts", [("", " "), ("the", "of a"), ("about", "between"), ("a", "b")])
+def test_texts_without_any_word_that_counts_are_refused(abstracts: tuple[str, ...]) -> None:
+    on = set_of([(0, 1)], 2)
+    on.texts[["title", "abstract"]] = texts_of(*abstracts)
+
+    with pytest.raises(InputError, match="hold no words of at least two letters, or only ones like"):
+        compare_embeddings({"noise": np.eye(2)}, on)
+
+
 def test_val_queries_do_not_search_test_patents_which_they_cite_too(road: Path) -> None:
     data = load_triplets(road / "triplets" / "200")
 
