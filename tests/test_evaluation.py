@@ -377,6 +377,8 @@ def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> N
     assert with_base([str(tmp_path)]) == ["minilm", str(tmp_path)]
     assert with_base([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
     assert with_base(["minilm"]) == ["minilm"]
+    with pytest.raises(InputError, match="no model is named"):
+        with_base([])
     with pytest.raises(InputError, match=r"there is no folder \./nowhere"):
         with_base(["minilm", "./nowhere"])
 

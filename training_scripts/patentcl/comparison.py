@@ -38,6 +38,8 @@ def with_base(models: Sequence[str]) -> list[str]:
 
     Raises `InputError` where one of them is not there, before anything is computed.
     """
+    if not models:
+        raise InputError("no model is named: name at least one")
     folder, *_ = map(find_model, models)  # all are looked for
     if not (folder / "run.json").exists():
         return list(models)
@@ -46,7 +48,7 @@ def with_base(models: Sequence[str]) -> list[str]:
     if not isinstance(base, str):
         raise InputError(
             f"{folder / 'run.json'} names no base model ({base!r}): name the base before {models[0]}, as the first of "
-            "the models, and take run.json out of the folder"
+            "the models"
         )
     is_there = display_name(base) in map(display_name, models)
     return list(models) if is_there else [_base_of(models[0], folder, base, record), *models]
@@ -61,8 +63,9 @@ def _base_of(model: str, folder: Path, base: str, record: dict[str, Any]) -> str
     try:
         find_model(base)
     except InputError as problem:
-        for place in (record.get("base folder"), folder.resolve().parent / base, REPOSITORY / base):
-            if place and Path(place).is_dir() and fingerprint_of(Path(place)) == record["asked"].get("base"):
+        recorded = Path(str(record.get("base folder", base)))
+        for place in (recorded, folder.resolve().parent / base, REPOSITORY / base):
+            if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
                 return str(place)
         raise InputError(
             f"{model} was trained from {base}, which is not found ({problem}): name its folder before {model}, as the "

@@ -88,13 +88,10 @@ def check_mining(mining: Mining) -> None:
         find_model(mining.filter_model)
 
 
-def _emptied(folder: Path) -> str:
+def _emptied(folder: Path, record: dict[str, Any]) -> str:
     """The file of ids that holds none although the record says that there are some; else ""."""
-    if not (folder / "triplets.json").exists():
-        return ""
-    held = read_json(folder / "triplets.json").get("held out", {})
-    files = {"ids_train.txt": 1, **{f"ids_{split}.txt": held.get(split, 0) for split in ("val", "test")}}
-    paths = [folder / file for file, ids in files.items() if ids and (folder / file).is_file()]
+    ids = {"train": record["triplets"]["train"], **record["held out"]}
+    paths = [folder / f"ids_{split}.txt" for split, number in ids.items() if number]
     return next((str(path) for path in paths if path.stat().st_size == 0), "")
 
 
@@ -114,11 +111,12 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
         from .models import find_model, fingerprint_of
 
         asked["filter_model"] = f"{mining.filter_model} ({fingerprint_of(find_model(mining.filter_model))})"
-    if emptied := _emptied(folder):
+    if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
+        record = read_json(folder / "triplets.json")
+        if not (emptied := _emptied(folder, record)):
+            print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
+            return record
         print(f"mining: {emptied} is empty and must not be, all of {folder} is made again")
-    if is_done(folder / "triplets.json", asked, overwrite or bool(emptied), FILES_OF_FOLDER):
-        print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
-        return read_json(folder / "triplets.json")
     answers = folder.with_name(f".{name}.batches")
     with locked(answers):  # two runs must not take each other's
         batches = Batches(answers, {**asked, "batch": graph.batch})

@@ -87,7 +87,7 @@ def write_tables(
     with beside(folder / f"{name}.csv") as scratch:
         as_table(found, seed).assign(**setting).to_csv(scratch, index_label="row")
     with beside(folder / f"{name}.md") as scratch:
-        told = [f"{key}: {_escaped(f'{v:,}' if isinstance(v, int) else v)}" for key, v in setting.items()]
+        told = [f"{key}: {_escaped(str(value))}" for key, value in setting.items()]
         scratch.write_text(as_markdown(found, seed) + ("\n" + "; ".join(told) + "\n" if told else ""), encoding="utf-8")
 
 
