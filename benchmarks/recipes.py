@@ -15,6 +15,7 @@ A recipe is better than the base where the mean of the seeds is, and the seeds' 
 import argparse
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import platform
@@ -30,7 +31,7 @@ from sentence_transformers import SentenceTransformer
 from patentcl.choosing import Mining, mix
 from patentcl.embeddings import embed, encode
 from patentcl.evaluation import EvaluationSet, evaluation_set, retrieval_measures
-from patentcl.files import DATA, InputError, Interrupted, read_json, run_script, write_json
+from patentcl.files import DATA, InputError, Interrupted, run_script, write_json
 from patentcl.loop import Validation, average
 from patentcl.models import MINILM, load_model
 from patentcl.progress import Log
@@ -114,14 +115,35 @@ def main() -> None:
                 on = [folder.fingerprint for folder in cited.values()]
                 asked = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
                 path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
-                if not path.exists() or read_json(path)["asked"] != asked:
+                rows = finished(path, asked)
+                if not rows:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     labels = {"recipe": recipe, "trained on": corpus, "seed": seed}
                     rows = [labels | figures for figures in run(training, data, held_out, args.work)]
                     write_json(path, {"asked": asked, "rows": rows})
                     print(", ".join(map(str, labels.values())), "done", flush=True)
-                runs += read_json(path)["rows"]
+                runs += rows
         print_table(base, runs, held_out, args.split)
+
+
+def finished(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run that was finished before, none if there is none of what is `asked`.
+
+    Raises `InputError` for a damaged file: a training is long, so what is there is not thrown away unasked.
+    """
+    if not path.exists():
+        return []
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = record["rows"]
+        shares = [float(row["share"]) for row in rows]
+        if record["asked"] != json.loads(json.dumps(asked)):
+            return []
+    except (ValueError, KeyError, TypeError) as problem:
+        raise InputError(f"{path} is damaged ({problem!r}): delete it, and that training is repeated") from None
+    if shares != list(SHARES):
+        raise InputError(f"{path} is damaged (weights {shares}): delete it, and that training is repeated")
+    return rows
 
 
 class HeldOut:

@@ -24,14 +24,15 @@ from patentcl.evaluation import (
     evaluate,
     evaluation_set,
     first_relevant_ranks,
+    main,
     quick,
     retrieval_measures,
     subclass_prediction,
     triplets_right,
 )
-from patentcl.files import InputError
-from patentcl.models import MINILM, find_model
-from patentcl.results import as_markdown, as_table, as_text, verdict, write_tables
+from patentcl.files import InputError, write_json
+from patentcl.models import MINILM, find_model, fingerprint_of
+from patentcl.results import as_markdown, as_table, as_text, check_output, setting_of, verdict, write_tables
 from patentcl.road import tables_to_triplets
 from patentcl.scores import Scores, bm25_scores, dense_scores, fused_scores, tfidf_scores
 from patentcl.significance import paired_difference, ratio_interval
@@ -122,6 +123,31 @@ def test_members_of_the_querys_family_are_not_in_its_way() -> None:
     assert fused(np.array([0]))[0, 2] == 2 / 61  # the first rank, since the twin takes none
     among = np.array([[False, False, False, True]])
     assert fused(np.array([0]), among)[0, 3] == 2 / 61  # nor does what is not asked about
+
+
+def texts_of(*abstracts: str) -> pd.DataFrame:
+    return pd.DataFrame({"title": "", "abstract": abstracts})
+
+
+def test_a_query_without_words_finds_nothing_and_stops_nothing() -> None:
+    texts = texts_of("", "a pump for water", "the of a", "a filter for water")
+
+    for scores in (bm25_scores(texts), tfidf_scores(texts)):
+        found = scores(np.arange(4))
+        assert found.shape == (4, 4) and not found[[0, 2]].any()
+        assert found[1].argmax() == 1 and found[1, 3] > 0
+
+    on = set_of([(0, 1), (1, 3)], 4)  # without words all are equal, and stand as in the corpus
+    assert retrieval_measures(bm25_scores(texts), on)["MRR"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("abstracts", [("", " "), ("the", "of a"), ("about", "between"), ("a", "b")])
+def test_texts_without_any_word_that_counts_are_refused(abstracts: tuple[str, ...]) -> None:
+    on = set_of([(0, 1)], 2)
+    on.texts[["title", "abstract"]] = texts_of(*abstracts)
+
+    with pytest.raises(InputError, match="hold no words of at least two letters, or only ones like"):
+        compare_embeddings({"noise": np.eye(2)}, on)
 
 
 def test_val_queries_do_not_search_test_patents_which_they_cite_too(road: Path) -> None:
@@ -246,6 +272,10 @@ def test_the_table_has_words_models_and_hybrids_and_marks_the_best(road: Path) -
     assert f"{best:.3f}*" in text and f"**{best:.3f}**" in card
     for column in ("nDCG@10 IN", "nDCG@10 OUT", "nDCG@10 known", "nDCG@10 unseen", "rank among hard", "CPC F1 macro"):
         assert column in text and column in card and table[column].notna().all()
+    for part, mask in on.parts.items():
+        number = len(set(on.pairs[mask, 0]))
+        assert f"{part} {number}" in text and f"{part} {number}" in card
+        assert table[f"queries {part}"].tolist() == [number] * 6 and 0 < number < table["queries"].iloc[0]
     assert table["v-measure"].notna().sum() == 2  # words have no vectors to cluster
 
 
@@ -322,6 +352,24 @@ def test_tables_of_others_are_not_replaced_and_own_ones_are(road: Path, tmp_path
         check_names(["BM25"])
 
 
+def test_files_name_what_was_evaluated_and_a_place_that_cannot_be_written_to_is_refused(
+    road: Path, tmp_path: Path
+) -> None:
+    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test", most_texts=100)
+    found = compare_embeddings({"noise": np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
+
+    write_tables(found, tmp_path / "ours", "test", 7, setting_of(on, Path("data/triplets/200"), 0, 7))
+
+    row = pd.read_csv(tmp_path / "ours" / "test.csv").iloc[0]
+    assert row[["triplets", "split", "seed"]].tolist() == ["data/triplets/200", "test", 7]
+    assert row["patents to search"] == on.corpus.sum() and row["queries"] == len(np.unique(on.pairs[:, 0]))
+    assert "tokens of a text: as many as each model can; seed: 7" in (tmp_path / "ours" / "test.md").read_text()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        with pytest.raises(InputError, match=r"is no folder that can be written to .* name another --output"):
+            check_output(path, "test")
+
+
 def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "run.json").write_text('{"asked": {"base_model": "minilm"}}')
@@ -329,13 +377,34 @@ def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> N
     assert with_base([str(tmp_path)]) == ["minilm", str(tmp_path)]
     assert with_base([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
     assert with_base(["minilm"]) == ["minilm"]
+    with pytest.raises(InputError, match="no model is named"):
+        with_base([])
+    with pytest.raises(InputError, match=r"there is no folder \./nowhere"):
+        with_base(["minilm", "./nowhere"])
+
+
+def test_a_base_that_is_not_where_it_was_is_looked_for_and_asked_for(tmp_path: Path) -> None:
+    model, base = tmp_path / "model", tmp_path / "bases" / "one"
+    for folder in (model, base):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(f'{{"name": "{folder.name}"}}')
+
+    def trained_from(name: object, fingerprint: str) -> list[str]:
+        write_json(model / "run.json", {"asked": {"base_model": name, "base": fingerprint}})
+        return with_base([str(model)])
+
+    assert trained_from("./bases/one", fingerprint_of(base)) == [str(base), str(model)]  # beside the model
+    with pytest.raises(InputError, match=rf"{model} was trained from \./bases/one, .*name its folder before {model}"):
+        trained_from("./bases/one", "of other weights")
+    with pytest.raises(InputError, match=r"run\.json names no base model \(7\)"):
+        trained_from(7, "")
 
 
 def test_the_command_writes_the_tables_and_warns_of_a_model_that_saw_what_is_tested(road: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     shutil.copytree(find_model(MINILM), seen)
     (seen / "ids_train.txt").write_text((road / "triplets" / "200" / "ids_test.txt").read_text())
-    where = ["--data", str(road), "--triplets", "200", "--output", str(tmp_path / "tables")]
+    where = ["--data", str(road), "--triplets", "200"]
     small = ["--models", MINILM, str(seen), "--max-length", "24", "--corpus-sample", "50"]
     command = [sys.executable, "-m", "patentcl.evaluation", *where, *small]
 
@@ -344,4 +413,35 @@ def test_the_command_writes_the_tables_and_warns_of_a_model_that_saw_what_is_tes
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1 and f"{seen} was trained on" in warnings[0]
-    assert "BM25 + seen" in (tmp_path / "tables" / "test.csv").read_text()
+    assert "BM25 + seen" in (road / "evaluation" / "200" / "test.csv").read_text()
+
+
+def test_a_table_that_cannot_be_written_was_printed(
+    road: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    def noise(models: list[str], on: EvaluationSet, *_: object) -> Comparison:
+        return compare_embeddings({MINILM: np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
+
+    monkeypatch.setattr("patentcl.results.write_tables", full)
+    monkeypatch.setattr("patentcl.comparison.compare", noise)
+    monkeypatch.setattr(sys, "argv", ["evaluation", "--data", str(road), "--triplets", "200", "--models", MINILM])
+    with pytest.raises(OSError, match="No space left"):
+        main()
+
+    assert f"BM25 + {MINILM}" in capsys.readouterr().out
+
+
+def test_the_command_asks_for_all_it_needs_before_it_evaluates(road: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    def refused(*arguments: str) -> str:
+        command = [sys.executable, "-m", "patentcl.evaluation", "--data", str(road), "--triplets", "200", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and not done.stdout and done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "there is no folder ./nowhere" in refused("--models", MINILM, "./nowhere")
+    assert "(it is a file): name another --output" in refused("--models", MINILM, "--output", str(tmp_path / "file"))

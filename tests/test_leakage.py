@@ -5,13 +5,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from patentcl.choosing import Mining
-from patentcl.leakage import overlaps, report
+from patentcl.evaluation import evaluation_set
+from patentcl.files import read_json
+from patentcl.leakage import TRAINED_ON, overlaps, report, warnings_of
 from patentcl.road import tables_to_triplets
 from patentcl.triplets import load_triplets
+from patentcl.triplets import report as report_of_mining
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,8 @@ def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time:
     for folder in (road / "triplets" / "200", by_time):
         data = load_triplets(folder)
         rows = overlaps(data, data)
-        assert [row.tested for row in rows] == ["val", "test"] and min(row.patents for row in rows) > 20
+        assert [(row.trained, row.tested) for row in rows] == [("train", "val"), ("train", "test"), ("val", "test")]
+        assert min(row.patents for row in rows) > 20
         assert not any(row.leaks for row in rows)
 
 
@@ -45,6 +48,23 @@ def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
     leaked = overlaps(replace(data, triplets=used), data)[1]
     assert leaked.ids == leaked.families == 1
     assert "leaks: 1" in report([leaked])
+
+
+@pytest.mark.parametrize(("table", "column"), [("triplets", "negative_id"), ("retrieval", "relevant_id")])
+def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_none(
+    road: Path, table: str, column: str
+) -> None:
+    data = load_triplets(road / "triplets" / "200")
+    anchor = {split: data.triplets.query(f"split == '{split}'").iloc[0]["anchor_id"] for split in ("val", "test")}
+
+    def with_a_patent_of(other: str, split: str) -> list[int]:
+        rows = getattr(data, table).copy()
+        rows.loc[rows.index[rows["split"] == split][0], column] = anchor[other]
+        changed = replace(data, **{table: rows})
+        return [row.ids for row in overlaps(changed, changed)]
+
+    assert with_a_patent_of("test", "val") == [0, 0, 1]
+    assert with_a_patent_of("val", "test") == [0, 0, 0]
 
 
 def test_the_command_tells_overlaps_of_folders_and_the_ids_are_there_to_compare(road: Path, by_time: Path) -> None:
@@ -72,4 +92,28 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
 
     assert texts.groupby("family")["split"].nunique().max() == 1
     assert last["train"] < first["val"] <= last["val"] < first["test"]
-    assert isinstance(texts, pd.DataFrame)
+    record = read_json(by_time / "triplets.json")
+    told = record["dates of families"]
+    assert told["train"][1] < told["val"][0] <= told["val"][1] < told["test"][0]
+    assert [told[split][1] for split in ("train", "val", "test")] == [last[split] for split in told]
+    held = texts[(texts["split"] != "train") & texts["in_corpus"]]
+    assert record["older"] == (held["date"] < told["train"][1]).sum() > 0  # the corpus is all patents here
+    assert f"{told['val'][0]} to {told['val'][1]}" in report_of_mining(record)
+
+
+def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(road: Path, tmp_path: Path) -> None:
+    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    texts = on.texts.assign(patent_id=[f"US 'a', \"{i}\" B" for i in on.texts["patent_id"]])
+    odd = replace(on, texts=texts)
+    seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)
+    (tmp_path / "config.json").write_text("{}")
+    assert warnings_of([str(tmp_path)], odd) == []  # no model of ours
+
+    (tmp_path / TRAINED_ON).write_text("".join(f"{i}\n" for i in seen))
+    families = texts.loc[texts["patent_id"].isin(seen), "family"]
+    known, held = texts["family"].isin(families).sum(), (texts["split"] == "test").sum()
+    (line,) = warnings_of([str(tmp_path)], odd)
+    assert f"was trained on {known} of the {held} patents" in line
+    (tmp_path / TRAINED_ON).write_text("")
+    (line,) = warnings_of([str(tmp_path)], odd)
+    assert f"{TRAINED_ON} names no patent" in line

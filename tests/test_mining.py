@@ -1,5 +1,6 @@
 """Triplets obey their definition, checked here from the CSVs without any graph."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from patentcl.choosing import KINDS, POSITIVES, Mining, Sections, are_enough, corpus_to_search, held_out, negatives
+from patentcl.choosing import (
+    KINDS,
+    POSITIVES,
+    Mining,
+    Sections,
+    are_enough,
+    check,
+    corpus_to_search,
+    held_out,
+    negatives,
+)
 from patentcl.embeddings import embed
 from patentcl.evaluation import triplets_right
 from patentcl.files import InputError, locked, read_json, write_json
 from patentcl.graph import open_graph
-from patentcl.mining import mine, parse_shares, parse_size, query_parts
+from patentcl.mining import check_mining, mine, parse_shares, parse_size, query_parts
 from patentcl.models import MINILM
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
@@ -48,7 +59,7 @@ class Corpus:
             self.cites_any[ids.iloc[int(rank)]].add(f"outside {number}")
 
 
-def check(corpus: Corpus, row: Any) -> None:
+def check_row(corpus: Corpus, row: Any) -> None:
     a, p, n = row.anchor_id, row.positive_id, row.negative_id
     shared = len(corpus.cites_any[a] & corpus.cites_any[p])
     assert p in corpus.cites[a] if row.positive_kind != "coupled" else p not in corpus.cites[a] and shared >= 2
@@ -72,7 +83,7 @@ def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> N
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
     for row in triplets.itertuples():
-        check(corpus, row)
+        check_row(corpus, row)
 
 
 def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
@@ -222,8 +233,10 @@ def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_
     assert examiner["positives"]["examiner"] > cited["positives"]["examiner"] > 0
     assert coupled["positives"]["coupled"] > 20 and cited["positives"]["coupled"] == 0
     assert "positive: coupled" in report(coupled)
+    assert "as the examiner's" not in report(examiner)  # these tables say who cited
+    assert "--positives examiner is as cited" in report(examiner | {"examiner's citations": 0})
     for row in tables["coupled"].itertuples():
-        check(corpus, row)
+        check_row(corpus, row)
     only_cited = tables["coupled"].query("positive_kind != 'coupled'")
     assert set(only_cited["split"]) == {"train", "val", "test"}  # and coupled ones are for training alone
     assert set(tables["coupled"].query("positive_kind == 'coupled'")["split"]) == {"train"}
@@ -281,6 +294,9 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path)
 
     assert record["negatives"]["false negatives dropped"] > 0 == plain["negatives"]["false negatives dropped"]
     assert "dropped: negative closer than the positive" in report(record)
+    none = record | {"negatives": record["negatives"] | {"false negatives dropped": 0}}
+    assert re.search("dropped: negative closer than the positive +0\n", report(none))
+    assert "dropped: negative closer" not in report(plain)
     assert (kept.triplets["split"] == "train").sum() == 20  # the next ones take their places
     train = kept.triplets.query("split == 'train'")
     row = kept.texts.reset_index().set_index("patent_id")["index"]
@@ -301,7 +317,7 @@ def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tm
     triplets = load_triplets(tmp_path / "triplets" / "10K").triplets
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
-        check(Corpus(tmp_path / "graph"), row)
+        check_row(Corpus(tmp_path / "graph"), row)
 
 
 def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
@@ -332,6 +348,10 @@ def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: 
     [
         (lambda: parse_size("10k!"), "is no size"),
         (lambda: held_out(100, Mining(coupled=0)), "--coupled 0 must be at least 1"),
+        (lambda: check(Mining(coupled=3)), "--coupled 3 has no meaning without --positives coupled"),
+        (lambda: check(Mining(positives="copled")), "--positives copled is not one of cited, examiner, coupled"),
+        (lambda: check(Mining(split="date")), "--split date is not one of random, time"),
+        (lambda: check_mining(Mining(filter_model="./nowhere")), r"there is no folder \./nowhere"),
         (lambda: parse_size("0"), "is no size"),
         (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
         (lambda: parse_shares("random=0"), "share above 0"),
@@ -379,4 +399,4 @@ def test_real_patents(water: Path, tmp_path: Path) -> None:
     assert sum(record["triplets"].values()) == found["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")
     for row in load_triplets(tmp_path / "triplets" / "10K").triplets.itertuples():
-        check(corpus, row)
+        check_row(corpus, row)

@@ -40,9 +40,12 @@ def test_both_notebooks_run_on_the_sample(tables: Path, tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert pictures(handler) == 4 and pictures(scatter) == 1
-    assert (tmp_path / "scatter" / "scatter.png").stat().st_size > 20_000
-    assert (tmp_path / "scatter" / "scatter.html").stat().st_size > 10_000
-    assert "silhouette (section)" in (tmp_path / "scatter" / "metrics.csv").read_text()
+    assert (tmp_path / "scatter" / "100" / "scatter.png").stat().st_size > 20_000
+    assert (tmp_path / "scatter" / "100" / "scatter.html").stat().st_size > 10_000
+    assert "silhouette (section)" in (tmp_path / "scatter" / "100" / "metrics.csv").read_text()
+    evaluated = (tmp_path / "scatter" / "100" / "evaluation.md").read_text()
+    assert "/triplets/100; split: test; patents to search: " in evaluated
+    assert "tokens of a text: 32; seed: 42" in evaluated
 
 
 def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -68,7 +71,7 @@ def test_the_scripts_walk_the_same_road_from_any_folder(
     drawn = script(SCRIPTS / "patent_embedding_scatter.py", "--data", tmp_path, "--triplets", 60, "--models", "minilm",
                    tmp_path / "model", "--sample", 60, "--max-length", 32, "--color-by", "class")  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
-    assert (tmp_path / "scatter" / "scatter.png").exists()
+    assert (tmp_path / "scatter" / "60" / "scatter.png").exists()
 
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert tmp_path / "model" / "run.json" in written
@@ -97,6 +100,9 @@ def test_smoke_needs_nothing(tmp_path: Path) -> None:
         (["patent_handler.py", "--tables", "nowhere"], "error: nowhere is not a folder"),
         (["patent_handler.py", "--triplets", "lots"], "error: --triplets lots is no size"),
         (["patent_handler.py", "--import", "online"], "error: --import is for Neo4j: add --graph neo4j"),
+        (["patent_handler.py", "--tables", "nowhere", "--val", "0.9"], "error: --val 0.9 and --test 0.2 are shares"),
+        (["patent_handler.py", "--tables", "nowhere", "--coupled", "2"], "error: --coupled 2 has no meaning without"),
+        (["patent_handler.py", "--tables", "nowhere", "--filter-model", "./m"], "error: there is no folder ./m"),
         (["patent_triplet_trainer.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
         (["patent_embedding_scatter.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
     ],

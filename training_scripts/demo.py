@@ -59,7 +59,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"\ntriplets     {data / 'triplets' / str(args.triplets)}")
     print(f"notebooks    {data / 'patent_handler.ipynb'}, {data / 'patent_embedding_scatter.ipynb'}")
-    print(f"picture      {data / 'scatter' / 'scatter.png'}, and scatter.html to explore")
+    print(f"picture      {data / 'scatter' / str(args.triplets) / 'scatter.png'}, and scatter.html to explore")
     print(f"model        {model}")
     print(f"result       {read_json(model / 'run.json')['verdict']}")
     print(f"took {time.time() - started:.0f} s; the largest step took {peak:.1f} GB of memory")

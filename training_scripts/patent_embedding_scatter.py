@@ -19,7 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--models", nargs="+", metavar="NAME|DIR", help="models (default: AI-Growth-Lab/PatentSBERTa patentCL-10K)")
     add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
     add("--triplets", default="10K", metavar="NAME", help="the triplets whose texts are shown")
-    add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter)")
+    add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter/<triplets>)")
     add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
     add("--corpus-sample", type=int, default=2_000, metavar="N", help="evaluate among about N patents (0: among all)")
     add = parser.add_argument_group("picture").add_argument
@@ -39,33 +39,34 @@ def main() -> None:
     from patentcl.models import PATENTSBERTA
     from patentcl.overview import subclass_titles
     from patentcl.plots import scatter_png
-    from patentcl.results import as_text, main_figures, write_tables
+    from patentcl.results import as_text, check_output, main_figures, setting_of, write_tables
     from patentcl.scatter import colour_groups, metrics_table, project
     from patentcl.scatter_page import scatter_html
     from patentcl.triplets import load_triplets
 
-    output, cache = args.output or args.data / "scatter", args.data / "embeddings"
-    data = load_triplets(args.data / "triplets" / args.triplets)
+    folder, cache = args.data / "triplets" / args.triplets, args.data / "embeddings"
+    output = args.output or args.data / "scatter" / folder.name
+    data = load_triplets(folder)
     models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
+    check_output(output, "evaluation")
     embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
     on = evaluation_set(data, "test", args.corpus_sample, args.seed)
     found = compare(models, on, cache, args.max_length, args.seed)
-    write_tables(found, output, "evaluation", args.seed)
     metrics = metrics.join(main_figures(found), how="outer")
+    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{as_text(found, args.seed)}")
+    for line in warnings_of(models, on):
+        print(line)
+    write_tables(found, output, "evaluation", args.seed, setting_of(on, folder, args.max_length, args.seed))
 
     points = project(embeddings, seed=args.seed)
     groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))
     title = f"{len(patents):,} patents of the {args.split} split, coloured by CPC {args.color_by}"
-    output.mkdir(parents=True, exist_ok=True)
     scatter_png(points, patents, groups, metrics, output / "scatter.png", title)
     scatter_html(points, patents, groups, metrics, output / "scatter.html", title)
     with beside(output / "metrics.csv") as scratch:
         metrics.to_csv(scratch, index_label="model")
-    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{as_text(found, args.seed)}")
-    for line in warnings_of(models, on):
-        print(line)
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from patentcl.choosing import POSITIVES, Mining
+from patentcl.choosing import POSITIVES, WAYS_TO_SPLIT, Mining
 from patentcl.files import DATA, InputError, run_script, seed
 from patentcl.graph import GRAPHS, Neo4jOptions, open_graph
-from patentcl.mining import parse_shares, parse_size
+from patentcl.mining import check_mining, parse_shares, parse_size
 from patentcl.neo4j_tools import import_command
 from patentcl.restructure import restructure
 from patentcl.road import tables_to_triplets
@@ -57,10 +57,16 @@ def parse_arguments() -> argparse.Namespace:
         "--positives",
         choices=POSITIVES,
         default="cited",
-        help="cited: patents that the anchor cites; examiner: those the examiner cited first; coupled: after these, "
-        "patents that cite the same ones",
+        help="cited: patents that the anchor cites; examiner: the same, those that the examiner cited first; coupled: "
+        "after the cited ones, patents that cite the same ones",
     )
-    add("--coupled", type=int, default=2, metavar="K", help="coupled: how many of the same patents both must cite")
+    add(
+        "--coupled",
+        type=int,
+        metavar="K",
+        help="with --positives coupled: how many of the same patents both must cite, of those that at most "
+        f"{Mining.hub} patents cite (default: {Mining.coupled})",
+    )
     add("--per-anchor", type=int, default=3, help="most positives of one anchor, used when first ones run out")
     add(
         "--negatives", default="citation=1,sibling=1,random=1", metavar="SHARES", help="shares of the kinds of negative"
@@ -71,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME|DIR",
         help="drop train triplets whose negative this model finds closer than the positive (default: keep all)",
     )
-    add("--split", choices=("random", "time"), default="random", help="hold out random families, or the newest")
+    add("--split", choices=WAYS_TO_SPLIT, default="random", help="hold out random families, or the newest")
     add("--val", type=float, default=0.1, help="share of patents held out for val")
     add("--test", type=float, default=0.2, help="share of patents held out for test")
     add("--corpus", type=int, default=Mining.corpus, help="patents that an evaluation searches, seeded (0: all)")
@@ -83,6 +89,8 @@ def main() -> None:
     """Restructure, import, mine, report."""
     args = parse_arguments()
     name, triplets = parse_size(args.triplets)
+    if args.coupled is not None and args.positives != "coupled":
+        raise InputError(f"--coupled {args.coupled} has no meaning without --positives coupled: add that")
     mining = Mining(
         triplets=triplets,
         per_anchor=args.per_anchor,
@@ -90,13 +98,14 @@ def main() -> None:
         val=args.val,
         test=args.test,
         positives=args.positives,
-        coupled=args.coupled,
+        coupled=Mining.coupled if args.coupled is None else args.coupled,
         split=args.split,
         filter_model=args.filter_model,
         corpus=args.corpus,
     )
     if args.import_ and args.graph != "neo4j":
         raise InputError("--import is for Neo4j: add --graph neo4j")
+    check_mining(mining)
     tables, numbering = args.tables or args.data, (args.seed, args.keep_withdrawn, args.memory, args.overwrite)
     command = import_command(args.data / "graph", args.database, args.heap, args.off_heap)
     if args.graph == "none":

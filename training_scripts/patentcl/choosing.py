@@ -18,6 +18,7 @@ from .import_csvs import rows_of
 KINDS = ("citation", "sibling", "random")
 POSITIVES = ("cited", "examiner", "coupled")
 SPLITS = ("train", "val", "test")
+WAYS_TO_SPLIT = ("random", "time")
 PLACES, SAMPLE_BUCKETS = 1_000_000, 999_983  # as in triplets.cypher
 P, Q = 1_000_000_007, 998_244_353  # primes above any count of patents, so that draws visit all of a branch
 BEFORE_FILTER = 2  # with a filter of negatives, so many times as many train triplets are looked at as are wanted
@@ -91,15 +92,25 @@ def over(mining: Mining) -> int:
     return PLACES if mining.split == "time" else 1
 
 
-def held_out(patents: int, mining: Mining) -> tuple[int, int]:
-    """Bounds of the places: test lies below the first, val below the second."""
+def check(mining: Mining) -> None:
+    """Raise `InputError` for what could be mined from no graph, or has no meaning."""
     if mining.corpus < 0:
         raise InputError(f"--corpus {mining.corpus} must be 0 (all patents) or a number above")
     for name, value in (("--per-anchor", mining.per_anchor), ("--coupled", mining.coupled)):
         if not 1 <= value < 1_000_000:
             raise InputError(f"{name} {value} must be at least 1, and below a million")
+    for name, word, words in (("positives", mining.positives, POSITIVES), ("split", mining.split, WAYS_TO_SPLIT)):
+        if word not in words:
+            raise InputError(f"--{name} {word} is not one of {', '.join(words)}: take one of these")
+    if mining.coupled != Mining.coupled and mining.positives != "coupled":
+        raise InputError(f"--coupled {mining.coupled} has no meaning without --positives coupled: add that")
     if not 0 < mining.test < 1 or not 0 < mining.val < 1 or mining.val + mining.test >= 1:
         raise InputError(f"--val {mining.val} and --test {mining.test} are shares: both above 0, together below 1")
+
+
+def held_out(patents: int, mining: Mining) -> tuple[int, int]:
+    """Bounds of the places: test lies below the first, val below the second."""
+    check(mining)
     test = min(mining.test, mining.most_held_out / patents)
     val = min(mining.val, mining.most_held_out / patents)
     return round(test * PLACES), round((test + val) * PLACES)

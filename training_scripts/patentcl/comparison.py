@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ import pandas as pd
 from .choosing import mix
 from .embeddings import embed
 from .evaluation import EvaluationSet, Figures, evaluate
-from .files import InputError, read_json
-from .models import display_name, find_model
+from .files import REPOSITORY, InputError, read_json
+from .models import display_name, find_model, fingerprint_of
 from .scores import bm25_scores, dense_scores, fused_scores, tfidf_scores
 from .triplets import Triplets
 
@@ -33,11 +34,44 @@ def patents_to_compare(data: Triplets, sample: int = 10_000, split: str = "test"
 
 
 def with_base(models: Sequence[str]) -> list[str]:
-    """The models, and before them the base of the first one where it is a model of ours and that is not among them."""
-    record = find_model(models[0]) / "run.json"
-    base = read_json(record).get("asked", {}).get("base_model", models[0]) if record.exists() else models[0]
+    """The models, and before them the base of the first one where it is a model of ours and that is not among them.
+
+    Raises `InputError` where one of them is not there, before anything is computed.
+    """
+    if not models:
+        raise InputError("no model is named: name at least one")
+    folder, *_ = map(find_model, models)  # all are looked for
+    if not (folder / "run.json").exists():
+        return list(models)
+    record = read_json(folder / "run.json")
+    base = record.get("asked", {}).get("base_model", models[0])
+    if not isinstance(base, str):
+        raise InputError(
+            f"{folder / 'run.json'} names no base model ({base!r}): name the base before {models[0]}, as the first of "
+            "the models"
+        )
     is_there = display_name(base) in map(display_name, models)
-    return list(models) if is_there else [base, *models]
+    return list(models) if is_there else [_base_of(models[0], folder, base, record), *models]
+
+
+def _base_of(model: str, folder: Path, base: str, record: dict[str, Any]) -> str:
+    """The base from which `model`, in `folder`, was trained: as it was named then, else where that name may have led.
+
+    A name like ../base meant a folder beside that in which the training was started, so a folder is only taken when
+    its weights are the base's.
+    """
+    try:
+        find_model(base)
+    except InputError as problem:
+        recorded = Path(str(record.get("base folder", base)))
+        for place in (recorded, folder.resolve().parent / base, REPOSITORY / base):
+            if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
+                return str(place)
+        raise InputError(
+            f"{model} was trained from {base}, which is not found ({problem}): name its folder before {model}, as the "
+            "first of the models"
+        ) from None
+    return base
 
 
 def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:

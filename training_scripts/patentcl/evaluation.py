@@ -284,14 +284,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--split", choices=("test", "val"), default="test", help="which held-out patents")
     add("--corpus-sample", type=int, default=0, metavar="N", help="search among about N patents (0: among all)")
     add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
-    add("--output", type=Path, metavar="DIR", help="where the tables go (default: <data>/evaluation)")
+    add("--output", type=Path, metavar="DIR", help="where the tables go (default: <data>/evaluation/<triplets>)")
     add("--seed", type=seed_of, default=42, help="samples, candidates and bootstrap")
     add(
         "--check-leakage",
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="only print what the held-out patents of these triplets share with the train triplets of each",
+        help="only print what val and test of these triplets share with train of each, and test with val of each",
     )
     return parser.parse_args()
 
@@ -299,35 +299,42 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Evaluate models, or check triplets for leaks."""
     args = parse_arguments()
-    from .triplets import load_triplets
-
     if args.check_leakage:
         from .leakage import overlaps, report
+        from .triplets import load_triplets
 
         folders = {str(folder): load_triplets(folder) for folder in args.check_leakage}
         shared = [o for a in folders for b in folders for o in overlaps(folders[a], folders[b], (a, b))]
         print(report(shared))
         raise SystemExit(1 if any(row.leaks for row in shared) else 0)
+    evaluate_models(args)
+
+
+def evaluate_models(args: argparse.Namespace) -> None:
+    """Check all that was asked for, evaluate, print the table, and only then write it."""
     from .comparison import compare, with_base
     from .leakage import warnings_of
     from .models import PATENTSBERTA
-    from .results import as_text, write_tables
+    from .results import as_text, check_output, setting_of, write_tables
+    from .triplets import load_triplets
 
     if args.corpus_sample < 0:
         raise InputError(f"--corpus-sample {args.corpus_sample} must be 0 (all patents) or a number above")
-    data = load_triplets(args.data / "triplets" / args.triplets)
+    folder = args.data / "triplets" / args.triplets
+    data = load_triplets(folder)
     on = evaluation_set(data, args.split, args.corpus_sample, args.seed)
     if not len(on.pairs) and not len(on.triplets):
         raise InputError(f"the {args.split} split of {args.triplets} holds nothing: mine with a larger --{args.split}")
     models = with_base(args.models or [PATENTSBERTA])
+    output = args.output or args.data / "evaluation" / folder.name
+    check_output(output, args.split)
     rows = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
-    output = args.output or args.data / "evaluation"
-    write_tables(rows, output, args.split, args.seed)
     queries, found = len(np.unique(on.pairs[:, 0])), int(on.corpus.sum())
     print(f"{queries:,} queries of the {args.split} split, {found:,} patents to search, {len(on.triplets):,} triplets")
     print(as_text(rows, args.seed))
     for line in warnings_of(models, on):
         print(line)
+    write_tables(rows, output, args.split, args.seed, setting_of(on, folder, args.max_length, args.seed))
     print(f"tables: {output / args.split}.csv, {output / args.split}.md")
 
 

@@ -1,7 +1,7 @@
 """Whether what is tested was seen: overlaps of ids, families and texts between splits, in one folder or across two."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -16,7 +16,10 @@ TRAINED_ON = "ids_train.txt"  # in the folder of a model: the patents of its tra
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many of `patents` in a role share an id, a family or a text with the patents that training sees."""
+    """How many of the `patents` that `tested` holds out share an id, a family or a text with those that `trained` sees.
+
+    `trained` is a folder's train or val triplets, `tested` a folder's val or test split.
+    """
 
     trained: str
     tested: str
@@ -31,26 +34,34 @@ class Overlap:
         return bool(self.ids or self.families or self.texts)
 
 
-def overlaps(trained: Triplets, tested: Triplets, names: tuple[str, str] = ("", "")) -> list[Overlap]:
-    """Overlaps of the patents in train triplets of `trained` with what `tested` holds out.
+# Who must not have seen whom: training neither val nor test, and what chooses among weights not test. That a test
+# triplet or query has a patent of val, and one of val a patent of train, is no leak.
+FORBIDDEN = (("train", "val"), ("train", "test"), ("val", "test"))
 
-    Held out are the queries, anchors and all other patents of the splits val and test; that a query cites a known
-    patent is no leak. A text is the letters and digits of the abstract. Families are numbered anew for each folder,
-    so across folders of other seeds they are told by their texts.
+
+def overlaps(trained: Triplets, tested: Triplets, names: tuple[str, str] = ("", "")) -> list[Overlap]:
+    """Overlaps of the patents that train and val of `trained` see with what `tested` holds out, as in `FORBIDDEN`.
+
+    Train sees the patents of its triplets, val those of its triplets, its queries and what these cite. Held out are the
+    queries, anchors and all other patents of the splits val and test; that a query cites a known patent is no leak. A
+    text is the letters and digits of the abstract. Families are numbered anew for each folder, so across folders of
+    other seeds they are told by their texts.
     """
-    seen = trained.texts[trained.texts["patent_id"].isin(trained.ids_in("train"))]
-    seen_texts, same = set(_texts(seen)), trained.fingerprint == tested.fingerprint
+    seen = {by: trained.texts[trained.texts["patent_id"].isin(_seen_by(trained, by))] for by in ("train", "val")}
+    held = {split: _held_out(tested, split) for split in ("val", "test")}
+    seen_texts, held_texts = ({k: _texts(v) for k, v in part.items()} for part in (seen, held))
     rows = []
-    for split, held in _held_out(tested):
-        families = int(held["family"].isin(seen["family"]).sum()) if same else int(_texts(held).isin(seen_texts).sum())
+    for by, split in FORBIDDEN:
+        texts = int(held_texts[split].isin(seen_texts[by]).sum())
+        same = trained.fingerprint == tested.fingerprint
         rows.append(
             Overlap(
-                f"{names[0]} train".strip(),
+                f"{names[0]} {by}".strip(),
                 f"{names[1]} {split}".strip(),
-                len(held),
-                int(held["patent_id"].isin(seen["patent_id"]).sum()),
-                families,
-                int(_texts(held).isin(seen_texts).sum()),
+                len(held[split]),
+                int(held[split]["patent_id"].isin(seen[by]["patent_id"]).sum()),
+                int(held[split]["family"].isin(seen[by]["family"]).sum()) if same else texts,
+                texts,
             )
         )
     return rows
@@ -64,7 +75,10 @@ def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
     for name in models:
         file = find_model(name) / TRAINED_ON
         if file.exists():
-            seen = on.texts["patent_id"].isin(file.read_text(encoding="utf-8").split("\n"))
+            ids = file.read_text(encoding="utf-8").split("\n")
+            if not any(ids):
+                lines.append(f"warning: {file} names no patent: whether {name} saw what is tested cannot be told")
+            seen = on.texts["patent_id"].isin(ids)
             known = int((held & on.texts["family"].isin(on.texts.loc[seen, "family"])).sum())
             if known:
                 lines.append(
@@ -77,19 +91,23 @@ def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
 def report(rows: list[Overlap]) -> str:
     """A line for each overlap, and the verdict."""
     table = pd.DataFrame([row.__dict__ for row in rows]).rename(
-        columns={"trained": "trained on", "tested": "held out", "ids": "same id", "families": "same family",
+        columns={"trained": "seen by", "tested": "held out", "ids": "same id", "families": "same family",
                  "texts": "same text"}
     )  # fmt: skip
     leaks = sum(row.leaks for row in rows)
     return f"{table.to_string(index=False)}\n{'leaks: ' + str(leaks) if leaks else 'no leak'}"
 
 
-def _held_out(data: Triplets) -> Iterator[tuple[str, pd.DataFrame]]:
-    for split in ("val", "test"):
-        asked = set(data.retrieval.loc[data.retrieval["split"] == split, "query_id"]) | set(
-            data.triplets.loc[data.triplets["split"] == split, "anchor_id"]
-        )
-        yield split, data.texts[(data.texts["split"] == split) | data.texts["patent_id"].isin(asked)]
+def _seen_by(data: Triplets, split: str) -> set[str]:
+    pairs = data.retrieval.loc[data.retrieval["split"] == split, ["query_id", "relevant_id"]]
+    return data.ids_in(split) | set(pairs.to_numpy().ravel())
+
+
+def _held_out(data: Triplets, split: str) -> pd.DataFrame:
+    asked = set(data.retrieval.loc[data.retrieval["split"] == split, "query_id"]) | set(
+        data.triplets.loc[data.triplets["split"] == split, "anchor_id"]
+    )
+    return data.texts[(data.texts["split"] == split) | data.texts["patent_id"].isin(asked)]
 
 
 def _texts(texts: pd.DataFrame) -> pd.Series:

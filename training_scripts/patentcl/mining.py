@@ -37,6 +37,7 @@ from .choosing import (
     Q,
     Sections,
     are_enough,
+    check,
     held_out,
     over,
     sections,
@@ -78,12 +79,29 @@ def parse_shares(text: str) -> dict[str, float]:
     return {kind: share / sum(shares.values()) for kind, share in shares.items()}
 
 
+def check_mining(mining: Mining) -> None:
+    """Raise `InputError` for what mining would refuse, before hours go into tables and graph for it."""
+    check(mining)
+    if mining.filter_model:
+        from .models import find_model  # torch takes seconds to import, and mining does without it otherwise
+
+        find_model(mining.filter_model)
+
+
+def _emptied(folder: Path, record: dict[str, Any]) -> str:
+    """The file of ids that holds none although the record says that there are some; else ""."""
+    ids = {"train": record["triplets"]["train"], **record["held out"]}
+    paths = [folder / f"ids_{split}.txt" for split, number in ids.items() if number]
+    return next((str(path) for path in paths if path.stat().st_size == 0), "")
+
+
 def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = False) -> dict[str, Any]:
     """Mine triplets into `data/triplets/<name>/` and return the record `triplets.json`.
 
     Finished batches are kept until the end: started again with the same arguments, mining goes on after them.
     Asked again for what lies there already, it does nothing. Raises `InputError` when the graph has no triplets.
     """
+    check_mining(mining)
     source = read_json(data / "graph" / "graph.json")
     if not {"asked", "counts", "fingerprint"} <= source.keys():
         raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
@@ -94,8 +112,11 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
 
         asked["filter_model"] = f"{mining.filter_model} ({fingerprint_of(find_model(mining.filter_model))})"
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
-        print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
-        return read_json(folder / "triplets.json")
+        record = read_json(folder / "triplets.json")
+        if not (emptied := _emptied(folder, record)):
+            print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
+            return record
+        print(f"mining: {emptied} is empty and must not be, all of {folder} is made again")
     answers = folder.with_name(f".{name}.batches")
     with locked(answers):  # two runs must not take each other's
         batches = Batches(answers, {**asked, "batch": graph.batch})
@@ -111,7 +132,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
 
 def _closer(model: str, cache: Path) -> Callable[[pd.DataFrame, np.ndarray], np.ndarray]:
     """Whether `model` finds the negative closer to the anchor than the positive, for rows (n, 3) of texts."""
-    from .embeddings import embed  # torch takes seconds to import, and mining does without it otherwise
+    from .embeddings import embed  # as in check_mining
     from .scores import check_vectors, unit_rows
 
     def closer(texts: pd.DataFrame, triplets: np.ndarray) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 import html
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .comparison import Comparison
-from .evaluation import Figures
+from .evaluation import PARTS, EvaluationSet, Figures
 from .files import InputError, beside
 from .significance import paired_difference
 
@@ -27,8 +28,9 @@ SHOWN = {
 
 
 def as_table(found: Comparison, seed: int = 42) -> pd.DataFrame:
-    """All figures, a row each: values, ends of 95 % intervals, differences to the base and their p-values."""
+    """All figures, a row each: values, ends of 95 % intervals, differences to the base and their p-values, queries."""
     table = {}
+    queries = {f"queries {part}".strip(): number for part, number in queries_of(found).items()}
     for name, row in found.rows.items():
         entry = dict(row.values)
         for metric, (low, high) in row.interval.items():
@@ -37,8 +39,21 @@ def as_table(found: Comparison, seed: int = 42) -> pd.DataFrame:
             if name != found.base:
                 difference, p = difference_to_base(found, name, metric, seed)
                 entry |= {f"{metric} - base": difference, f"{metric} p": p}
-        table[name] = entry
+        table[name] = entry | queries
     return pd.DataFrame.from_dict(table, orient="index")
+
+
+def queries_of(found: Comparison) -> dict[str, int]:
+    """How many queries the figures of retrieval are means of: all (""), and those that cite patents of each part."""
+    known = found.rows[found.base].by_query
+    return {part: len(known[name]) for part in ("", *PARTS) if (name := f"{COMPARED} {part}".strip()) in known}
+
+
+def _queries_line(found: Comparison) -> str:
+    """The numbers of queries in a sentence."""
+    whole, *parts = queries_of(found).items()
+    told = ", ".join(f"{part} {number:,}" for part, number in parts)
+    return f"{whole[1]:,} queries" + (f"; those that cite such patents: {told}" if told else "")
 
 
 def difference_to_base(found: Comparison, name: str, metric: str, seed: int = 42) -> tuple[float, float]:
@@ -51,18 +66,45 @@ def main_figures(found: Comparison) -> pd.DataFrame:
     return as_table(found)[["triplet accuracy", COMPARED]]
 
 
-def write_tables(found: Comparison, folder: Path, name: str, seed: int = 42) -> None:
-    """Write all figures to `name`.csv, and those that are shown to `name`.md, in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def setting_of(on: EvaluationSet, triplets: Path, max_length: int, seed: int) -> dict[str, str | int]:
+    """What an evaluation was made of and with, beside its models: goes into its files."""
+    return {
+        "triplets": str(triplets),
+        "split": on.split,
+        "patents to search": int(on.corpus.sum()),
+        "triplets of the split": len(on.triplets),
+        "tokens of a text": max_length or "as many as each model can",
+        "seed": seed,
+    }
+
+
+def write_tables(
+    found: Comparison, folder: Path, name: str, seed: int = 42, setting: Mapping[str, str | int] | None = None
+) -> None:
+    """Write all figures to `name`.csv, those that are shown to `name`.md, in `folder`; and in both the `setting`."""
+    check_output(folder, name)
+    setting = setting or {}
+    with beside(folder / f"{name}.csv") as scratch:
+        as_table(found, seed).assign(**setting).to_csv(scratch, index_label="row")
+    with beside(folder / f"{name}.md") as scratch:
+        told = [f"{key}: {_escaped(str(value))}" for key, value in setting.items()]
+        scratch.write_text(as_markdown(found, seed) + ("\n" + "; ".join(told) + "\n" if told else ""), encoding="utf-8")
+
+
+def check_output(folder: Path, name: str) -> None:
+    """Make `folder`. Raises `InputError` where tables cannot be written to it, or would replace somebody else's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        reason = "it is a file" if isinstance(problem, FileExistsError) else problem.strerror
+        raise InputError(f"{folder} is no folder that can be written to ({reason}): name another --output") from None
     begins = {f"{name}.csv": "row,nDCG@10,", f"{name}.md": next(iter(SHOWN))}
     for file, start in begins.items():  # ours are made anew each time; somebody else's are not replaced
         path = folder / file
-        if path.exists() and not path.read_bytes().startswith(start.encode()):
+        if path.is_dir() or (path.exists() and not path.read_bytes().startswith(start.encode())):
             raise InputError(f"{path} is there and is no table of ours: name another --output")
-    with beside(folder / f"{name}.csv") as scratch:
-        as_table(found, seed).to_csv(scratch, index_label="row")
-    with beside(folder / f"{name}.md") as scratch:
-        scratch.write_text(as_markdown(found, seed), encoding="utf-8")
 
 
 def as_text(found: Comparison, seed: int = 42) -> str:
@@ -71,6 +113,7 @@ def as_text(found: Comparison, seed: int = 42) -> str:
         f"{title}\n{_cells(found, metrics, seed, lambda text: text + '*').to_string()}"
         for title, metrics in SHOWN.items()
     ]
+    tables[0] += f"\n{_queries_line(found)}"
     return "\n\n".join([*tables, "* the best of its column; (p) by bootstrap"])
 
 
@@ -82,6 +125,7 @@ def as_markdown(found: Comparison, seed: int = 42) -> str:
         rows = [[_escaped(str(name)), *texts] for name, texts in zip(cells.index, cells.to_numpy(), strict=True)]
         lines = [["", *cells.columns], ["---"] * (len(cells.columns) + 1), *rows]
         parts.append(f"{title}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts.insert(1, _queries_line(found))
     return "\n\n".join(parts) + "\n"
 
 

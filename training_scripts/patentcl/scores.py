@@ -20,6 +20,10 @@ class Scores(Protocol):
     def __call__(self, rows: np.ndarray, among: np.ndarray | None = None, /) -> np.ndarray: ...  # noqa: D102
 
 
+NO_WORDS = (
+    "the texts to search hold no words of at least two letters, or only ones like 'the' and 'about': are titles and "
+    "abstracts there?"
+)
 RRF_K = 60  # the constant of reciprocal rank fusion, as published
 
 
@@ -48,7 +52,7 @@ def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
     stemmer = Stemmer.Stemmer("english") if stemmed else None
     words = bm25s.tokenize(_words(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
     if not any(words):
-        raise InputError("the texts to search hold no words of at least two letters: are titles and abstracts there?")
+        raise InputError(NO_WORDS)
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
     none = np.zeros(len(words), np.float32)  # of a query without a word that counts; bm25s fails there
@@ -57,7 +61,10 @@ def bm25_scores(texts: pd.DataFrame, stemmed: bool = True) -> Scores:
 
 def tfidf_scores(texts: pd.DataFrame) -> Scores:
     """Cosine of TF-IDF vectors with logarithmic term counts (Salton and Buckley 1988), by scikit-learn."""
-    matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_words(texts))
+    try:
+        matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_words(texts))
+    except ValueError:  # "empty vocabulary": its stop words are more than BM25's
+        raise InputError(NO_WORDS) from None
     return lambda rows, among=None: (matrix[rows] @ matrix.T).toarray()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype, is_list_like
 
 from .choosing import (
     KINDS,
@@ -91,6 +92,7 @@ def write_triplets(
                 db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
             except duckdb.IOException as problem:
                 raise OSError(str(problem).splitlines()[0]) from None
+        dates = _dates(db)
     return {
         "found": _funnel(found["cited"], pairs, triplets, chosen),
         "triplets": chosen["split"].value_counts().reindex(SPLITS, fill_value=0).to_dict(),
@@ -103,11 +105,29 @@ def write_triplets(
         "undated": undated,
         "distinct negatives": int(chosen["negative"].nunique()),
         "held out": {s: int((split_of == s).sum()) for s in ("val", "test")},
-        "dates": {s: [str(d.min()), str(d.max())] for s in SPLITS if len(d := numbers["date"][split_of == s])},
+        **dates,
+        "examiner's citations": int(found["cited"]["examiner"].str.len().sum()),
         "queries": retrieval.groupby("split")["query"].nunique().reindex(["val", "test"], fill_value=0).to_dict(),
         "relevant": retrieval["split"].value_counts().reindex(["val", "test"], fill_value=0).to_dict(),
         "corpus": len(corpus),
     }
+
+
+def _dates(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """First and last date of the families of each split, a family being as new as its newest patent, by which it is
+    held out; and how many held-out patents are older than the last one of train.
+    """
+    db.execute("""
+        CREATE TABLE dated AS
+        SELECT date, max(date) OVER (PARTITION BY family) AS newest,
+               CASE WHEN place < getvariable('test') THEN 'test' WHEN place < getvariable('held') THEN 'val'
+                    ELSE 'train' END AS split
+        FROM (SELECT date, family, split // getvariable('over') % 1000000 AS place FROM patent)""")
+    rows = db.execute("SELECT split, min(newest), max(newest) FROM dated WHERE newest <> '' GROUP BY split").fetchall()
+    older = db.execute("""
+        SELECT count(*) FROM dated
+        WHERE split <> 'train' AND date < (SELECT max(newest) FROM dated WHERE split = 'train')""").fetchone()
+    return {"dates of families": {split: dates for split, *dates in rows}, "older": older[0] if older else 0}
 
 
 def _keep(db: duckdb.DuckDBPyConnection, closer: Callable[[pd.DataFrame, np.ndarray], np.ndarray]) -> Keep:
@@ -199,18 +219,24 @@ def report(record: dict[str, Any]) -> str:
     lines.append("of the chosen triplets")
     for kind in KINDS:
         lines.append(f"{f'  {kind}':46} {sum(counts[kind] for counts in record['kinds'].values()):>12,}")
-    lines += [f"{f'  positive: {kind}':46} {count:>12,}" for kind, count in record["positives"].items() if count]
+    asked_for = record["asked"]["positives"]
+    for kind, count in record["positives"].items():
+        if count or kind == asked_for:
+            lines.append(f"{f'  positive: {kind}':46} {count:>12,}")
+    if asked_for == "examiner" and not record.get("examiner's citations", 1):
+        lines.append(
+            "  the tables mark no citation of these anchors as the examiner's: --positives examiner is as cited"
+        )
     lines.append(f"{'  distinct negatives':46} {record['distinct negatives']:>12,}")
-    if dropped := record["negatives"]["false negatives dropped"]:
+    if record["asked"]["filter_model"]:
+        dropped = record["negatives"]["false negatives dropped"]
         lines.append(f"{'dropped: negative closer than the positive':46} {dropped:>12,}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
         more = f"  ({queries:,} queries that cite {record['relevant'][split]:,})" if queries is not None else ""
-        if record["asked"]["split"] == "time" and split in record["dates"]:
-            more += f"  {' to '.join(record['dates'][split])}"
         lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
-    if record["asked"]["split"] == "time" and record["undated"]:
-        lines.append(f"{'patents without a date, taken for the oldest':46} {record['undated']:>12,}")
+    if record["asked"]["split"] == "time":
+        lines += _time_lines(record)
     sections = record["sections"]
     if len(sections["names"]) <= MOST_SECTIONS:
         lines.append("of the anchors of train")
@@ -218,6 +244,20 @@ def report(record: dict[str, Any]) -> str:
             lines.append(f"{f'  section {name}':46} {train:>12.1%}  (of the corpus {corpus:.1%})")
     lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
     return "\n".join(lines)
+
+
+def _time_lines(record: dict[str, Any]) -> list[str]:
+    """What a split by time means: it is one of families, each as new as its newest patent."""
+    lines = ["families, each as new as its newest patent"]
+    for split, (first, last) in sorted(record.get("dates of families", {}).items(), key=lambda d: SPLITS.index(d[0])):
+        lines.append(f"{f'  {split}':46} {first} to {last}")
+    if older := record.get("older", 0):
+        lines.append(
+            f"{'  held-out patents older than the last of train':46} {older:>12,}  (with newer ones in their families)"
+        )
+    if record["undated"]:
+        lines.append(f"{'patents without a date, taken for the oldest':46} {record['undated']:>12,}")
+    return lines
 
 
 def write_training_csv(folder: Path, path: Path) -> int:
@@ -269,6 +309,7 @@ class Triplets:
 
 FILES_OF_FOLDER = tuple(_FILES)
 READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
+TEXT_COLUMNS = ("patent_id", "title", "abstract", "section", "class", "subclass", "split")
 
 
 def load_triplets(path: Path, seed: int = 42) -> Triplets:
@@ -293,12 +334,26 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
     return data
 
 
+def _wrong_in(texts: pd.DataFrame) -> str:
+    """What of the texts is not as we write it, or ""."""
+    twice = texts["patent_id"].duplicated()
+    if twice.any():
+        return f"patent {texts.loc[twice, 'patent_id'].iloc[0]} stands there twice"
+    kinds = {
+        **{name: (infer_dtype(texts[name]) in ("string", "empty"), "texts") for name in TEXT_COLUMNS},
+        "subclasses": (texts["subclasses"].map(is_list_like).all(), "lists"),
+        "family": (is_integer_dtype(texts["family"]), "whole numbers"),
+        "in_corpus": (is_bool_dtype(texts["in_corpus"]), "true or false"),
+    }
+    return next((f"the column {name} does not hold {kind}" for name, (right, kind) in kinds.items() if not right), "")
+
+
 def _check(data: Triplets, path: Path) -> None:
     """Raise `InputError` unless the tables have their columns, and every patent that they name its text."""
     wanted = {
         "triplets": [*ROLES, "negative_kind", "split"],
         "retrieval": ["query_id", "relevant_id", "split"],
-        "texts": ["patent_id", "title", "abstract", "family", "split", "in_corpus", "subclass", "subclasses"],
+        "texts": [*TEXT_COLUMNS, "subclasses", "family", "in_corpus"],
     }
     for table, columns in wanted.items():
         frame: pd.DataFrame = getattr(data, table)
@@ -307,6 +362,8 @@ def _check(data: Triplets, path: Path) -> None:
         if unknown:
             what = f"no column {missing[0]}" if missing else "values that are missing or unknown"
             raise InputError(f"{path / table}.parquet is none of ours ({what}): mine again with --overwrite")
+    if wrong := _wrong_in(data.texts):
+        raise InputError(f"{path / 'texts.parquet'} is none of ours ({wrong}): mine again with --overwrite")
     named = [data.triplets[role] for role in ROLES] + [data.retrieval[role] for role in ("query_id", "relevant_id")]
     for column in named:
         lost = column[~column.isin(data.texts["patent_id"])]
