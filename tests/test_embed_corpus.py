@@ -22,6 +22,7 @@ def texts(tmp_path: Path) -> Path:
     rows = [(f"{i}", f"Pump {i}", "It pumps water. " * (i % 7 + 1)) for i in range(40)]
     rows[3] = ("3", "Pump", "")
     rows[4] = ("4", 'A "pump"', "first line\nsecond line")
+    rows[5] = ("#5", "Pump", "no comment")
     pd.DataFrame(rows, columns=["patent_id", "title", "abstract"]).to_csv(tmp_path / "texts.csv", index=False)
     return tmp_path / "texts.csv"
 
@@ -36,7 +37,7 @@ def test_vectors_lie_on_disk_in_the_order_of_the_file(texts: Path, tmp_path: Pat
 
     vectors = np.load(output / "vectors.npy", mmap_mode="r")
     assert np.allclose(vectors, expected(texts), atol=1e-5)
-    assert (output / "ids.txt").read_text().split() == [str(i) for i in range(40)]
+    assert (output / "ids.txt").read_text().split() == [*"01234", "#5", *map(str, range(6, 40))]
     assert record == read_json(output / "vectors.json") and record["dimensions"] == 384
     assert sorted(path.name for path in output.iterdir()) == ["ids.txt", "vectors.json", "vectors.npy"]
     with pytest.raises(InputError, match="max length 0 → 16"):
@@ -83,11 +84,17 @@ def test_two_processes_share_a_corpus(texts: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("patent_id,title\n1,x\n", "must have the columns patent_id, title, abstract"),
-     ("patent_id,title,abstract\n", "holds no row")],
+    [("patent_id,title\n1,x\n", "line 1: the column abstract stands there 0 times"),
+     ("patent_id;title;abstract\n1;x;y\n", "separated by commas"),
+     ("patent_id,title,abstract\n", "holds no row"),
+     ("patent_id,title,abstract\n1,x,y\n,x,y\n", "1 of 2 rows have no patent_id"),
+     ('patent_id,title,abstract\n"1\n2",x,y\n', "has a line break"),
+     ("patent_id,title,abstract\n1,x,y\n2,x\n", r"line 3 cannot be read .*: mend that line"),
+     ('patent_id,title,abstract\n1,x,"y\n2,x,y\n', r"line 2 cannot be read .*: mend that line"),
+     ("patent_id,title,abstract\n1,x,y\n2,\xe9,y\n", "line 3 is not UTF-8: save the file as UTF-8")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_embedded_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "texts.csv").write_text(text)
+    (tmp_path / "texts.csv").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=says):
         embed_corpus(MINILM, tmp_path / "texts.csv", tmp_path / "v")
     with pytest.raises(InputError, match="there is no file"):

@@ -83,6 +83,14 @@ def stock(model: SentenceTransformer, margin: float = 5) -> tuple[float, torch.T
     return loss.item(), gradient(model)
 
 
+def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> None:
+    tiny("mpnet", tmp_path / "body").save(str(tmp_path / "model"), create_model_card=False)
+
+    assert load_model(str(tmp_path / "model"), max_length=128).max_seq_length == 128
+    with pytest.raises(InputError, match="more than the 128 tokens"):
+        load_model(str(tmp_path / "model"), max_length=129)
+
+
 @pytest.mark.parametrize("way", ["sdpa", "padded"])
 def test_a_step_has_the_stock_librarys_loss_and_gradient(model: SentenceTransformer, way: str) -> None:
     wanted, found = stock(model), ours(model, TripletLoss(model, triplet_margin=5), way=way)

@@ -26,6 +26,17 @@ def test_a_csv_with_a_byte_order_mark_and_a_big_suffix_is_read(tmp_path: Path) -
     assert data.texts["patent_id"].tolist() == ["1", "11", "2", "12", "3", "13"]
 
 
+def test_triplets_across_splits_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[f"{cell} {i}" for cell in ROW[:9]] + ["C02F"] for i in range(60)]
+
+    data = load_triplets(write(tmp_path / "t.csv", *rows))
+
+    train, val, test = ((data.triplets["split"] == split).sum() for split in ("train", "val", "test"))
+    assert 0 < train + val + test < 60
+    told = f"60 triplets: {train} train, {val} val, {test} test, {60 - train - val - test} left out because"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "says"),
     [([[*ROW, "more"]], COLUMNS, "line 2: 11 fields, but the header has 10"),

@@ -252,6 +252,24 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+def test_an_interrupt_on_a_full_disk_says_that_nothing_could_be_saved(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop.Loop._step
+
+    def strike(self: loop.Loop, step: int, batch: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        take_step(self, step, batch)
+
+    def full(state: dict[str, object], file: BinaryIO) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loop.Loop, "_step", strike)
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    with pytest.raises(Interrupted, match="no checkpoint could be saved, and there is none: free space, and add"):
+        train(data, tmp_path / "tiny", trained.parent / "cache", TINY)
+
+
 def test_log_lines_that_a_full_disk_does_not_take_are_written_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +338,7 @@ def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
     for step in (1, 2, 3):
         checkpoints.save(tmp_path, "checkpoint", step, {"step": step})
         checkpoints.save(tmp_path, "best", step, {"step": step})
+    (tmp_path / "checkpoint-000000004.partial").touch()  # of a process that was killed
     checkpoints.prune(tmp_path, keep=2, best=2)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -63,7 +63,7 @@ def _base_of(model: str, folder: Path, base: str, record: dict[str, Any]) -> str
     try:
         find_model(base)
     except InputError as problem:
-        recorded = Path(str(record.get("base folder", base)))
+        recorded = folder.resolve() / str(record.get("base folder", base))
         for place in (recorded, folder.resolve().parent / base, REPOSITORY / base):
             if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
                 return str(place)

@@ -9,7 +9,9 @@ float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt`, a patent
 """
 
 import argparse
+import csv
 import os
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -115,30 +117,72 @@ def _write_ids(texts: Path, path: Path) -> None:
 def _count(texts: Path) -> int:
     if not texts.is_file():
         raise InputError(f"there is no file {texts}: name a CSV or Parquet file with {', '.join(COLUMNS)}")
+    what = (
+        "count(*), count(*) - count(nullif(patent_id, '')), min(patent_id) FILTER (regexp_matches(patent_id, '[\r\n]'))"
+    )
     try:
         with duckdb.connect() as db:
-            found = db.execute(_select(texts, "count(*), count(patent_id), count(title), count(abstract)")).fetchone()
+            found = db.execute(_select(texts, f"{what}, count(title), count(abstract)")).fetchone()
     except duckdb.Error as problem:
-        raise InputError(
-            f"{texts} cannot be read ({str(problem).splitlines()[0]}): it must have the columns {', '.join(COLUMNS)}"
-        ) from None
+        raise InputError(_in_a_sentence(texts, str(problem))) from None
     if not found or not found[0]:
         raise InputError(f"{texts} holds no row: name a file with patents")
+    if found[1]:
+        raise InputError(f"{texts}: {found[1]:,} of {found[0]:,} rows have no patent_id: give each one")
+    if found[2]:
+        raise InputError(f"{texts}: the patent_id {found[2]!r} has a line break: ids.txt holds one a line, mend it")
     return int(found[0])
+
+
+def _in_a_sentence(texts: Path, problem: str) -> str:
+    first = problem.splitlines()[0]
+    line = re.search(r"Line: (\d+)", first)
+    if line and "utf-8" in problem.lower():
+        return f"{texts}, line {line[1]} is not UTF-8: save the file as UTF-8"
+    if line:
+        found = re.search(
+            r"Expected Number of Columns: \d+ Found: \d+|[Uu]nterminated quote|[Mm]aximum line size", problem
+        )
+        return f"{texts}, line {line[1]} cannot be read ({found[0] if found else first}): mend that line"
+    if problem.startswith("Binder Error"):
+        return f"{texts} lacks one of the columns {', '.join(COLUMNS)}: add it"
+    return f"{texts} cannot be read ({first}): name a whole CSV or Parquet file"
 
 
 def _select(texts: Path, what: str) -> str:
     """Rows in the order of the file; a missing title or abstract is the empty text."""
-    name = str(texts).replace("'", "''")
-    source = f"read_parquet('{name}')" if texts.suffix == ".parquet" else _csv(name)
+    name = _quoted(str(texts))
+    source = f"read_parquet({name})" if texts.suffix == ".parquet" else _csv(texts, name)
     columns = "patent_id::VARCHAR AS patent_id, coalesce(title, '') AS title, coalesce(abstract, '') AS abstract"
     return f"SELECT {what} FROM (SELECT {columns} FROM {source})"  # noqa: S608
 
 
-def _csv(name: str) -> str:
+def _csv(texts: Path, name: str) -> str:
+    """Nothing about the file is guessed: DuckDB would take lines that begin with # for comments."""
+    columns = ", ".join(f"{_quoted(column)}: 'VARCHAR'" for column in _header(texts))
     return (
-        f"read_csv('{name}', header = true, all_varchar = true, quote = '\"', escape = '\"', max_line_size = 100000000)"
+        f"read_csv({name}, header = true, auto_detect = false, columns = {{{columns}}}, delim = ',', quote = '\"', "
+        "escape = '\"', comment = '', max_line_size = 100000000)"
     )
+
+
+def _header(texts: Path) -> list[str]:
+    try:
+        with texts.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            header = next(csv.reader(file), [])
+    except csv.Error:
+        raise InputError(f"{texts}, line 1 is not the header of a CSV file: save it as one") from None
+    for column in COLUMNS:
+        if header.count(column) != 1:
+            raise InputError(
+                f"{texts}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
+                f"{', '.join(COLUMNS)}, separated by commas"
+            )
+    return [column if column in COLUMNS else f"column {place}" for place, column in enumerate(header)]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def parse_arguments() -> argparse.Namespace:

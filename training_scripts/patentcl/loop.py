@@ -279,7 +279,8 @@ class Loop:
         if saved:
             return f"saved a checkpoint at step {self.state.step}: add --resume to go on"
         newest = checkpoints.newest(self.work)
-        return f"no checkpoint could be saved, the newest is {newest}: free space, and add --resume to go on"
+        there_is = f"the newest is {newest}" if newest else "and there is none"
+        return f"no checkpoint could be saved, {there_is}: free space, and add --resume to go on"
 
     def _save(self) -> bool:
         """Write a checkpoint, return whether that went well; a full disk costs the checkpoint, not the training."""

@@ -11,6 +11,7 @@ Work in progress lies in `<output>.training/` (checkpoints, log); at the end the
 """
 
 import math
+import os
 import platform
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -126,6 +127,7 @@ def _train(
         line = verdict(found, name, training.seed)
         record = {
             "asked": asked,
+            "base folder": os.path.relpath(find_model(training.base_model).resolve(), output),
             "recipe": name_of(training),
             **run,
             "val": log.read("val"),

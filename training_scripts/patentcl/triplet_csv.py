@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from .triplets import ROLES, Triplets
 
 COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 LONGEST = 10_000_000  # characters of a field
+
+
+def _what_became(path: Path, splits: pd.Series, rows: int) -> str:
+    counts = ", ".join(f"{(splits == split).sum():,} {split}" for split in ("train", "val", "test"))
+    left_out = f"{rows - len(splits):,} left out because their patents fall into different splits"
+    return f"{path}: {rows:,} triplets: {counts}, {left_out}"
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -81,6 +88,8 @@ def load_csv(path: Path, seed: int) -> Triplets:
     levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
     allowed = levels.max(axis=1) <= levels["anchor_id"]
     triplets = triplets[allowed].reset_index(drop=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        print(_what_became(path, triplets["split"], len(rows)))
     retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
     retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
     return Triplets(triplets, texts, retrieval, fingerprint([path]))
