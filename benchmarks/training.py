@@ -153,6 +153,7 @@ def stock(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[fl
                 learning_rate=2e-5,
                 warmup_steps=0.1,
                 bf16=device_dtype() == torch.bfloat16,
+                use_cpu=not torch.cuda.is_available(),  # it refuses bf16 on a CPU otherwise
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",
