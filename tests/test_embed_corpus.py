@@ -68,6 +68,81 @@ def test_a_killed_run_goes_on_with_the_chunks_that_are_left(
     assert np.allclose(np.load(tmp_path / "vectors" / "vectors.npy"), expected(texts), atol=1e-5)
 
 
+def interrupted(texts: Path, output: Path, monkeypatch: pytest.MonkeyPatch, after: int = 2) -> Path:
+    """Embed two chunks of ten and stop; the folder of the work that is left."""
+    count = 0
+
+    def striking(model: object, chunk: pd.DataFrame) -> np.ndarray:
+        nonlocal count
+        count += 1
+        if count > after:
+            raise KeyboardInterrupt
+        return encode(model, chunk)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "CHUNK", 10)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "encode", striking)
+        embed_corpus(MINILM, texts, output)
+    return output.with_name(f".{output.name}.partial")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "power cut"])
+def test_work_that_was_damaged_is_done_again(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    work = interrupted(texts, tmp_path / "vectors", monkeypatch)
+    if damage == "cut":
+        with (work / "vectors.npy").open("r+b") as file:
+            file.truncate(1000)
+    elif damage == "gone":
+        (work / "vectors.npy").unlink()
+    else:
+        (work / "done-0").write_bytes(b"0\n\0\0\0\0")
+
+    embed_corpus(MINILM, texts, tmp_path / "vectors")
+
+    assert np.allclose(np.load(tmp_path / "vectors" / "vectors.npy"), expected(texts), atol=1e-5)
+
+
+def test_interrupted_work_of_other_inputs_is_not_thrown_away(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = interrupted(texts, tmp_path / "vectors", monkeypatch)
+    with pytest.raises(InputError, match=r"of other inputs \(max length 0 → 16\): add --overwrite"):
+        embed_corpus(MINILM, texts, tmp_path / "vectors", max_length=16)
+    assert (work / "done-0").read_text() == "0\n1\n"
+
+    embed_corpus(MINILM, texts, tmp_path / "vectors", max_length=16, overwrite=True)
+
+    assert not work.exists()
+
+
+def test_a_file_that_changes_meanwhile_and_names_that_are_patterns_are_refused(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def growing(model: object, chunk: pd.DataFrame) -> np.ndarray:
+        texts.write_text(texts.read_text() + "99,A,B\n")
+        return encode(model, chunk)  # type: ignore[arg-type]
+
+    pattern = texts.rename(tmp_path / "t[a-z]xts.csv")
+    with pytest.raises(InputError, match="rename it"):
+        embed_corpus(MINILM, pattern, tmp_path / "vectors")
+    pattern.rename(texts)
+    monkeypatch.setattr(module, "encode", growing)
+    with pytest.raises(InputError, match="was changed while it was embedded: start again"):
+        embed_corpus(MINILM, texts, tmp_path / "vectors")
+    assert not (tmp_path / "vectors").exists()
+
+
+def test_a_parquet_file_of_numbers_is_read_and_its_folders_name_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "patent_id=5").mkdir()
+    file = tmp_path / "patent_id=5" / "t.PARQUET"
+    pd.DataFrame({"patent_id": [1, 2], "title": [7, None], "abstract": ["x", "y"]}).to_parquet(file)
+
+    assert embed_corpus(MINILM, file, tmp_path / "v")["texts"] == 2
+    assert (tmp_path / "v" / "ids.txt").read_text() == "1\n2\n"
+
+
 def test_two_processes_share_a_corpus(texts: Path, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(

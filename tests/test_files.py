@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from patentcl.files import InputError, beside, fingerprint, is_done, write_json
 
@@ -54,3 +56,14 @@ def test_the_same_question_is_answered_once_and_another_one_is_refused(tmp_path:
     assert not is_done(record, {"seed": 42}, overwrite=True)
     with pytest.raises(InputError, match=r"seed 42 → 7.*--overwrite"):
         is_done(record, {"seed": 7}, overwrite=False)
+
+
+def test_a_result_that_was_cut_is_made_again(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"asked": {}})
+    np.save(tmp_path / "a.npy", np.ones(100))
+    save_file({"weight": np.ones(100)}, tmp_path / "a.safetensors")
+    for name in ("a.npy", "a.safetensors"):
+        assert is_done(tmp_path / "run.json", {}, False, [name])
+        with (tmp_path / name).open("r+b") as file:
+            file.truncate(300)
+        assert not is_done(tmp_path / "run.json", {}, False, [name])

@@ -135,14 +135,15 @@ def test_dropout_is_repeated_where_a_text_is_embedded_twice(model: SentenceTrans
     assert other != first[0]
 
 
-def test_out_of_memory_halves_what_is_embedded_at_a_time(model: SentenceTransformer) -> None:
+@pytest.mark.parametrize("lack", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_halves_what_is_embedded_at_a_time(model: SentenceTransformer, lack: RuntimeError) -> None:
     said: list[str] = []
     steps = Steps(model, token_ids(model, TEXTS), TripletLoss(model, triplet_margin=5), 1, say=said.append)
     embed = steps._embed
 
     def narrow(step: int, rows: np.ndarray) -> torch.Tensor:
         if len(rows) > 3:  # the texts of one triplet
-            raise torch.OutOfMemoryError
+            raise lack
         return embed(step, rows)
 
     steps._embed = narrow  # type: ignore[method-assign]

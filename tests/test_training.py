@@ -154,6 +154,19 @@ def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Triplet
     assert ids.stat().st_size == 2 * sum(map(len, wanted))
 
 
+@pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
+def test_damaged_tokens_are_made_anew(
+    data: Triplets, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    model = load_model(MINILM)
+    wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
+    damaged = next(tmp_path.glob(f"*/{file}"))
+    damaged.write_bytes(b"\0\0" + damaged.read_bytes()[2:])
+
+    assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
+    assert f"{damaged.parent} is damaged: delete it: begins anew" in capsys.readouterr().out
+
+
 def test_a_recipe_gives_the_settings_that_are_not_given() -> None:
     published, own = training("published", MINILM), training("best", MINILM, epochs=3, lr=None)
 

@@ -70,13 +70,19 @@ from patentcl.recipes import Running
 from patentcl.training import train
 from patentcl.triplets import load_triplets
 
-at = int(sys.argv[3])
-take_step = loop.Loop._step
+at, when = int(sys.argv[3]), sys.argv[4]
+take_step, save = loop.Loop._step, checkpoints.torch.save
 def strike(self, step, batch):
     take_step(self, step, batch)
-    if step == at:
+    if step == at and when == "after a step":
         os.kill(os.getpid(), signal.SIGKILL)
-loop.Loop._step = strike
+def half(state, file):
+    if state.get("state", {}).get("step") == at and when == "while it saves":
+        file.write(b"PK")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, file)
+loop.Loop._step, checkpoints.torch.save = strike, half
 every_step = Running(checkpoint_minutes=1e-9)
 output = Path(sys.argv[2])
 train(own.small(Path(sys.argv[1])), output, output.parent / "cache", own.TINY, "resume" in sys.argv, running=every_step)
@@ -86,8 +92,12 @@ train(own.small(Path(sys.argv[1])), output, output.parent / "cache", own.TINY, "
 def test_after_kill_9_at_any_step_it_goes_on_to_the_same_bytes(
     road: Path, data: Triplets, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for step, resume in ((2, "start"), (7, "resume")):
-        command = [sys.executable, "-c", KILLED, str(road), str(tmp_path / "tiny"), str(step), resume]
+    for step, when, resume in (
+        (2, "after a step", "start"),
+        (7, "while it saves", "resume"),
+        (9, "after a step", "resume"),
+    ):
+        command = [sys.executable, "-c", KILLED, str(road), str(tmp_path / "tiny"), str(step), when, resume]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         assert subprocess.run(command, env=environment, capture_output=True).returncode == -signal.SIGKILL
 
@@ -141,6 +151,62 @@ def test_an_interrupt_before_the_first_step_loses_nothing(
         train(data, tmp_path / "tiny", trained.parent / "cache", TINY)
 
     assert train(data, tmp_path / "tiny", trained.parent / "cache", TINY)["steps"] == 12  # there was nothing to resume
+
+
+def test_what_came_to_stand_at_the_output_is_not_replaced_and_the_work_is_kept(
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop.Loop._step
+
+    def meanwhile(self: loop.Loop, step: int, batch: np.ndarray) -> None:
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        (tmp_path / "tiny" / "thesis.txt").write_text("mine")
+        take_step(self, step, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"not ours to replace.*is kept for --resume"):
+        patch.setattr(loop.Loop, "_step", meanwhile)
+        train(data, tmp_path / "tiny", trained.parent / "cache", TINY)
+    assert (tmp_path / "tiny" / "thesis.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "tiny")
+    log = tmp_path / "tiny.training" / "training.log"
+    log.write_bytes(log.read_bytes() + b'null\n{}\n{"event": "note", "text": "\xc3')  # cut by a full disk
+    monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
+    with pytest.raises(InputError, match="was started with PATENTCL_PRECISION fp32"):
+        train(data, tmp_path / "tiny", trained.parent / "cache", TINY, resume=True)
+    monkeypatch.setenv("PATENTCL_PRECISION", "fp32")
+
+    assert train(data, tmp_path / "tiny", trained.parent / "cache", TINY, resume=True)["steps"] == 12
+    weights = "model.safetensors"
+    assert (tmp_path / "tiny" / weights).read_bytes() == (trained / weights).read_bytes()
+
+
+def test_a_folder_of_work_without_its_record_is_begun_anew_only_when_asked(
+    data: Triplets, trained: Path, tmp_path: Path
+) -> None:
+    work, cache = tmp_path / "tiny.training", trained.parent / "cache"
+    work.mkdir()
+    (work / ".asked.json.partial").touch()  # of a disk that was full
+    checkpoints.save(work, "checkpoint", 3, {"step": 3})
+    with pytest.raises(InputError, match=r"holds checkpoints but no asked\.json: add --overwrite to start anew"):
+        train(data, tmp_path / "tiny", cache, TINY)
+    (work / "thesis.txt").touch()
+    with pytest.raises(InputError, match="is no training of ours: move it away"):
+        train(data, tmp_path / "tiny", cache, TINY, overwrite=True)
+    (work / "thesis.txt").unlink()
+
+    assert train(data, tmp_path / "tiny", cache, TINY, overwrite=True)["steps"] == 12
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_script_without_a_screen_does_its_work(tmp_path: Path, closed: str) -> None:
+    script = (
+        "import sys; from pathlib import Path; from patentcl.files import run_script\n"
+        "def main():\n    print('x', flush=True); print('y', file=sys.stderr, flush=True); Path(sys.argv[1]).touch()\n"
+        f"sys.{closed} = None\nrun_script(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "done")], capture_output=True)
+
+    assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
 
 
 def test_a_disk_that_is_too_small_is_said_before(
@@ -218,16 +284,17 @@ def test_plain_python_on_several_gpus_starts_a_process_on_each(tmp_path: Path, h
     assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0 of 2", "1 of 2"]
 
 
+@pytest.mark.parametrize("factor", [math.nan, 1e6])
 def test_a_loss_that_explodes_is_told_with_its_triplets_and_the_last_good_checkpoint(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
     gradient = Steps.gradient
 
     def burst(self: Steps, step: int, batch: np.ndarray) -> torch.Tensor:
-        return gradient(self, step, batch) * (math.nan if step == 3 else 1)
+        return gradient(self, step, batch) * (factor if step == 3 else 1)
 
     monkeypatch.setattr(Steps, "gradient", burst)
-    with pytest.raises(InputError, match=r"became nan .* in step 4, triplets \d+/\d+/\d+.*checkpoint-000000003"):
+    with pytest.raises(InputError, match=r"became .* in step 4, triplets \d+/\d+/\d+.*checkpoint-000000003"):
         train(data, tmp_path / "nan", trained.parent / "cache", TINY, running=Running(checkpoint_minutes=1e-9))
 
 
@@ -346,7 +413,11 @@ def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
     ]  # fmt: skip
     newest = checkpoints.newest(tmp_path)
     assert newest and checkpoints.load(newest) == {"step": 3}
-    newest.write_bytes(newest.read_bytes()[:100])
+    whole = newest.read_bytes()
+    newest.write_bytes(whole.replace(b"step", b"stop", 1))
+    with pytest.raises(InputError, match=r"000000003\.pt is damaged \(its bytes were changed"):
+        checkpoints.load(newest)
+    newest.write_bytes(whole[:100])
     with pytest.raises(InputError, match=r"000000003\.pt is damaged"):
         checkpoints.load(newest)
     assert checkpoints.load_newest(tmp_path) == (tmp_path / "checkpoint-000000002.pt", {"step": 2})

@@ -23,7 +23,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from .embeddings import encode
-from .files import InputError, fingerprint, is_done, locked, read_json, remove, run_script, take_place, write_json
+from .files import (
+    InputError,
+    fingerprint,
+    is_done,
+    locked,
+    plain,
+    read_json,
+    remove,
+    run_script,
+    take_place,
+    write_json,
+)
 from .models import find_model, fingerprint_of, load_model
 from .processes import join, one_process_a_gpu, rank, wait, world
 
@@ -38,10 +49,10 @@ def embed_corpus(
 
     Raises `InputError` for a file that cannot be read, has no such columns, or holds no row.
     """
-    count = _count(texts)
+    count = _count(plain(texts))
     asked = {
         "model": fingerprint_of(find_model(model_name)),
-        "texts": f"{texts.name}, {fingerprint([texts])}",
+        "texts": _name_of(texts),
         "max length": max_length,
     }
     record = output / "vectors.json"
@@ -50,33 +61,50 @@ def embed_corpus(
         return read_json(record)
     join()
     with locked(output) if rank() == 0 else nullcontext():
-        return _embed_corpus(model_name, texts, output, asked, count)
+        return _embed_corpus(model_name, texts, output, asked, count, overwrite)
 
 
-def _embed_corpus(model_name: str, texts: Path, output: Path, asked: dict[str, Any], count: int) -> dict[str, Any]:
+def _embed_corpus(
+    model_name: str, texts: Path, output: Path, asked: dict[str, Any], count: int, overwrite: bool
+) -> dict[str, Any]:
     work = output.with_name(f".{output.name}.partial")
     model = load_model(model_name, asked["max length"])
     width = model.get_embedding_dimension() or 0
     if rank() == 0:
-        _prepare(work, asked, (count, width))
+        _prepare(work, asked, (count, width), overwrite)
     wait()
     vectors = np.lib.format.open_memmap(work / "vectors.npy", mode="r+")
     _fill(model, texts, vectors, work)
     wait()
     if rank() == 0:
         _write_ids(texts, work / "ids.txt")
-        for name in ("asked.json", *(path.name for path in work.glob("done-*"))):
-            (work / name).unlink()
+        if asked["texts"] != _name_of(texts):
+            remove(work)  # ids and vectors are of different texts
+            raise InputError(f"{texts} was changed while it was embedded: start again")
         write_json(work / "vectors.json", {"asked": asked, "texts": count, "dimensions": width})
         take_place(work, output)
+        for path in (output / "asked.json", *output.glob("done-*")):
+            path.unlink()
     return {"asked": asked, "texts": count, "dimensions": width}
 
 
-def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int]) -> None:
+def _name_of(texts: Path) -> str:
+    return f"{texts.name}, {fingerprint([texts])}"
+
+
+def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
     """Make the file of the right size, or see that an interrupted run of the same left one."""
     asked = {**asked, "texts a chunk": CHUNK}  # what is noted as done are numbers of chunks
-    if (work / "asked.json").exists() and read_json(work / "asked.json") == asked:
+    stamp = work / "asked.json"
+    known = read_json(stamp) if stamp.exists() and not overwrite else {}
+    if changed := ", ".join(
+        f"{name} {known[name]!r} → {asked[name]!r}" for name in asked if known.get(name, asked[name]) != asked[name]
+    ):
+        raise InputError(f"{work} holds an interrupted run of other inputs ({changed}): add --overwrite to begin anew")
+    if known and _has_shape(work / "vectors.npy", shape):
         return
+    if known:
+        print(f"embed: {work} is damaged: begins anew")
     remove(work)
     work.mkdir(parents=True)
     np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
@@ -86,13 +114,21 @@ def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int]) -> None:
     write_json(work / "asked.json", asked)
 
 
+def _has_shape(vectors: Path, shape: tuple[int, int]) -> bool:
+    try:
+        return np.load(vectors, mmap_mode="r").shape == shape
+    except (OSError, ValueError):  # missing, or cut
+        return False
+
+
 def _fill(model: Any, texts: Path, vectors: np.ndarray, work: Path) -> None:
     """Embed this process' share of the chunks that are not there yet; each is noted when it is on disk."""
-    done = {int(line) for path in work.glob("done-*") for line in path.read_text().split() if line}
+    done = {int(line) for path in work.glob("done-*") for line in path.read_text().split() if line.isdecimal()}
     with (work / f"done-{rank()}").open("a") as notes:
         bar = tqdm(total=len(vectors), desc="embed", unit="text", unit_scale=True, disable=rank() > 0)
         for number, chunk in enumerate(_chunks(texts)):
             first = number * CHUNK
+            chunk = chunk[: len(vectors) - first]  # of a file that grew meanwhile, which is told at the end
             if number % world() == rank() and number not in done:
                 vectors[first : first + len(chunk)] = encode(model, chunk)
                 vectors.flush()  # type: ignore[attr-defined]
@@ -152,8 +188,11 @@ def _in_a_sentence(texts: Path, problem: str) -> str:
 def _select(texts: Path, what: str) -> str:
     """Rows in the order of the file; a missing title or abstract is the empty text."""
     name = _quoted(str(texts))
-    source = f"read_parquet({name})" if texts.suffix == ".parquet" else _csv(texts, name)
-    columns = "patent_id::VARCHAR AS patent_id, coalesce(title, '') AS title, coalesce(abstract, '') AS abstract"
+    source = (
+        f"read_parquet({name}, hive_partitioning = false)" if texts.suffix.lower() == ".parquet" else _csv(texts, name)
+    )
+    columns = "patent_id::VARCHAR AS patent_id, coalesce(title::VARCHAR, '') AS title, "
+    columns += "coalesce(abstract::VARCHAR, '') AS abstract"
     return f"SELECT {what} FROM (SELECT {columns} FROM {source})"  # noqa: S608
 
 

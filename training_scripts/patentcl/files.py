@@ -14,9 +14,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import safe_open
+
+from .screen import screen_may_go
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
+OPENERS: dict[str, Callable[[Path], Any]] = {  # that look at a file's beginning and at its size
+    ".npy": lambda path: np.load(path, mmap_mode="r"),
+    ".safetensors": lambda path: safe_open(path, "np"),
+}
 NEVER = "\x01no text is this\x01"  # what DuckDB reads as null: an empty field stays the empty text
 
 
@@ -31,15 +40,20 @@ class InputError(Exception):
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; tell an `InputError` as one sentence (exit code 2) instead of a traceback.
 
-    SIGTERM ends it as Ctrl-C does: what is half-written is removed.
+    SIGTERM and SIGHUP (a closed terminal) end it as Ctrl-C does: what is half-written is removed.
     """
 
-    def end(*_: object) -> None:
+    def end(number: int, _: object) -> None:
+        if number == signal.SIGHUP:  # which comes from the kernel and from the shell
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, end)
     try:
-        main()
+        with screen_may_go():
+            main()
     except Interrupted as saved:
         sys.exit(_say(f"interrupted: {saved}", 130))
     except InputError as problem:
@@ -121,7 +135,7 @@ def remove(path: Path) -> None:
 def plain(path: Path) -> Path:
     """Return `path`; an `InputError` when it holds characters that the databases take for patterns of many files."""
     if any(letter in str(path.resolve()) for letter in "*?[]\\") or not str(path).isprintable():
-        raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable letter: rename the folder")
+        raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable letter: rename it")
     return path
 
 
@@ -138,8 +152,11 @@ def fingerprint(paths: Iterable[Path]) -> str:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` as indented JSON, beside and then renamed."""
     scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -161,6 +178,12 @@ def _is_whole(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - 4, 0))
             return file.read() == b"PAR1"  # how the format ends: https://parquet.apache.org/docs/file-format/
+    if path.suffix in OPENERS and path.is_file():
+        try:
+            OPENERS[path.suffix](path)
+        except Exception:  # noqa: BLE001 (a cut file fails in several ways)
+            return False
+        return True
     return path.exists() and (path.is_dir() or path.suffix == ".txt" or path.stat().st_size > 0)
 
 

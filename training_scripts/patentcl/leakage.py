@@ -75,7 +75,7 @@ def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
     for name in models:
         file = find_model(name) / TRAINED_ON
         if file.exists():
-            ids = file.read_text(encoding="utf-8").split("\n")
+            ids = file.read_text(encoding="utf-8", errors="replace").split("\n")
             if not any(ids):
                 lines.append(f"warning: {file} names no patent: whether {name} saw what is tested cannot be told")
             seen = on.texts["patent_id"].isin(ids)

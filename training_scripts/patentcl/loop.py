@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,10 +232,11 @@ class Loop:
         self.last_loss = loss
         self.asked_to_stop = stop > 0
         first = self.state.first_losses
+        usual = max(1.0, float(np.median(first))) if first else math.inf
+        if not math.isfinite(loss) or not math.isfinite(norm) or loss > EXPLODED * usual:
+            self._give_up(step, batch, loss, norm)
         if len(first) < 20:
             first.append(loss)
-        if not math.isfinite(loss) or not math.isfinite(norm) or loss > EXPLODED * max(1.0, float(np.mean(first))):
-            self._give_up(step, batch, loss, norm)
         every = max(1, min(10, self.total // 50))
         if (step + 1) % every == 0 or step + 1 == self.total:
             rate = self.schedule.get_last_lr()[0]
@@ -296,6 +297,8 @@ class Loop:
         if not self._write("checkpoint", state):
             return False
         self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
+        with suppress(OSError):  # a full disk; it is written again at the end
+            self.log.write_csv(self.work / "training.csv")
         checkpoints.prune(self.work, self.running.keep_checkpoints, self.state.best_step)
         return True
 

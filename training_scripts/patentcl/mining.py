@@ -168,6 +168,7 @@ class Batches:
         self.folder, self.fingerprint = folder, asked["graph"]
         stamp = folder / "asked.json"
         if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(asked)):
+            print(f"mining: {folder} holds an interrupted mining of other inputs: begins anew")
             remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         stamp.write_text(_text(asked))

@@ -2,16 +2,15 @@
 
 import csv
 import json
-import os
 import resource
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -59,7 +58,7 @@ class Log:
 
     def read(self, event: str) -> list[dict[str, Any]]:
         """The values of all lines of `event`, the last of each step. A line that a full disk cut is left out."""
-        by_step = {line["step"]: line for line in self._lines() if line["event"] == event}
+        by_step = {line["step"]: line for line in self._lines() if line["event"] == event and "step" in line}
         return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
 
     def forget_after(self, step: int) -> None:
@@ -71,11 +70,12 @@ class Log:
             scratch.replace(self.path)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            with suppress(ValueError):
+                values = json.loads(line)
+                if isinstance(values, dict) and "event" in values:
+                    yield values
 
     def write_csv(self, path: Path) -> None:
         """One row a step that has a loss or val figures."""
@@ -147,41 +147,6 @@ def memory_gb() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-
-
-class _Screen:
-    """A stream whose other end may go: a closed terminal, or `tee` that Ctrl-C ended. Then it writes nowhere."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        return self._try(self.stream.write, text) or len(text)
-
-    def flush(self) -> None:
-        self._try(self.stream.flush)
-
-    def _try(self, do: Callable[..., Any], *arguments: str) -> Any:
-        try:
-            return do(*arguments)
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())  # so that the interpreter's last flush goes well, too
-            os.close(nowhere)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-@contextmanager
-def screen_may_go() -> Iterator[None]:
-    """Let what is printed be lost, and not the work, when nobody is there any more to read it."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", _Screen(stream)) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
 
 
 class StopSignal:

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2101.06983). Either way, the gradient is that of the whole
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,17 @@ from .losses import is_mean_over_triplets
 from .models import autocast
 from .packing import embed_packed
 from .processes import add, add_gradients, gather_rows, rank, world
+
+
+@contextmanager
+def _of_any_device() -> Iterator[None]:
+    """Raise the CPU's lack of memory, which torch tells as a `RuntimeError`, as a GPU's."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as problem:
+        if isinstance(problem, MemoryError) or "can't allocate memory" in str(problem):
+            raise torch.OutOfMemoryError(str(problem)) from None
+        raise
 
 
 @dataclass
@@ -45,11 +56,10 @@ class Steps:
         while True:
             self.model.zero_grad()
             self._part = 0
-            try:
+            with suppress(torch.OutOfMemoryError), _of_any_device():  # its memory is free when its traceback is gone
                 loss = self._accumulated(step, batch) if separable else self._cached(step, batch)
                 break
-            except torch.OutOfMemoryError:
-                self._halve(math.ceil(len(batch) / world()), len(batch))
+            self._halve(math.ceil(len(batch) / world()), len(batch))
         add_gradients(self.model)
         return loss
 
@@ -59,7 +69,7 @@ class Steps:
         if now == 1:
             raise InputError(
                 "out of memory with 1 triplet at a time: start anew with a smaller --max-length, or a smaller model"
-            ) from None
+            )
         self.micro = now // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -101,15 +111,16 @@ class Steps:
     @contextmanager
     def _on_all(self) -> Iterator[None]:
         """Where memory is not enough on one process, raise that on all: they meet again after this."""
-        problem = None
+        failed = False
         try:
-            yield
-        except torch.OutOfMemoryError as found:
-            problem = found
-        if world() > 1 and bool(add(torch.tensor(float(problem is not None), device=self.model.device))):
-            problem = problem or torch.OutOfMemoryError("on another process")
-        if problem:
-            raise problem
+            with _of_any_device():
+                yield
+        except torch.OutOfMemoryError:
+            failed = True
+        if world() > 1:
+            failed = bool(add(torch.tensor(float(failed), device=self.model.device)))
+        if failed:
+            raise torch.OutOfMemoryError("on this process or another one")
 
     def _embed(self, step: int, rows: np.ndarray) -> Tensor:
         """Embed texts; dropout is a function of seed, step, process and part, so that it can be repeated."""

@@ -6,6 +6,7 @@ on where it stopped. The tokenizers of Hugging Face work on all cores by themsel
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from .files import locked, read_json, write_json
+from .files import InputError, fingerprint, locked, read_json, remove, write_json
 from .models import separator
 from .texts import join_texts
 
@@ -36,8 +37,10 @@ class Tokens(Sequence[np.ndarray]):
     """The token ids of text 0, 1, …, read from disk when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what `tokenise` wrote."""
+        """Open what `tokenise` wrote. Raises `InputError` when that was changed."""
         record = read_json(folder / "tokens.json")
+        if record.get("contents") != fingerprint([folder / "ids.bin", folder / "lengths.bin"]):
+            raise InputError(f"{folder} is damaged: delete it")
         self.lengths = np.fromfile(folder / "lengths.bin", np.uint16)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         self.ids = np.memmap(folder / "ids.bin", record["dtype"], "r")
@@ -55,14 +58,23 @@ def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> 
     """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by what it depends on."""
     tokenizer = model.tokenizer
     sep = separator(model)
-    rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    if tokenizer.is_fast:
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules |= {"truncation": None, "padding": None}  # which are as the last texts wanted them
+    else:
+        rules = sorted(tokenizer.get_vocab().items())
     digest = hashlib.sha256(f"{rules}\0{model.max_seq_length}\0{sep}".encode())
     for title, abstract in zip(patents["title"], patents["abstract"], strict=True):
         digest.update(f"{title}\0{abstract}\0".encode("utf-8", "surrogatepass"))
     folder = cache / digest.hexdigest()[:16]
-    if not (folder / "tokens.json").exists():
-        with locked(folder):
-            _write(model, patents, sep, folder)
+    if (folder / "tokens.json").exists():
+        try:
+            return Tokens(folder)
+        except (InputError, OSError) as damaged:
+            print(f"tokenise: {damaged}: begins anew")
+            remove(folder)
+    with locked(folder):
+        _write(model, patents, sep, folder)
     return Tokens(folder)
 
 
@@ -89,4 +101,5 @@ def _write(model: SentenceTransformer, patents: pd.DataFrame, sep: str, folder: 
                 bar.update(len(found))
     tokens = ids_file.stat().st_size // size
     print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {ids_file.stat().st_size / 1e6:,.1f} MB")
-    write_json(folder / "tokens.json", {"dtype": np.dtype(_dtype(model)).name, "texts": len(patents), "tokens": tokens})
+    contents = fingerprint([ids_file, lengths_file])
+    write_json(folder / "tokens.json", {"dtype": np.dtype(_dtype(model)).name, "contents": contents})

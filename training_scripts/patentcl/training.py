@@ -13,6 +13,7 @@ Work in progress lies in `<output>.training/` (checkpoints, log); at the end the
 import math
 import os
 import platform
+import re
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
@@ -39,7 +40,7 @@ from .losses import InBatchContrast, Links
 from .models import device_dtype, display_name, find_model, fingerprint_of, load_model, normalises, set_dropout
 from .packing import choose_way
 from .processes import join, rank, wait, world
-from .progress import Log, memory_gb, screen_may_go
+from .progress import Log, memory_gb
 from .recipes import Running, Training, name_of
 from .results import as_markdown, as_text, verdict
 from .steps import Steps
@@ -47,6 +48,9 @@ from .tokens import tokenise
 from .triplets import ROLES, Triplets
 
 STAMP = "asked.json"  # in the folder of a work in progress
+OURS = re.compile(
+    r"\.?asked\.json(\.partial)?|training\.(log|csv|partial)|tensorboard|(checkpoint|best)-\d+\.(pt|partial)"
+)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
 
 
@@ -65,11 +69,14 @@ def train(
     same model as an uninterrupted run. Raises `InputError` for what the user can mend, `Interrupted` after a signal.
     """
     output = output.resolve()
+    if not output.name:
+        raise InputError(f"--output {output} is no folder of a model's own: name one in it")
     check_names([output.name, display_name(training.base_model)])
     base = fingerprint_of(find_model(training.base_model))
     asked = {"data": data.fingerprint, "base": base, **asdict(training)}
     going_on = resume and (output.with_name(f"{output.name}.training") / STAMP).exists()
-    if is_done(output / "run.json", asked, overwrite or going_on):
+    weights = [str(path.relative_to(output)) for path in output.rglob("*.safetensors")] or ["model.safetensors"]
+    if is_done(output / "run.json", asked, overwrite or going_on, weights):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
     running = running or Running()
@@ -77,7 +84,7 @@ def train(
     _check_running(running)
     join()
     work = output.with_name(f"{output.name}.training")
-    with locked(work) if rank() == 0 else nullcontext(), screen_may_go():
+    with locked(work) if rank() == 0 else nullcontext():
         try:
             return _train(data, output, cache, training, resume, overwrite, asked, running)
         except KeyboardInterrupt:
@@ -97,7 +104,8 @@ def _train(
     model = load_model(training.base_model, training.max_length)
     work = output.with_name(f"{output.name}.training")
     if rank() == 0:
-        _prepare(work, asked, resume, overwrite)
+        precision = {"PATENTCL_PRECISION": "bf16" if device_dtype() == torch.bfloat16 else "fp32"}
+        _prepare(work, asked | precision, resume, overwrite)
     wait()
     log = Log(work / "training.log", work / "tensorboard" if running.tensorboard else None)
     if lacking := checkpoints.lack_of_room(work, model, running.keep_checkpoints):
@@ -117,6 +125,10 @@ def _train(
     if rank() > 0:
         return run
     name = output.name
+    try:
+        is_done(output / "run.json", asked, overwrite or resume)  # what came to stand there meanwhile is not replaced
+    except InputError as problem:
+        raise InputError(f"{problem}; {work} is kept for --resume") from None
     with beside(output) as scratch:
         try:
             model.save_pretrained(str(scratch), create_model_card=False)
@@ -192,8 +204,11 @@ def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -
         return
     if stamp.exists() and not overwrite and checkpoints.newest(work):
         raise InputError(f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew")
-    if work.exists() and not stamp.exists() and any(work.iterdir()):
-        raise InputError(f"{work} is there and is no training of ours: move it away")
+    if work.exists() and not stamp.exists():
+        if not work.is_dir() or not all(OURS.fullmatch(path.name) for path in work.iterdir()):
+            raise InputError(f"{work} is there and is no training of ours: move it away")
+        if checkpoints.newest(work) and not overwrite:
+            raise InputError(f"{work} holds checkpoints but no {STAMP}: add --overwrite to start anew")
     if resume:
         print(f"training: there is no {work} to go on with: starts at the first step")
     remove(work)

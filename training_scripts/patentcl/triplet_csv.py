@@ -54,6 +54,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     for place, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
         if not all(ids) or len(set(ids)) < 3:
             raise InputError(f"{path}, triplet {place}: a_id, p_id and n_id are {', '.join(ids)}: they must be three")
+        if any(len(name.splitlines()) > 1 for name in ids):
+            raise InputError(f"{path}, triplet {place}: an id has a line break, {ids}: mend it")
     return frame
 
 
@@ -67,8 +69,8 @@ def load_csv(path: Path, seed: int) -> Triplets:
     texts = pd.concat(roles).drop_duplicates(ignore_index=True)
     twice = texts["patent_id"].duplicated()
     if twice.any():
-        patent = texts.loc[twice, "patent_id"].iloc[0]
-        raise InputError(f"{path}: patent {patent} has two different texts: mend the file")
+        patent, title = texts.loc[twice, ["patent_id", "title"]].iloc[0]
+        raise InputError(f"{path}: patent {patent} has two different texts, one of the title {title!r}: mend the file")
     normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
     normal = normal.where(normal != "", ":id:" + texts["patent_id"])
     numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324

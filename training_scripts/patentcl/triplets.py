@@ -348,6 +348,13 @@ def _wrong_in(texts: pd.DataFrame) -> str:
     return next((f"the column {name} does not hold {kind}" for name, (right, kind) in kinds.items() if not right), "")
 
 
+def _told(lost: pd.Series) -> str:
+    try:
+        return f"patent {lost.iloc[0]}"
+    except UnicodeDecodeError:
+        return "a patent whose id is no text"
+
+
 def _check(data: Triplets, path: Path) -> None:
     """Raise `InputError` unless the tables have their columns, and every patent that they name its text."""
     wanted = {
@@ -369,6 +376,6 @@ def _check(data: Triplets, path: Path) -> None:
         lost = column[~column.isin(data.texts["patent_id"])]
         if len(lost):
             file = path / "texts.parquet"
-            raise InputError(f"{file} lacks the text of patent {lost.iloc[0]}: mine again with --overwrite")
+            raise InputError(f"{file} lacks the text of {_told(lost)}: mine again with --overwrite")
     if data.triplets.empty:
         raise InputError(f"{path} holds no triplet: mine again with --overwrite")
