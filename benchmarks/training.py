@@ -4,8 +4,9 @@
 
 Both train the same base model with the triplet loss, margin 5, the same batch size and rates, without dropout so that
 losses can be compared; the stock one as its documentation shows it. They take turns, a part of the steps at a time, and
-each part is timed apart; the first part of each only warms up. Batches of the two are of the same triplets in another
-order. A picture of both loss curves is drawn. Memory is the most a process of its own needed.
+each part is timed apart, in a process of its own; the first part of each is left out. The stock trainer tokenises in
+its steps, ours before, which is not timed. Batches of the two are of the same triplets in another order. A picture of
+both loss curves is drawn. Memory is the most a process of its own needed.
 """
 
 import argparse

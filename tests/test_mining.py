@@ -370,7 +370,7 @@ def test_files_of_others_are_kept_and_lost_files_made_again(road: Path, tables: 
         restructure(tables, tmp_path / "graph", overwrite=True)
     with pytest.raises(InputError, match="the tables lie in it"):
         restructure(tables, tables)
-    with pytest.raises(InputError, match="rename the folder"):
+    with pytest.raises(InputError, match="rename it"):
         restructure(tmp_path / "t[1]", tmp_path / "graph")
     assert (tmp_path / "graph" / "thesis.txt").read_text() == "mine"
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import resource
 import shutil
 import signal
@@ -104,7 +105,14 @@ class Log:
         axes.plot([p["step"] for p in losses], [p["loss"] for p in losses], color="#4477aa", label="train loss")
         axes.set(xlabel="step", ylabel="train loss", ylim=(0, None))
         right = axes.twinx()
-        right.plot([p["step"] for p in vals], [p["nDCG@10"] for p in vals], "o-", color="#ee6677", label="val nDCG@10")
+        right.plot(
+            [p["step"] for p in vals],
+            [p["nDCG@10"] for p in vals],
+            "o-",
+            color="#ee6677",
+            label="val nDCG@10",
+            clip_on=False,
+        )
         right.set(ylabel="val nDCG@10", ylim=(0, None))
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         figure.savefig(path, dpi=120)
@@ -124,10 +132,9 @@ class LiveLine:
     def show(self, step: int) -> None:
         """Move on to `step`."""
         rate = (self.seen(step) - self.first) / max(time.perf_counter() - self.started, 1e-9)
-        self.bar.set_postfix_str(
-            f"loss {self.loss:.4f}, val nDCG@10 {self.val:.3f}, {rate:.1f} triplets/s, {memory_gb():.1f} GB",
-            refresh=False,
-        )
+        shown = [("loss {:.4f}", self.loss), ("val nDCG@10 {:.3f}", self.val)]  # what is not known yet is left out
+        known = [form.format(value) for form, value in shown if math.isfinite(value)]
+        self.bar.set_postfix_str(", ".join([*known, f"{rate:.1f} triplets/s", f"{memory_gb():.1f} GB"]), refresh=False)
         self.bar.update(step - self.bar.n)
 
     def pause(self, seconds: float) -> None:

@@ -324,7 +324,9 @@ def load_triplets(path: Path, seed: int = 42) -> Triplets:
         return load_csv(path, seed)
     missing = next((name for name in READ if not (path / name).is_file()), None)
     if missing:
-        raise InputError(f"{path} holds no {missing}: mine triplets first with patent_handler.py")
+        others = sorted(folder.parent.name for folder in path.parent.glob(f"[!.]*/{missing}"))
+        there = f"name one of {', '.join(others)} with --triplets, or " if others else ""
+        raise InputError(f"{path} holds no {missing}: {there}mine triplets first with patent_handler.py")
     try:
         triplets, texts, retrieval = (pd.read_parquet(path / name) for name in READ)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
