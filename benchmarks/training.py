@@ -43,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--models", nargs="+", default=["minilm"], metavar="NAME|DIR", help="base models")
     add("--steps", type=int, default=8, help="steps of each part")
     add("--parts", type=int, default=3, help="parts of each side; the first one warms up")
+    add("--warm-up", type=int, default=0, help="steps of a run before each part, as a GPU wants (0: none)")
     add("--batch-size", type=int, default=16, help="triplets a step")
     add("--output", type=Path, metavar="PNG", help="where the picture of the losses goes (default: none)")
     add("--part", help=argparse.SUPPRESS)  # what a child process runs
@@ -77,24 +78,9 @@ def main() -> None:
 
 def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run a part in a process of its own, so that its memory is its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--triplets",
-        str(args.triplets),
-        "--models",
-        model,
-        "--steps",
-        str(args.steps),
-    ]
-    command += [
-        "--batch-size",
-        str(args.batch_size),
-        "--part",
-        f"{side}:{number}",
-        "--max-length",
-        str(args.max_length),
-    ]
+    command = [sys.executable, __file__, "--models", model, "--part", f"{side}:{number}"]
+    for name in ("triplets", "steps", "warm_up", "batch_size", "max_length"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this very script)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -106,12 +92,14 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     """Train some steps on the part's own triplets; losses and speed. Loading and tokenising ahead are not timed."""
     data = load_triplets(args.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
-    random, size = np.random.default_rng(number), args.steps * args.batch_size
-    chosen = train.iloc[random.permutation(len(train))[:size]]
-    cut = replace(data, triplets=chosen.reset_index(drop=True))
-    model = load_model(args.models[0], args.max_length)
-    set_dropout(model, 0)
-    losses, seconds = (ours if side == "ours" else stock)(model, cut, args)
+    order = np.random.default_rng(number).permutation(len(train))
+    losses: list[float] = []
+    seconds, chosen = 1.0, train
+    for steps in filter(None, (args.warm_up, args.steps)):
+        chosen = train.iloc[order[: steps * args.batch_size]].reset_index(drop=True)
+        model = load_model(args.models[0], args.max_length)
+        set_dropout(model, 0)
+        losses, seconds = (ours if side == "ours" else stock)(model, replace(data, triplets=chosen), args)
     return {
         "losses": losses,
         "triplets/s": len(chosen) / seconds,

@@ -121,7 +121,7 @@ def test_a_file_that_changes_meanwhile_and_names_that_are_patterns_are_refused(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def growing(model: object, chunk: pd.DataFrame) -> np.ndarray:
-        texts.write_text(texts.read_text() + "99,A,B\n")
+        texts.write_text(texts.read_text() + "99,A,B\n" * 700)
         return encode(model, chunk)  # type: ignore[arg-type]
 
     pattern = texts.rename(tmp_path / "t[a-z]xts.csv")

@@ -94,8 +94,9 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
     assert last["train"] < first["val"] <= last["val"] < first["test"]
     record = read_json(by_time / "triplets.json")
     told = record["dates of families"]
+    assert list(told) == ["train", "val", "test"]
     assert told["train"][1] < told["val"][0] <= told["val"][1] < told["test"][0]
-    assert [told[split][1] for split in ("train", "val", "test")] == [last[split] for split in told]
+    assert [told[split][1] for split in told] == [last[split] for split in told]
     held = texts[(texts["split"] != "train") & texts["in_corpus"]]
     assert record["older"] == (held["date"] < told["train"][1]).sum() > 0  # the corpus is all patents here
     assert f"{told['val'][0]} to {told['val'][1]}" in report_of_mining(record)

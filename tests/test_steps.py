@@ -12,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from patentcl import packing
@@ -111,7 +112,7 @@ def test_bf16_stays_near_the_stock_models_gradient(monkeypatch: pytest.MonkeyPat
     assert 0 < abs(found[0] - wanted[0]) < 0.01 * wanted[0]
     assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
     monkeypatch.setenv("PATENTCL_PRECISION", "half")
-    with pytest.raises(InputError, match="PATENTCL_PRECISION is 'half': set it to fp32 or bf16, or unset it"):
+    with pytest.raises(InputError, match="PATENTCL_PRECISION is 'half': set it to fp32, tf32, bf16, or unset it"):
         ours(model, TripletLoss(model, triplet_margin=5))
 
 
@@ -135,7 +136,14 @@ def test_dropout_is_repeated_where_a_text_is_embedded_twice(model: SentenceTrans
     assert other != first[0]
 
 
-@pytest.mark.parametrize("lack", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+LACKS = (
+    torch.OutOfMemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+)
+
+
+@pytest.mark.parametrize("lack", LACKS)
 def test_out_of_memory_halves_what_is_embedded_at_a_time(model: SentenceTransformer, lack: RuntimeError) -> None:
     said: list[str] = []
     steps = Steps(model, token_ids(model, TEXTS), TripletLoss(model, triplet_margin=5), 1, say=said.append)
@@ -188,7 +196,18 @@ def test_a_layout_pads_attention_little_and_covers_every_token() -> None:
     assert sum(group.tokens for group in layout.groups) == lengths.sum() == len(layout.positions)
     assert sum(group.count for group in layout.groups) == 48 and len(layout.groups) < 16
     cells = sum(group.count * group.width for group in layout.groups)
-    assert cells < lengths.sum() / (1 - packing.SLACK)
+    assert cells < lengths.sum() / (1 - packing.SLACK["cpu"])
+
+
+def test_flex_attention_skips_the_blocks_that_share_no_text() -> None:
+    lengths = np.sort(np.random.default_rng(0).integers(3, 300, 48))[::-1]
+    layout = Layout(lengths, torch.device("cpu"))
+    text, tokens = layout.texts, int(lengths.sum())
+
+    wanted = create_block_mask(lambda _, __, q, k: text[q] == text[k], None, None, tokens, tokens, device="cpu")
+
+    assert torch.equal(layout.blocks.to_dense(), wanted.to_dense())
+    assert 0 < layout.blocks.to_dense().float().mean() < 0.1
 
 
 def test_an_epoch_sees_every_triplet_once_in_batches_of_similar_length() -> None:

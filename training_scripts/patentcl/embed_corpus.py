@@ -25,6 +25,7 @@ from tqdm import tqdm
 from .embeddings import encode
 from .files import (
     InputError,
+    check_header,
     fingerprint,
     is_done,
     locked,
@@ -128,7 +129,9 @@ def _fill(model: Any, texts: Path, vectors: np.ndarray, work: Path) -> None:
         bar = tqdm(total=len(vectors), desc="embed", unit="text", unit_scale=True, disable=rank() > 0)
         for number, chunk in enumerate(_chunks(texts)):
             first = number * CHUNK
-            chunk = chunk[: len(vectors) - first]  # of a file that grew meanwhile, which is told at the end
+            chunk = chunk[: max(0, len(vectors) - first)]  # of a file that grew meanwhile, which is told at the end
+            if chunk.empty:
+                break
             if number % world() == rank() and number not in done:
                 vectors[first : first + len(chunk)] = encode(model, chunk)
                 vectors.flush()  # type: ignore[attr-defined]
@@ -211,12 +214,7 @@ def _header(texts: Path) -> list[str]:
             header = next(csv.reader(file), [])
     except csv.Error:
         raise InputError(f"{texts}, line 1 is not the header of a CSV file: save it as one") from None
-    for column in COLUMNS:
-        if header.count(column) != 1:
-            raise InputError(
-                f"{texts}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
-                f"{', '.join(COLUMNS)}, separated by commas"
-            )
+    check_header(texts, header, COLUMNS)
     return [column if column in COLUMNS else f"column {place}" for place, column in enumerate(header)]
 
 

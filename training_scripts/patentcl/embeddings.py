@@ -5,7 +5,6 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -15,33 +14,41 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from .files import beside
-from .models import autocast, device_dtype, display_name, find_model, fingerprint_of, load_model, separator
+from .files import InputError, beside
+from .models import autocast, display_name, find_model, fingerprint_of, load_model, precision, separator
 from .packing import choose_way, embed_packed
 from .texts import join_texts
 from .tokens import token_ids
 
-BATCH_TOKENS = 8_192  # that are in the device at a time
+BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # that are in the device at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
 
 
-def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = 0) -> np.ndarray:
     """Embed title + separator + abstract of each row; (N, d) float32. bf16 where the device has it.
 
-    Texts of similar length go together, `batch_tokens` at a time.
+    Texts of similar length go together, `batch_tokens` at a time (0: what suits the device), fewer where its memory
+    is too small.
     """
     texts = token_ids(model, join_texts(patents, separator(model)))
-    if not texts:
-        return np.empty((0, model.get_embedding_dimension() or 0), np.float32)
     order = np.argsort([-len(text) for text in texts], kind="stable")
+    most = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
     way, training = _way(model), model.training
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     model.eval()
-    found = []
+    first = 0
     with torch.inference_mode(), autocast(model):
-        for rows in _batches(order, texts, batch_tokens):
-            found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
+        while first < len(order):
+            rows = _next(order[first:], texts, most)
+            try:
+                vectors[rows] = embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy()
+                first += len(rows)
+            except torch.OutOfMemoryError:
+                if len(rows) == 1:
+                    raise InputError("out of memory with one text at a time: give a smaller --max-length") from None
+                most = sum(len(texts[row]) for row in rows) // 2
     model.train(training)
-    return np.concatenate(found)[np.argsort(order, kind="stable")]
+    return vectors
 
 
 _WAYS: WeakKeyDictionary[SentenceTransformer, str] = WeakKeyDictionary()
@@ -54,15 +61,10 @@ def _way(model: SentenceTransformer) -> str:
     return _WAYS[model]
 
 
-def _batches(order: np.ndarray, texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:
-    """Parts of `order` with at most `most` tokens, or one text."""
-    ends = np.cumsum([len(texts[row]) for row in order])
-    first = 0
-    while first < len(order):
-        before = ends[first - 1] if first else 0
-        end = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
-        yield order[first:end]
-        first = end
+def _next(order: np.ndarray, texts: list[np.ndarray], most: int) -> np.ndarray:
+    """The first of `order` with at most `most` tokens together, or one text."""
+    ends = np.cumsum([len(texts[row]) for row in order[:most]])
+    return order[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
 def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, label: str = "") -> np.ndarray:
@@ -73,8 +75,8 @@ def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, la
     stopped.
     """
     folder = find_model(name)
-    precision = "-bf16" if device_dtype() == torch.bfloat16 else ""
-    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}{precision}")
+    suffix = "" if precision() == "fp32" else f"-{precision()}"
+    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}{suffix}")
     keys = _keys(patents)
     missing = np.flatnonzero(~np.isin(keys, store.keys()))
     missing = missing[np.unique(keys[missing], return_index=True)[1]]  # a text that stands there twice, once

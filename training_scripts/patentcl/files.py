@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,16 @@ def plain(path: Path) -> Path:
     if any(letter in str(path.resolve()) for letter in "*?[]\\") or not str(path).isprintable():
         raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable letter: rename it")
     return path
+
+
+def check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise `InputError` unless each of `columns` stands once in the header of the CSV file `path`."""
+    for column in columns:
+        if header.count(column) != 1:
+            raise InputError(
+                f"{path}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
+                f"{', '.join(columns)}, separated by commas"
+            )
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

@@ -34,7 +34,7 @@ from .steps import Steps
 LARGEST_NORM = 1.0  # of a step's gradient, as in the stock trainer
 LEAST_QUERIES = 50  # of val, to choose weights by; with fewer the choice would be chance
 TRIES, BETWEEN_TRIES = 60, 60.0  # seconds; how often the last checkpoint is tried on a full disk
-EXPLODED = 10  # times the mean loss of the first steps, or 10 where that is below 1
+EXPLODED = 10  # times the median loss of the first steps, or 10 where that is below 1
 
 
 def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -> None:
@@ -78,20 +78,17 @@ class Validation:
         return found
 
     def seconds_after(self, step: int, steps: int) -> float:
-        """seconds of the evaluations after `step`, the one on test with them; not a number if none was timed."""
-        every = -(-steps // max(1, self.training.evaluations))
+        """Seconds of the evaluations after `step`, the one on test with them; not a number if none was timed."""
+        every = self._every(steps)
         left = -(-steps // every) - step // every if self.training.evaluations else 0
         return self.seconds * (left + self.test_texts / max(1, len(self.on.texts)))
 
-    def of_base(self, model: SentenceTransformer) -> None:
-        """Evaluate before the first step."""
-        started = time.perf_counter()
-        self.note(0, encode(model, self.on.texts))
-        self.seconds = time.perf_counter() - started
+    def _every(self, steps: int) -> int:
+        return -(-steps // max(1, self.training.evaluations))
 
     def is_due(self, step: int, steps: int) -> bool:
         """Whether to evaluate after `step`; after the last one always, unless never."""
-        every = -(-steps // max(1, self.training.evaluations))
+        every = self._every(steps)
         return self.training.evaluations > 0 and (step % every == 0 or step == steps)
 
 

@@ -11,6 +11,8 @@ from sentence_transformers.sentence_transformer.losses import TripletLoss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from .models import to_device
+
 
 def is_mean_over_triplets(loss: Any) -> bool:
     """Whether a batch's loss is the mean of its triplets' own, so that parts of a batch can be added up."""
@@ -60,5 +62,5 @@ class InBatchContrast(nn.Module):
         """Scaled cosines (B, C); candidate i is query i's own, and other links of it are masked."""
         linked = self.links.between(rows, others)
         np.fill_diagonal(linked, False)
-        masked = torch.from_numpy(linked).to(queries.device)
+        masked = to_device(linked, queries.device)
         return (queries @ candidates.T * self.scale).masked_fill(masked, -torch.inf)

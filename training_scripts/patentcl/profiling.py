@@ -78,7 +78,7 @@ def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, whole: fl
     forward, backward = (steps.seconds[name] / len(chosen) for name in ("forward", "backward"))
     lengths = [np.sort([len(text) for text in texts])[::-1] for texts in read]
     tokens = sum(int(own.sum()) for own in lengths) / len(chosen)
-    layouts = [Layout(own, torch.device("cpu")) for own in lengths]
+    layouts = [Layout(own, steps.model.device) for own in lengths]
     cells = sum(group.count * group.width for layout in layouts for group in layout.groups) / len(chosen)
     stock = sum(3 * len(batches[int(step)]) * int(own[0]) for step, own in zip(chosen, lengths, strict=True)) / len(
         chosen

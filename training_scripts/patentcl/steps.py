@@ -20,18 +20,19 @@ from torch import Tensor
 
 from .files import InputError
 from .losses import is_mean_over_triplets
-from .models import autocast
+from .models import autocast, to_device
 from .packing import embed_packed
 from .processes import add, add_gradients, gather_rows, rank, world
 
 
 @contextmanager
 def _of_any_device() -> Iterator[None]:
-    """Raise the CPU's lack of memory, which torch tells as a `RuntimeError`, as a GPU's."""
+    """Raise the lack of memory of a CPU or of cuBLAS, which torch tells as a `RuntimeError`, as a GPU's own."""
     try:
         yield
     except (RuntimeError, MemoryError) as problem:
-        if isinstance(problem, MemoryError) or "can't allocate memory" in str(problem):
+        told = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        if isinstance(problem, MemoryError) or any(words in str(problem) for words in told):
             raise torch.OutOfMemoryError(str(problem)) from None
         raise
 
@@ -133,7 +134,7 @@ class Steps:
         return vectors.float()
 
     def _value(self, vectors: Tensor, places: np.ndarray, rows: np.ndarray) -> Tensor:
-        columns = [vectors[torch.from_numpy(places[:, role]).to(vectors.device)] for role in range(3)]
+        columns = [vectors.index_select(0, column) for column in to_device(places.T, vectors.device)]
         value: Tensor = self.loss.compute_loss_from_embeddings(columns, torch.from_numpy(rows))
         return value
 

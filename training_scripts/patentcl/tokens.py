@@ -40,7 +40,7 @@ class Tokens(Sequence[np.ndarray]):
         """Open what `tokenise` wrote. Raises `InputError` when that was changed."""
         record = read_json(folder / "tokens.json")
         if record.get("contents") != fingerprint([folder / "ids.bin", folder / "lengths.bin"]):
-            raise InputError(f"{folder} is damaged: delete it")
+            raise InputError(f"{folder} is damaged")
         self.lengths = np.fromfile(folder / "lengths.bin", np.uint16)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         self.ids = np.memmap(folder / "ids.bin", record["dtype"], "r")

@@ -37,7 +37,7 @@ from .files import InputError, Interrupted, beside, is_done, locked, read_json, 
 from .leakage import TRAINED_ON
 from .loop import LEAST_QUERIES, Loop, Validation
 from .losses import InBatchContrast, Links
-from .models import device_dtype, display_name, find_model, fingerprint_of, load_model, normalises, set_dropout
+from .models import display_name, find_model, fingerprint_of, load_model, normalises, precision, set_dropout
 from .packing import choose_way
 from .processes import join, rank, wait, world
 from .progress import Log, memory_gb
@@ -74,7 +74,8 @@ def train(
     check_names([output.name, display_name(training.base_model)])
     base = fingerprint_of(find_model(training.base_model))
     asked = {"data": data.fingerprint, "base": base, **asdict(training)}
-    going_on = resume and (output.with_name(f"{output.name}.training") / STAMP).exists()
+    work = output.with_name(f"{output.name}.training")
+    going_on = resume and (work / STAMP).exists()
     weights = [str(path.relative_to(output)) for path in output.rglob("*.safetensors")] or ["model.safetensors"]
     if is_done(output / "run.json", asked, overwrite or going_on, weights):
         print(f"training: {output} is up to date")
@@ -83,10 +84,9 @@ def train(
     _check(data, training)
     _check_running(running)
     join()
-    work = output.with_name(f"{output.name}.training")
     with locked(work) if rank() == 0 else nullcontext():
         try:
-            return _train(data, output, cache, training, resume, overwrite, asked, running)
+            return _train(data, output, work, cache, training, resume, overwrite, asked, running)
         except KeyboardInterrupt:
             raise Interrupted(f"{work} is kept: add --resume to go on") from None
 
@@ -94,6 +94,7 @@ def train(
 def _train(
     data: Triplets,
     output: Path,
+    work: Path,
     cache: Path,
     training: Training,
     resume: bool,
@@ -102,10 +103,8 @@ def _train(
     running: Running,
 ) -> dict[str, Any]:
     model = load_model(training.base_model, training.max_length)
-    work = output.with_name(f"{output.name}.training")
     if rank() == 0:
-        precision = {"PATENTCL_PRECISION": "bf16" if device_dtype() == torch.bfloat16 else "fp32"}
-        _prepare(work, asked | precision, resume, overwrite)
+        _prepare(work, asked | {"PATENTCL_PRECISION": precision()}, resume, overwrite)
     wait()
     log = Log(work / "training.log", work / "tensorboard" if running.tensorboard else None)
     if lacking := checkpoints.lack_of_room(work, model, running.keep_checkpoints):
@@ -120,7 +119,7 @@ def _train(
         )
         val.test_texts = len(on_test.texts)
         if not log.read("val"):
-            val.of_base(model)
+            val.of(model, 0)
     run = fit(model, data, work, training, val, running, cache)
     if rank() > 0:
         return run
@@ -288,7 +287,7 @@ def _machine() -> dict[str, Any]:
     packages = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")
     return {
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
-        "precision": str(device_dtype()).removeprefix("torch."),
+        "precision": precision(),
         "peak memory GB": round(memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .choosing import PLACES, Mining, held_out, split_names
-from .files import InputError, fingerprint
+from .files import InputError, check_header, fingerprint
 from .triplets import ROLES, Triplets
 
 COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
@@ -29,13 +29,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            for column in COLUMNS:
-                if header.count(column) != 1:
-                    wanted = ", ".join(COLUMNS)
-                    raise InputError(
-                        f"{path}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
-                        f"{wanted}, separated by commas"
-                    )
+            check_header(path, header, COLUMNS)
             rows = []
             for row in reader:
                 if len(row) != len(header):

@@ -124,6 +124,7 @@ def _dates(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
                     ELSE 'train' END AS split
         FROM (SELECT date, family, split // getvariable('over') % 1000000 AS place FROM patent)""")
     rows = db.execute("SELECT split, min(newest), max(newest) FROM dated WHERE newest <> '' GROUP BY split").fetchall()
+    rows.sort(key=lambda row: SPLITS.index(row[0]))
     older = db.execute("""
         SELECT count(*) FROM dated
         WHERE split <> 'train' AND date < (SELECT max(newest) FROM dated WHERE split = 'train')""").fetchone()
@@ -249,7 +250,7 @@ def report(record: dict[str, Any]) -> str:
 def _time_lines(record: dict[str, Any]) -> list[str]:
     """What a split by time means: it is one of families, each as new as its newest patent."""
     lines = ["families, each as new as its newest patent"]
-    for split, (first, last) in sorted(record.get("dates of families", {}).items(), key=lambda d: SPLITS.index(d[0])):
+    for split, (first, last) in record.get("dates of families", {}).items():
         lines.append(f"{f'  {split}':46} {first} to {last}")
     if older := record.get("older", 0):
         lines.append(
