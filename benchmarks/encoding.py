@@ -3,7 +3,8 @@
     python benchmarks/encoding.py --triplets data/triplets/10K --models minilm models/all-mpnet-base-v2
 
 The same texts, title + separator token + abstract; both sides sort by length, and compute in bf16 where the device has
-it (ours) or in fp32. They take turns; loading is not timed. The cosine is the least of any text between the two.
+it (ours) or in fp32. They take turns; loading is not timed. The cosine is the least of any text between the two; memory
+is the most that both together needed.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 
 from patentcl.embeddings import encode
 from patentcl.files import run_script
-from patentcl.models import device_dtype, load_model, separator
+from patentcl.models import load_model, precision, separator
 from patentcl.progress import memory_gb
 from patentcl.texts import join_texts
 from patentcl.triplets import load_triplets
@@ -38,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Let both sides take turns, print the table."""
     args = parse_arguments()
-    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {device_dtype()}")
+    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  least cosine   memory")
     texts = load_triplets(args.triplets).texts
     for name in args.models:

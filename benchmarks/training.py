@@ -4,12 +4,13 @@
 
 Both train the same base model with the triplet loss, margin 5, the same batch size and rates, without dropout so that
 losses can be compared; the stock one as its documentation shows it. They take turns, a part of the steps at a time, and
-each part is timed apart, in a process of its own; the first part of each is left out. The stock trainer tokenises in
-its steps, ours before, which is not timed. Batches of the two are of the same triplets in another order. A picture of
-both loss curves is drawn. Memory is the most a process of its own needed.
+each part is timed apart, in a process of its own; the first part of each is left out, if there are more. The stock
+trainer tokenises in its steps, ours before, which is not timed. Batches of the two are of the same triplets in another
+order. A picture of both loss curves is drawn. Memory is the most a process of its own needed.
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ import pandas as pd
 import torch
 
 from patentcl.files import run_script
-from patentcl.models import device_dtype, load_model, separator, set_dropout
+from patentcl.models import device_dtype, load_model, precision, separator, set_dropout
 from patentcl.progress import memory_gb
 from patentcl.texts import join_texts
 from patentcl.triplets import Triplets, load_triplets
@@ -57,7 +58,7 @@ def main() -> None:
         side, number = args.part.split(":")
         print(json.dumps(run_part(side, int(number), args)))
         return
-    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {device_dtype()}")
+    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'side':6} {'triplets/s':>11} {'ratio':>6} {'memory':>8}  last loss")
     curves: dict[str, dict[str, list[float]]] = {}
     for model in args.models:
@@ -96,6 +97,10 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     losses: list[float] = []
     seconds, chosen = 1.0, train
     for steps in filter(None, (args.warm_up, args.steps)):
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         chosen = train.iloc[order[: steps * args.batch_size]].reset_index(drop=True)
         model = load_model(args.models[0], args.max_length)
         set_dropout(model, 0)

@@ -120,15 +120,15 @@ def test_interrupted_work_of_other_inputs_is_not_thrown_away(
 def test_a_file_that_changes_meanwhile_and_names_that_are_patterns_are_refused(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def growing(model: object, chunk: pd.DataFrame) -> np.ndarray:
-        texts.write_text(texts.read_text() + "99,A,B\n" * 700)
-        return encode(model, chunk)  # type: ignore[arg-type]
+    def growing(name: str, max_length: int) -> object:
+        texts.write_text(texts.read_text() + "99,A,B\n" * 1100)  # more than two chunks
+        return load_model(name, max_length)
 
     pattern = texts.rename(tmp_path / "t[a-z]xts.csv")
     with pytest.raises(InputError, match="rename it"):
         embed_corpus(MINILM, pattern, tmp_path / "vectors")
     pattern.rename(texts)
-    monkeypatch.setattr(module, "encode", growing)
+    monkeypatch.setattr(module, "load_model", growing)
     with pytest.raises(InputError, match="was changed while it was embedded: start again"):
         embed_corpus(MINILM, texts, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()

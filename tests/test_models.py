@@ -70,7 +70,10 @@ def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, m
     assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lack", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
+def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(
+    lack: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(MINILM, device="cpu")
     patents = pd.DataFrame({"title": ["a pump", "a lamp", "a chair", "a valve"], "abstract": ["b " * 9] * 4})
     embed_packed, wanted, counts = embeddings.embed_packed, embeddings.encode(model, patents), []
@@ -78,12 +81,12 @@ def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(monkeypatch: p
     def small(model: object, texts: list[np.ndarray], way: str, most: int) -> object:
         counts.append(len(texts))
         if len(texts) > most:
-            raise torch.OutOfMemoryError
+            raise lack
         return embed_packed(model, texts, way)  # type: ignore[arg-type]
 
     monkeypatch.setattr(embeddings, "embed_packed", partial(small, most=2))
     np.testing.assert_allclose(embeddings.encode(model, patents, batch_tokens=100), wanted, atol=1e-6)
-    assert counts == [4, 2, 2]
+    assert counts == [4, 2, 2] and embeddings.encode(model, patents[:0]).shape == (0, 384)
     monkeypatch.setattr(embeddings, "embed_packed", partial(small, most=0))
     with pytest.raises(InputError, match="out of memory with one text at a time"):
         embeddings.encode(model, patents)

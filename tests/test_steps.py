@@ -92,8 +92,11 @@ def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> No
         load_model(str(tmp_path / "model"), max_length=129)
 
 
-@pytest.mark.parametrize("way", ["sdpa", "padded"])
-def test_a_step_has_the_stock_librarys_loss_and_gradient(model: SentenceTransformer, way: str) -> None:
+@pytest.mark.parametrize(("way", "slack"), [("sdpa", 0.15), ("sdpa", 0.7), ("padded", 0)])
+def test_a_step_has_the_stock_librarys_loss_and_gradient(
+    model: SentenceTransformer, way: str, slack: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(packing.SLACK, "cpu", slack)
     wanted, found = stock(model), ours(model, TripletLoss(model, triplet_margin=5), way=way)
 
     assert found[0] == pytest.approx(wanted[0], abs=1e-5)
@@ -111,6 +114,9 @@ def test_bf16_stays_near_the_stock_models_gradient(monkeypatch: pytest.MonkeyPat
 
     assert 0 < abs(found[0] - wanted[0]) < 0.01 * wanted[0]
     assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
+    monkeypatch.setenv("PATENTCL_PRECISION", "tf32")
+    with pytest.raises(InputError, match="tf32, which a CPU does not have: set it to fp32 or bf16"):
+        ours(model, TripletLoss(model, triplet_margin=5))
     monkeypatch.setenv("PATENTCL_PRECISION", "half")
     with pytest.raises(InputError, match="PATENTCL_PRECISION is 'half': set it to fp32, tf32, bf16, or unset it"):
         ours(model, TripletLoss(model, triplet_margin=5))

@@ -36,7 +36,7 @@ from .files import (
     take_place,
     write_json,
 )
-from .models import find_model, fingerprint_of, load_model
+from .models import find_model, fingerprint_of, load_model, precision
 from .processes import join, one_process_a_gpu, rank, wait, world
 
 CHUNK = 512  # texts that are sorted by length together, and that an interrupt can lose
@@ -55,6 +55,7 @@ def embed_corpus(
         "model": fingerprint_of(find_model(model_name)),
         "texts": _name_of(texts),
         "max length": max_length,
+        "precision": precision(),
     }
     record = output / "vectors.json"
     if is_done(record, asked, overwrite, ("vectors.npy", "ids.txt")):

@@ -15,7 +15,16 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from .files import InputError, beside
-from .models import autocast, display_name, find_model, fingerprint_of, load_model, precision, separator
+from .models import (
+    autocast,
+    display_name,
+    find_model,
+    fingerprint_of,
+    load_model,
+    precision,
+    separator,
+    telling_lack_of_memory,
+)
 from .packing import choose_way, embed_packed
 from .texts import join_texts
 from .tokens import token_ids
@@ -31,24 +40,27 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int 
     is too small.
     """
     texts = token_ids(model, join_texts(patents, separator(model)))
+    if not texts:
+        return np.empty((0, model.get_embedding_dimension() or 0), np.float32)
     order = np.argsort([-len(text) for text in texts], kind="stable")
     most = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
     way, training = _way(model), model.training
-    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
+    found, left = [], order
     model.eval()
-    first = 0
-    with torch.inference_mode(), autocast(model):
-        while first < len(order):
-            rows = _next(order[first:], texts, most)
+    try:
+        while len(left):
+            rows = _next(left, texts, most)
             try:
-                vectors[rows] = embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy()
-                first += len(rows)
+                with torch.inference_mode(), autocast(model), telling_lack_of_memory():
+                    found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
+                left = left[len(rows) :]
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
                     raise InputError("out of memory with one text at a time: give a smaller --max-length") from None
                 most = sum(len(texts[row]) for row in rows) // 2
-    model.train(training)
-    return vectors
+    finally:
+        model.train(training)
+    return np.concatenate(found)[np.argsort(order, kind="stable")]
 
 
 _WAYS: WeakKeyDictionary[SentenceTransformer, str] = WeakKeyDictionary()
@@ -70,8 +82,8 @@ def _next(order: np.ndarray, texts: list[np.ndarray], most: int) -> np.ndarray:
 def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, label: str = "") -> np.ndarray:
     """Embed `patents` (columns title, abstract) with the model `name`, shown as `label`; (N, d) float32.
 
-    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>[-bf16]/` by a hash of each text. Those
-    that are not there yet are encoded, and written every `CHUNK` texts: an interrupted run goes on where it
+    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>[-<precision>]/` by a hash of each text.
+    Those that are not there yet are encoded, and written every `CHUNK` texts: an interrupted run goes on where it
     stopped.
     """
     folder = find_model(name)

@@ -128,7 +128,7 @@ class Loop:
         warmup = math.ceil(self.total * training.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
         self.state, self.stop = State(), StopSignal()
-        self.unread: tuple[int, np.ndarray, Tensor] | None = None  # the last step's loss, still on the device
+        self.unread: tuple[int, np.ndarray, Tensor, torch.cuda.Event | None] | None = None  # the last step's loss
         self.waited, self.last_loss, self.asked_to_stop = 0.0, math.nan, False
         self.keeps_best = training.keep == "best" and training.evaluations > 1 and val.can_choose()
         self._restore()
@@ -212,9 +212,13 @@ class Loop:
     def _step(self, step: int, batch: np.ndarray) -> None:
         loss = self.steps.gradient(step, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
-        self._read_loss()  # of the step before: the device need not wait for it
+        self._read_loss()  # of the step before, which the device has ended: it need not wait for us
         both = torch.stack([loss, torch.zeros_like(loss) + float(bool(self.stop.name))])
-        self.unread = (step, batch, torch.cat([add(both), norm[None].to(both.device)]))
+        values = torch.cat([add(both), norm[None].to(both.device)])
+        there = torch.cuda.Event() if values.is_cuda else None
+        self.unread = (step, batch, values.to("cpu", non_blocking=True), there)
+        if there:
+            there.record()
         self.optimizer.step()
         self.schedule.step()
         self.state.micro = self.steps.micro
@@ -223,8 +227,10 @@ class Loop:
         """Write the last loss down; stop if it is no number, or far above the first ones."""
         if self.unread is None:
             return
-        step, batch, values = self.unread
+        step, batch, values, there = self.unread
         self.unread = None
+        if there:
+            there.synchronize()
         loss, stop, norm = values.tolist()
         self.last_loss = loss
         self.asked_to_stop = stop > 0

@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,18 @@ def device_dtype() -> torch.dtype:
 def autocast(model: SentenceTransformer) -> AbstractContextManager[Any]:
     """bf16 where the device computes in it."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=device_dtype() == torch.bfloat16)
+
+
+@contextmanager
+def telling_lack_of_memory() -> Iterator[None]:
+    """Raise the lack of memory of a CPU or of cuBLAS, which torch tells as a `RuntimeError`, as a GPU's own."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as problem:
+        told = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        if isinstance(problem, MemoryError) or any(words in str(problem) for words in told):
+            raise torch.OutOfMemoryError(str(problem)) from None
+        raise
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -22,13 +22,13 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
-from .models import autocast, device_dtype, to_device
+from .models import autocast, precision, to_device
 from .tokens import token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 SLACK = {"cpu": 0.15, "cuda": 0.7}  # of a group's cells may be padding, in attention only; a GPU wants few groups
 BLOCK = 128  # tokens, of FlexAttention's masks
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # of the norm of vectors and gradients
+TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}  # of the norm of vectors and gradients
 PROBE = (  # texts to compare with the stock model; on random tokens some models multiply rounding errors a hundredfold
     "Pump",
     "Valve that opens when the pressure of a liquid in the chamber rises above a limit",
@@ -303,7 +303,7 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
     if way == "flex" and model.device.type != "cuda":
         return "FlexAttention trains on CUDA only"
     texts = [ids.astype(np.int64) for ids in token_ids(model, list(PROBE))]
-    training, dtype = model.training, device_dtype()
+    training = model.training
     model.eval()
     try:
         with torch.set_grad_enabled(gradients), autocast(model):
@@ -316,7 +316,7 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
         model.train(training)
         if gradients:
             model.zero_grad()
-    return "" if apart <= TOLERANCE[dtype] else f"it differs from the stock model by {apart:.1e}"
+    return "" if apart <= TOLERANCE[precision()] else f"it differs from the stock model by {apart:.1e}"
 
 
 def _probe(model: SentenceTransformer, vectors: Tensor) -> list[Tensor]:

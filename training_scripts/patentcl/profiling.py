@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .batches import Batches
-from .models import device_dtype
+from .models import device_dtype, precision
 from .packing import Layout
 from .processes import world
 from .steps import Steps
@@ -94,10 +94,9 @@ def _print_profile(steps: Steps, batches: Batches, chosen: np.ndarray, whole: fl
     )
     flops = step_flops(steps.model, np.concatenate(lengths)) / len(chosen) / world()
     peak = measured_peak(steps.model.device)
-    dtype = str(device_dtype()).removeprefix("torch.")
     print(
         f"  {flops / 1e12:.2f} TFLOP, {flops / whole / 1e12:.2f} TFLOP/s: {flops / whole / peak:.0%} of the "
-        f"{peak / 1e12:.2f} TFLOP/s that a large {dtype} matrix product reaches here"
+        f"{peak / 1e12:.2f} TFLOP/s that a large {precision()} matrix product reaches here"
     )
 
 

@@ -20,21 +20,9 @@ from torch import Tensor
 
 from .files import InputError
 from .losses import is_mean_over_triplets
-from .models import autocast, to_device
+from .models import autocast, telling_lack_of_memory, to_device
 from .packing import embed_packed
 from .processes import add, add_gradients, gather_rows, rank, world
-
-
-@contextmanager
-def _of_any_device() -> Iterator[None]:
-    """Raise the lack of memory of a CPU or of cuBLAS, which torch tells as a `RuntimeError`, as a GPU's own."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as problem:
-        told = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-        if isinstance(problem, MemoryError) or any(words in str(problem) for words in told):
-            raise torch.OutOfMemoryError(str(problem)) from None
-        raise
 
 
 @dataclass
@@ -57,7 +45,10 @@ class Steps:
         while True:
             self.model.zero_grad()
             self._part = 0
-            with suppress(torch.OutOfMemoryError), _of_any_device():  # its memory is free when its traceback is gone
+            with (
+                suppress(torch.OutOfMemoryError),
+                telling_lack_of_memory(),
+            ):  # its memory is free when its traceback is gone
                 loss = self._accumulated(step, batch) if separable else self._cached(step, batch)
                 break
             self._halve(math.ceil(len(batch) / world()), len(batch))
@@ -114,7 +105,7 @@ class Steps:
         """Where memory is not enough on one process, raise that on all: they meet again after this."""
         failed = False
         try:
-            with _of_any_device():
+            with telling_lack_of_memory():
                 yield
         except torch.OutOfMemoryError:
             failed = True

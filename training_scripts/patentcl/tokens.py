@@ -24,6 +24,8 @@ CHUNK = 20_000  # texts between two writes to disk
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
     """The ids that the model reads of each text, special tokens included, cut at its limit."""
+    if not texts:
+        return []
     limit = model.max_seq_length
     found = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
     return [np.asarray(ids, _dtype(model)) for ids in found]
