@@ -94,22 +94,24 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     data = load_triplets(args.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
     order = np.random.default_rng(number).permutation(len(train))
-    losses: list[float] = []
-    seconds, chosen = 1.0, train
-    for steps in filter(None, (args.warm_up, args.steps)):
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        chosen = train.iloc[order[: steps * args.batch_size]].reset_index(drop=True)
-        model = load_model(args.models[0], args.max_length)
-        set_dropout(model, 0)
-        losses, seconds = (ours if side == "ours" else stock)(model, replace(data, triplets=chosen), args)
-    return {
-        "losses": losses,
-        "triplets/s": len(chosen) / seconds,
-        "memory GB": memory_gb(),
-    }
+    runs = [
+        run(side, replace(data, triplets=train.iloc[order[: steps * args.batch_size]].reset_index(drop=True)), args)
+        for steps in (args.warm_up, args.steps)
+        if steps
+    ]
+    return runs[-1]
+
+
+def run(side: str, data: Triplets, args: argparse.Namespace) -> dict[str, Any]:
+    """Train the base model on all train triplets of `data` once."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    model = load_model(args.models[0], args.max_length)
+    set_dropout(model, 0)
+    losses, seconds = (ours if side == "ours" else stock)(model, data, args)
+    return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": memory_gb()}
 
 
 def ours(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[float], float]:
