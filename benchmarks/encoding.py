@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from patentcl.embeddings import encode
-from patentcl.files import run_script
-from patentcl.models import load_model, precision, separator
-from patentcl.progress import memory_gb
-from patentcl.texts import join_texts
-from patentcl.triplets import load_triplets
+from patentcl.common.cli import run_script
+from patentcl.models.embed import encode
+from patentcl.models.load import load_model, precision, separator
+from patentcl.models.texts import join_texts
+from patentcl.training.log import memory_gb
+from patentcl.triplets.dataset import load_dataset
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def main() -> None:
     args = parse_arguments()
     print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  least cosine   memory")
-    texts = load_triplets(args.triplets).texts
+    texts = load_dataset(args.triplets).texts
     for name in args.models:
         model = load_model(name, args.max_length)
         seconds, cosines = {"ours": 0.0, "stock": 0.0}, []

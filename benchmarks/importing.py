@@ -14,11 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from patentcl.files import read_json, run_script
-from patentcl.graph import Neo4jOptions, open_graph
-from patentcl.neo4j_server import local_server, peak_memory
-from patentcl.restructure import restructure
-from patentcl.sample import write_sample
+from patentcl.common.cli import run_script
+from patentcl.common.files import read_json
+from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.local_server import local_server, peak_memory
+from patentcl.sample.write import write_sample
+from patentcl.tables.restructure import restructure
 
 
 def main() -> None:

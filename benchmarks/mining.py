@@ -24,14 +24,16 @@ from typing import Any, NamedTuple
 import duckdb
 import pandas as pd
 
-from patentcl.choosing import KINDS, Mining, sections
-from patentcl.files import read_json, run_script
-from patentcl.graph import Neo4jOptions, open_graph
-from patentcl.mining import Batches, run_batches
-from patentcl.neo4j_server import local_server, peak_memory
-from patentcl.neo4j_tools import available
-from patentcl.restructure import restructure
-from patentcl.sample import write_sample
+from patentcl.common.cli import run_script
+from patentcl.common.files import read_json
+from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.local_server import local_server, peak_memory
+from patentcl.graph.neo4j_admin import available
+from patentcl.sample.write import write_sample
+from patentcl.tables.restructure import restructure
+from patentcl.triplets.mine import Batches, run_batches
+from patentcl.triplets.options import KINDS, Mining
+from patentcl.triplets.select import sections
 
 USUAL = """
 MATCH (c:CPCSubclass)-[:CLASSIFIES]->(a:Patent)-[:CITES]->(p:Patent)<-[:CLASSIFIES]-(c)

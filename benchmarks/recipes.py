@@ -28,19 +28,23 @@ import numpy as np
 import pandas as pd
 from sentence_transformers import SentenceTransformer
 
-from patentcl.choosing import Mining, mix
-from patentcl.embeddings import embed, encode
-from patentcl.evaluation import EvaluationSet, evaluation_set, retrieval_measures
-from patentcl.files import DATA, InputError, Interrupted, run_script, write_json
-from patentcl.loop import Validation, average
-from patentcl.models import MINILM, load_model
-from patentcl.progress import Log
-from patentcl.recipes import Running, Training
-from patentcl.road import tables_to_triplets
-from patentcl.sample import write_sample
-from patentcl.scores import Scores, bm25_scores, dense_scores, unit_rows
-from patentcl.training import fit
-from patentcl.triplets import Triplets, load_triplets
+from patentcl.common.cli import InputError, Interrupted, run_script
+from patentcl.common.files import DATA, write_json
+from patentcl.common.hashing import mix
+from patentcl.evaluation.held_out import EvaluationSet, evaluation_set
+from patentcl.evaluation.metrics import retrieval_measures
+from patentcl.evaluation.rankers import Scores, bm25_scores, dense_scores
+from patentcl.models.embed import embed, encode
+from patentcl.models.load import MINILM, load_model
+from patentcl.models.vectors import unit_rows
+from patentcl.pipeline import tables_to_triplets
+from patentcl.sample.write import write_sample
+from patentcl.training.log import Log
+from patentcl.training.loop import Validation, average
+from patentcl.training.recipes import Running, Training
+from patentcl.training.train import fit
+from patentcl.triplets.dataset import Dataset, load_dataset
+from patentcl.triplets.options import Mining
 
 TRIPLETS, BATCH = 320, 16
 COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "keep": "last"}
@@ -102,7 +106,7 @@ def main() -> None:
             asked_mining = replace(mining, most_queries=MOST_QUERIES[corpus])
             tables_to_triplets(tables, args.work / corpus, name, asked_mining)
     folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
-    cited = {corpus: load_triplets(folder / "cited") for corpus, folder in folders.items()}
+    cited = {corpus: load_dataset(folder / "cited") for corpus, folder in folders.items()}
     held_out = {corpus: HeldOut(data, args.corpus_sample) for corpus, data in cited.items()}
     base = base_figures(held_out, args.work / "embeddings")
     runs: list[dict[str, Any]] = []
@@ -110,7 +114,7 @@ def main() -> None:
         for recipe in args.only:
             for corpus in corpora:
                 triplets, settings = RECIPES[recipe]
-                data = load_triplets(folders[corpus] / triplets)
+                data = load_dataset(folders[corpus] / triplets)
                 training = replace(Training(MINILM, seed=seed), **{**COMMON, **settings})
                 on = [folder.fingerprint for folder in cited.values()]
                 asked = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
@@ -149,7 +153,7 @@ def finished(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
 class HeldOut:
     """The queries of val and test of a corpus, and the texts that either needs."""
 
-    def __init__(self, data: Triplets, most_texts: int) -> None:
+    def __init__(self, data: Dataset, most_texts: int) -> None:
         """Cut the corpus to about `most_texts` (0: not cut) for each split; held-out triplets are not looked at."""
         data = replace(data, triplets=data.triplets[data.triplets["split"] == "train"])
         self.sets = {split: evaluation_set(data, split, most_texts) for split in ("val", "test")}
@@ -167,7 +171,7 @@ def ndcg(scores: Scores, on: EvaluationSet) -> float:
     return float(retrieval_measures(scores, on)["nDCG@10"].mean())
 
 
-def run(training: Training, data: Triplets, held_out: dict[str, HeldOut], work: Path) -> list[dict[str, Any]]:
+def run(training: Training, data: Dataset, held_out: dict[str, HeldOut], work: Path) -> list[dict[str, Any]]:
     """Train once; the figures of the trained and of the averaged weights."""
     model = load_model(MINILM)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -186,7 +190,7 @@ def run(training: Training, data: Triplets, held_out: dict[str, HeldOut], work: 
     return rows
 
 
-def shuffled(data: Triplets, seed: int) -> Triplets:
+def shuffled(data: Dataset, seed: int) -> Dataset:
     """The same triplets in an order of the seed's own, for without dropout the order is what a seed changes."""
     order = np.argsort(mix(np.arange(len(data.triplets)), seed), kind="stable")
     return replace(data, triplets=data.triplets.iloc[order].reset_index(drop=True))

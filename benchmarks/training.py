@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from patentcl.files import run_script
-from patentcl.models import device_dtype, load_model, precision, separator, set_dropout
-from patentcl.progress import memory_gb
-from patentcl.texts import join_texts
-from patentcl.triplets import Triplets, load_triplets
+from patentcl.common.cli import run_script
+from patentcl.models.load import device_dtype, load_model, precision, separator, set_dropout
+from patentcl.models.texts import join_texts
+from patentcl.training.log import memory_gb
+from patentcl.triplets.dataset import Dataset, load_dataset
 
 SIDES = ("ours", "stock")
 
@@ -91,7 +91,7 @@ def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[
 
 def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train some steps on the part's own triplets; losses and speed. Loading and tokenising ahead are not timed."""
-    data = load_triplets(args.triplets)
+    data = load_dataset(args.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
     order = np.random.default_rng(number).permutation(len(train))
     runs = [
@@ -102,7 +102,7 @@ def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]
     return runs[-1]
 
 
-def run(side: str, data: Triplets, args: argparse.Namespace) -> dict[str, Any]:
+def run(side: str, data: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """Train the base model on all train triplets of `data` once."""
     gc.collect()
     if torch.cuda.is_available():
@@ -114,13 +114,13 @@ def run(side: str, data: Triplets, args: argparse.Namespace) -> dict[str, Any]:
     return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": memory_gb()}
 
 
-def ours(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[float], float]:
+def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:
     """The library's loop."""
-    from patentcl.evaluation import evaluation_set
-    from patentcl.loop import Validation
-    from patentcl.progress import Log
-    from patentcl.recipes import Running, Training
-    from patentcl.training import fit
+    from patentcl.evaluation.held_out import evaluation_set
+    from patentcl.training.log import Log
+    from patentcl.training.loop import Validation
+    from patentcl.training.recipes import Running, Training
+    from patentcl.training.train import fit
 
     training = Training("", epochs=1, batch_size=args.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def ours(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[flo
         return [line["loss"] for line in log.read("step")], done["seconds"]
 
 
-def stock(model: Any, data: Triplets, args: argparse.Namespace) -> tuple[list[float], float]:
+def stock(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:
     """The trainer of Sentence Transformers as its documentation shows it."""
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import TripletLoss

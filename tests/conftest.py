@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patentcl.choosing import Mining
-from patentcl.road import tables_to_triplets
-from patentcl.sample import write_sample
-from patentcl.training import train
-from patentcl.triplets import Triplets
+from patentcl.pipeline import tables_to_triplets
+from patentcl.sample.write import write_sample
+from patentcl.training.train import train
+from patentcl.triplets.dataset import Dataset
+from patentcl.triplets.options import Mining
 from tiny import TINY, small
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -38,13 +38,13 @@ def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data(road: Path) -> Triplets:
+def data(road: Path) -> Dataset:
     """24 train triplets, and little to evaluate."""
     return small(road)
 
 
 @pytest.fixture(scope="session")
-def trained(data: Triplets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model trained without a break, and beside it the cache of embeddings."""
     folder = tmp_path_factory.mktemp("models")
     train(data, folder / "tiny", folder / "cache", TINY)

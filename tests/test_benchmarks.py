@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from patentcl.files import InputError
+from patentcl.common.cli import InputError
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patentcl import embed_corpus as module
-from patentcl.embed_corpus import embed_corpus
-from patentcl.embeddings import encode
-from patentcl.files import InputError, read_json
-from patentcl.models import MINILM, load_model
+from patentcl.common.cli import InputError
+from patentcl.common.files import read_json
+from patentcl.models import embed_corpus as module
+from patentcl.models.embed import encode
+from patentcl.models.embed_corpus import embed_corpus
+from patentcl.models.load import MINILM, load_model
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_parquet_file_of_numbers_is_read_and_its_folders_name_is_no_column(tmp
 def test_two_processes_share_a_corpus(texts: Path, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(
-        "import sys\nfrom patentcl import embed_corpus\nembed_corpus.CHUNK = 10\n"
+        "import sys\nfrom patentcl.models import embed_corpus\nembed_corpus.CHUNK = 10\n"
         f"sys.argv[1:] = ['--model', 'minilm', '--texts', {str(texts)!r}, '--output', {str(tmp_path / 'v')!r}]\n"
         "embed_corpus.main()\n"
     )

@@ -13,30 +13,29 @@ from sklearn.metrics import f1_score, ndcg_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from patentcl.choosing import Mining
-from patentcl.comparison import Comparison, check_names, compare_embeddings, with_base
-from patentcl.embeddings import embed
-from patentcl.evaluation import (
+from patentcl.common.cli import InputError
+from patentcl.common.files import write_json
+from patentcl.evaluation.__main__ import main
+from patentcl.evaluation.compare import Comparison, check_names, compare_embeddings, with_base
+from patentcl.evaluation.held_out import EvaluationSet, cpc_class, evaluation_set
+from patentcl.evaluation.metrics import (
     CANDIDATES,
-    EvaluationSet,
     Figures,
-    cpc_class,
     evaluate,
-    evaluation_set,
     first_relevant_ranks,
-    main,
     quick,
     retrieval_measures,
     subclass_prediction,
     triplets_right,
 )
-from patentcl.files import InputError, write_json
-from patentcl.models import MINILM, find_model, fingerprint_of
-from patentcl.results import as_markdown, as_table, as_text, check_output, setting_of, verdict, write_tables
-from patentcl.road import tables_to_triplets
-from patentcl.scores import Scores, bm25_scores, dense_scores, fused_scores, tfidf_scores
-from patentcl.significance import paired_difference, ratio_interval
-from patentcl.triplets import Triplets, load_triplets
+from patentcl.evaluation.rankers import Scores, bm25_scores, dense_scores, fused_scores, tfidf_scores
+from patentcl.evaluation.report import as_markdown, as_table, as_text, check_output, setting_of, verdict, write_tables
+from patentcl.evaluation.significance import paired_difference, ratio_interval
+from patentcl.models.embed import embed
+from patentcl.models.load import MINILM, find_model, fingerprint_of
+from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.dataset import Dataset, load_dataset
+from patentcl.triplets.options import Mining
 
 NONE = np.empty((0, 3), int)
 
@@ -151,7 +150,7 @@ def test_texts_without_any_word_that_counts_are_refused(abstracts: tuple[str, ..
 
 
 def test_val_queries_do_not_search_test_patents_which_they_cite_too(road: Path) -> None:
-    data = load_triplets(road / "triplets" / "200")
+    data = load_dataset(road / "triplets" / "200")
 
     on = evaluation_set(data, "val")
 
@@ -218,7 +217,7 @@ def test_a_cpc_class_is_read_off_a_subclass_and_other_schemes_are_left() -> None
 
 
 def test_the_corpus_of_an_evaluation_can_be_cut_but_keeps_what_is_asked_for(road: Path) -> None:
-    data = load_triplets(road / "triplets" / "200")
+    data = load_dataset(road / "triplets" / "200")
 
     whole, cut = evaluation_set(data, "test"), evaluation_set(data, "test", most_texts=1)
 
@@ -257,7 +256,7 @@ def test_a_paired_difference_knows_noise_from_effect() -> None:
 
 
 def test_the_table_has_words_models_and_hybrids_and_marks_the_best(road: Path) -> None:
-    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    on = evaluation_set(load_dataset(road / "triplets" / "200"), "test")
     draw = np.random.default_rng(0)
     noise = draw.normal(size=(len(on.texts), 16))
 
@@ -299,11 +298,11 @@ def test_the_verdict_is_one_line_that_says_which_is_better_or_that_it_cannot() -
 
 
 @pytest.fixture(scope="module")
-def real(water: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationSet, Triplets, Path]:
+def real(water: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationSet, Dataset, Path]:
     """All 213 citing patents as queries, as the measurement elsewhere had them: it left families in."""
     data = tmp_path_factory.mktemp("water")
     tables_to_triplets(water, data, "10K", Mining())
-    triplets = load_triplets(data / "triplets" / "10K")
+    triplets = load_dataset(data / "triplets" / "10K")
     pairs = pd.read_csv(water / "in_set_citation_pairs.csv", dtype=str)
     row = pd.Series(np.arange(len(triplets.texts)), index=triplets.texts["patent_id"])
     on = set_of(pairs.apply(lambda ids: row[ids].to_numpy()).to_numpy().tolist(), len(triplets.texts))
@@ -316,10 +315,10 @@ def check_reference(figures: Figures, *reference: float) -> None:
 
 
 def test_real_patents_reproduce_the_figures_measured_elsewhere(
-    real: tuple[EvaluationSet, Triplets, Path], monkeypatch: pytest.MonkeyPatch
+    real: tuple[EvaluationSet, Dataset, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on, _, data = real
-    monkeypatch.setattr("patentcl.embeddings.separator", lambda model: " ")  # that measurement joined with a space
+    monkeypatch.setattr("patentcl.models.embed.separator", lambda model: " ")  # that measurement joined with a space
     stemmed, dense = bm25_scores(on.texts), dense_scores(embed(MINILM, on.texts, data / "with-a-space"))
 
     check_reference(quick(bm25_scores(on.texts, stemmed=False), on), 0.389, 0.477, 0.736, 0.393)
@@ -328,7 +327,7 @@ def test_real_patents_reproduce_the_figures_measured_elsewhere(
     check_reference(quick(fused_scores(stemmed, dense, on.family), on), 0.432, 0.553, 0.823, 0.423)
 
 
-def test_tfidf_finds_what_it_is_asked_for(real: tuple[EvaluationSet, Triplets, Path]) -> None:
+def test_tfidf_finds_what_it_is_asked_for(real: tuple[EvaluationSet, Dataset, Path]) -> None:
     on, triplets, _ = real
 
     assert quick(tfidf_scores(on.texts), on).values["nDCG@10"] > 0.3
@@ -337,7 +336,7 @@ def test_tfidf_finds_what_it_is_asked_for(real: tuple[EvaluationSet, Triplets, P
 
 
 def test_tables_of_others_are_not_replaced_and_own_ones_are(road: Path, tmp_path: Path) -> None:
-    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    on = evaluation_set(load_dataset(road / "triplets" / "200"), "test")
     found = compare_embeddings({"noise": np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "test.csv").write_text("my,own\n")
@@ -355,7 +354,7 @@ def test_tables_of_others_are_not_replaced_and_own_ones_are(road: Path, tmp_path
 def test_files_name_what_was_evaluated_and_a_place_that_cannot_be_written_to_is_refused(
     road: Path, tmp_path: Path
 ) -> None:
-    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test", most_texts=100)
+    on = evaluation_set(load_dataset(road / "triplets" / "200"), "test", most_texts=100)
     found = compare_embeddings({"noise": np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
 
     write_tables(found, tmp_path / "ours", "test", 7, setting_of(on, Path("data/triplets/200"), 0, 7))
@@ -425,8 +424,8 @@ def test_a_table_that_cannot_be_written_was_printed(
     def noise(models: list[str], on: EvaluationSet, *_: object) -> Comparison:
         return compare_embeddings({MINILM: np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
 
-    monkeypatch.setattr("patentcl.results.write_tables", full)
-    monkeypatch.setattr("patentcl.comparison.compare", noise)
+    monkeypatch.setattr("patentcl.evaluation.__main__.write_tables", full)
+    monkeypatch.setattr("patentcl.evaluation.__main__.compare", noise)
     monkeypatch.setattr(sys, "argv", ["evaluation", "--data", str(road), "--triplets", "200", "--models", MINILM])
     with pytest.raises(OSError, match="No space left"):
         main()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from patentcl.files import InputError, beside, fingerprint, is_done, write_json
+from patentcl.common.cli import InputError
+from patentcl.common.files import beside, fingerprint, is_done, write_json
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -11,15 +11,15 @@ import pytest
 import yaml
 from neo4j.exceptions import ClientError, IncompleteCommit, ServiceUnavailable, TransientError
 
-from patentcl.files import InputError
-from patentcl.graph import Neo4jOptions, open_graph
-from patentcl.graph_neo4j import Neo4jGraph, Server, refuse_old
-from patentcl.neighbourhood import Neighbourhood, browser_query, neighbourhood
-from patentcl.neo4j_tools import import_arguments, import_command
-from patentcl.parallel import in_parallel
-from patentcl.plots import neighbourhood_graph
-from patentcl.restructure import restructure
-from patentcl.triplets import load_triplets
+from patentcl.common.cli import InputError
+from patentcl.figures.scatter import neighbourhood_graph
+from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
+from patentcl.graph.neo4j import Neo4jGraph, Server, refuse_old
+from patentcl.graph.neo4j_admin import import_arguments, import_command
+from patentcl.graph.parallel import in_parallel
+from patentcl.tables.restructure import restructure
+from patentcl.triplets.dataset import load_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -190,7 +190,7 @@ def test_compose_imports_the_same_files_and_asks_for_the_password() -> None:
 
 def test_a_neighbourhood_is_what_cites_and_is_cited(road: Path) -> None:
     graph = open_graph("embedded", road)
-    triplet = load_triplets(road / "triplets" / "200").triplets.iloc[0]
+    triplet = load_dataset(road / "triplets" / "200").triplets.iloc[0]
     around = neighbourhood(graph, triplet["anchor_id"], most=4)
     with pytest.raises(InputError, match="has no patent nobody"):
         neighbourhood(graph, "nobody")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from patentcl.choosing import Mining
-from patentcl.evaluation import evaluation_set
-from patentcl.files import read_json
-from patentcl.leakage import TRAINED_ON, overlaps, report, warnings_of
-from patentcl.road import tables_to_triplets
-from patentcl.triplets import load_triplets
-from patentcl.triplets import report as report_of_mining
+from patentcl.common.files import read_json
+from patentcl.evaluation.held_out import evaluation_set
+from patentcl.evaluation.leakage import TRAINED_ON, overlaps, report, warnings_of
+from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.dataset import load_dataset
+from patentcl.triplets.options import Mining
+from patentcl.triplets.report import report as report_of_mining
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def by_time(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time: Path) -> None:
     for folder in (road / "triplets" / "200", by_time):
-        data = load_triplets(folder)
+        data = load_dataset(folder)
         rows = overlaps(data, data)
         assert [(row.trained, row.tested) for row in rows] == [("train", "val"), ("train", "test"), ("val", "test")]
         assert min(row.patents for row in rows) > 20
@@ -34,7 +34,7 @@ def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time:
 
 
 def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
-    data = load_triplets(road / "triplets" / "200")
+    data = load_dataset(road / "triplets" / "200")
     train, test = (data.triplets.query(f"split == '{s}'").iloc[0] for s in ("train", "test"))
     texts = data.texts.copy()
     seen = texts.loc[texts["patent_id"] == train["anchor_id"], "abstract"].item()
@@ -54,7 +54,7 @@ def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
 def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_none(
     road: Path, table: str, column: str
 ) -> None:
-    data = load_triplets(road / "triplets" / "200")
+    data = load_dataset(road / "triplets" / "200")
     anchor = {split: data.triplets.query(f"split == '{split}'").iloc[0]["anchor_id"] for split in ("val", "test")}
 
     def with_a_patent_of(other: str, split: str) -> list[int]:
@@ -81,12 +81,12 @@ def test_the_command_tells_overlaps_of_folders_and_the_ids_are_there_to_compare(
     for folder in folders:
         ids = {s: (folder / f"ids_{s}.txt").read_text().split() for s in ("train", "val", "test")}
         assert not set(ids["train"]) & set(ids["val"] + ids["test"])
-        train = load_triplets(folder).triplets.query("split == 'train'")
+        train = load_dataset(folder).triplets.query("split == 'train'")
         assert set(ids["train"]) == set(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())
 
 
 def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -> None:
-    texts = load_triplets(by_time).texts
+    texts = load_dataset(by_time).texts
     dates = texts.groupby("family").agg(date=("date", "max"), split=("split", "first"))
     first, last = (dates.groupby("split")["date"].agg(end) for end in ("min", "max"))
 
@@ -103,7 +103,7 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
 
 
 def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(road: Path, tmp_path: Path) -> None:
-    on = evaluation_set(load_triplets(road / "triplets" / "200"), "test")
+    on = evaluation_set(load_dataset(road / "triplets" / "200"), "test")
     texts = on.texts.assign(patent_id=[f"US 'a', \"{i}\" B" for i in on.texts["patent_id"]])
     odd = replace(on, texts=texts)
     seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)

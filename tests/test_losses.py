@@ -5,8 +5,8 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from patentcl.losses import InBatchContrast, Links
-from patentcl.models import MINILM, load_model
+from patentcl.models.load import MINILM, load_model
+from patentcl.training.losses import InBatchContrast, Links
 
 FAR_APART = Links(np.empty((0, 2), int), np.arange(9))
 LABELS = torch.tensor([[0, 3, 6], [1, 4, 7], [2, 5, 8]])

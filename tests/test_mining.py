@@ -1,4 +1,4 @@
-"""Triplets obey their definition, checked here from the CSVs without any graph."""
+"""Dataset obey their definition, checked here from the CSVs without any graph."""
 
 import re
 from collections.abc import Callable
@@ -11,27 +11,21 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from patentcl.choosing import (
-    KINDS,
-    POSITIVES,
-    Mining,
-    Sections,
-    are_enough,
-    check,
-    corpus_to_search,
-    held_out,
-    negatives,
-)
-from patentcl.embeddings import embed
-from patentcl.evaluation import triplets_right
-from patentcl.files import InputError, locked, read_json, write_json
-from patentcl.graph import open_graph
-from patentcl.mining import check_mining, mine, parse_shares, parse_size, query_parts
-from patentcl.models import MINILM
-from patentcl.restructure import restructure
-from patentcl.road import tables_to_triplets
-from patentcl.scores import dense_scores
-from patentcl.triplets import load_triplets, report, write_training_csv
+from patentcl.common.cli import InputError
+from patentcl.common.files import locked, read_json, write_json
+from patentcl.evaluation.metrics import triplets_right
+from patentcl.evaluation.rankers import dense_scores
+from patentcl.graph.base import open_graph
+from patentcl.models.embed import embed
+from patentcl.models.load import MINILM
+from patentcl.pipeline import tables_to_triplets
+from patentcl.tables.restructure import restructure
+from patentcl.triplets.dataset import load_dataset
+from patentcl.triplets.mine import mine, query_parts
+from patentcl.triplets.options import KINDS, POSITIVES, Mining, check, check_mining, parse_shares, parse_size
+from patentcl.triplets.report import report
+from patentcl.triplets.select import Sections, are_enough, corpus_to_search, held_out, negatives
+from patentcl.triplets.write import write_training_csv
 
 
 class Corpus:
@@ -78,7 +72,7 @@ def check_row(corpus: Corpus, row: Any) -> None:
 
 
 def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> None:
-    corpus, triplets = Corpus(road / "graph"), load_triplets(road / "triplets" / "200").triplets
+    corpus, triplets = Corpus(road / "graph"), load_dataset(road / "triplets" / "200").triplets
 
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
@@ -99,7 +93,7 @@ def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
 
 
 def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(road: Path) -> None:
-    data = load_triplets(road / "triplets" / "200")
+    data = load_dataset(road / "triplets" / "200")
     texts = data.texts.set_index("patent_id")
     roles = ["anchor_id", "positive_id", "negative_id"]
     normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
@@ -119,7 +113,7 @@ def test_smaller_sizes_are_part_of_larger_ones_and_the_same_seed_gives_the_same_
     for number in (50, 400):
         mine(graph, road, str(number), Mining(triplets=number))
     small, middle, large = (
-        load_triplets(road / "triplets" / n).triplets.query("split == 'train'") for n in ("50", "200", "400")
+        load_dataset(road / "triplets" / n).triplets.query("split == 'train'") for n in ("50", "200", "400")
     )
     first = (road / "triplets" / "50" / "triplets.parquet").read_bytes()
     mine(graph, road, "50", Mining(triplets=50), overwrite=True)
@@ -171,7 +165,7 @@ def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road
     batches = -(-read_json(road / "graph" / "graph.json")["counts"]["patents"] // 100)
     parts = len(query_parts()) - 1  # coupled patents were not asked for
     assert going_on.asked == batches * parts - 5
-    whole, in_batches = (load_triplets(road / "triplets" / name).triplets for name in ("200", "batches"))
+    whole, in_batches = (load_dataset(road / "triplets" / name).triplets for name in ("200", "batches"))
     pd.testing.assert_frame_equal(whole, in_batches)
 
 
@@ -228,7 +222,7 @@ def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_
         mine(graph, road, name, Mining(triplets=None, per_anchor=2, positives=name)) for name in POSITIVES
     )
     graph.close()
-    tables = {name: load_triplets(road / "triplets" / name).triplets for name in POSITIVES}
+    tables = {name: load_dataset(road / "triplets" / name).triplets for name in POSITIVES}
 
     assert examiner["positives"]["examiner"] > cited["positives"]["examiner"] > 0
     assert coupled["positives"]["coupled"] > 20 and cited["positives"]["coupled"] == 0
@@ -290,7 +284,7 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path)
     plain = mine(graph, road, "plain", Mining(triplets=20))
     record = mine(graph, road, "filtered", Mining(triplets=20, filter_model=MINILM))
     graph.close()
-    kept, all_of_them = (load_triplets(road / "triplets" / name) for name in ("filtered", "plain"))
+    kept, all_of_them = (load_dataset(road / "triplets" / name) for name in ("filtered", "plain"))
 
     assert record["negatives"]["false negatives dropped"] > 0 == plain["negatives"]["false negatives dropped"]
     assert "dropped: negative closer than the positive" in report(record)
@@ -314,7 +308,7 @@ def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tm
 
     tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
 
-    triplets = load_triplets(tmp_path / "triplets" / "10K").triplets
+    triplets = load_dataset(tmp_path / "triplets" / "10K").triplets
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
         check_row(Corpus(tmp_path / "graph"), row)
@@ -332,7 +326,7 @@ def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., 
 def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: Path) -> None:
     rows = write_training_csv(road / "triplets" / "200", tmp_path / "triplet_training.csv")
     table = pd.read_csv(tmp_path / "triplet_training.csv", dtype=str, keep_default_na=False)
-    data = load_triplets(tmp_path / "triplet_training.csv")
+    data = load_dataset(tmp_path / "triplet_training.csv")
 
     assert len(table) == rows == 200  # the train triplets only
     assert list(table) == ["a_id", "a_title", "a_abstract", "p_id", "p_title", "p_abstract", "n_id", "n_title",
@@ -379,7 +373,7 @@ def test_files_of_others_are_kept_and_lost_files_made_again(road: Path, tables: 
     (road / "triplets" / "lost" / "texts.parquet").unlink()
     mine(graph, road, "lost", Mining(triplets=20))
     graph.close()
-    assert (load_triplets(road / "triplets" / "lost").texts["subclass"] == "").any()  # empty stays empty, not null
+    assert (load_dataset(road / "triplets" / "lost").texts["subclass"] == "").any()  # empty stays empty, not null
 
 
 def test_shares_held_out_must_leave_something(road: Path) -> None:
@@ -398,5 +392,5 @@ def test_real_patents(water: Path, tmp_path: Path) -> None:
     assert found["… sharing a CPC subclass"] == 261
     assert sum(record["triplets"].values()) == found["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")
-    for row in load_triplets(tmp_path / "triplets" / "10K").triplets.itertuples():
+    for row in load_dataset(tmp_path / "triplets" / "10K").triplets.itertuples():
         check_row(corpus, row)

@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from patentcl import embeddings
-from patentcl.embeddings import embed
-from patentcl.files import InputError
-from patentcl.models import MINILM, find_model, load_model, normalises, separator
-from patentcl.texts import join_texts
+from patentcl.common.cli import InputError
+from patentcl.models import embed
+from patentcl.models.load import MINILM, find_model, load_model, normalises, separator
+from patentcl.models.texts import join_texts
 
 PATENTS = pd.DataFrame({"title": ["Pump", " Valve"], "abstract": ["A pump. ", "A valve."]})
 
@@ -48,7 +47,7 @@ def test_a_folder_without_a_model_and_a_limit_beyond_the_model_are_refused(tmp_p
 def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patents = pd.DataFrame({"title": [f"Device {i % 30}" for i in range(40)], "abstract": "It turns."})
     encoded: list[int] = []
-    real = embeddings.encode
+    real = embed.encode
 
     def counting(model: object, rows: pd.DataFrame) -> np.ndarray:
         if len(encoded) == 2:
@@ -57,12 +56,12 @@ def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, m
         encoded.append(len(rows))
         return real(model, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(embeddings, "encode", counting)
-    monkeypatch.setattr(embeddings, "CHUNK", 8)
+    monkeypatch.setattr(embed, "encode", counting)
+    monkeypatch.setattr(embed, "CHUNK", 8)
     with pytest.raises(KeyboardInterrupt):
-        embed(MINILM, patents, tmp_path)
-    first = embed(MINILM, patents, tmp_path)
-    again = embed(MINILM, patents.iloc[::-1], tmp_path)
+        embed.embed(MINILM, patents, tmp_path)
+    first = embed.embed(MINILM, patents, tmp_path)
+    again = embed.embed(MINILM, patents.iloc[::-1], tmp_path)
 
     assert sum(encoded) == 30  # ten texts stand there twice
     assert first.shape == (40, 384) and np.array_equal(first[:10], first[30:])
@@ -76,7 +75,7 @@ def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(
 ) -> None:
     model = load_model(MINILM, device="cpu")
     patents = pd.DataFrame({"title": ["a pump", "a lamp", "a chair", "a valve"], "abstract": ["b " * 9] * 4})
-    embed_packed, wanted, counts = embeddings.embed_packed, embeddings.encode(model, patents), []
+    embed_packed, wanted, counts = embed.embed_packed, embed.encode(model, patents), []
 
     def small(model: object, texts: list[np.ndarray], way: str, most: int) -> object:
         counts.append(len(texts))
@@ -84,9 +83,9 @@ def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(
             raise lack
         return embed_packed(model, texts, way)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(embeddings, "embed_packed", partial(small, most=2))
-    np.testing.assert_allclose(embeddings.encode(model, patents, batch_tokens=100), wanted, atol=1e-6)
-    assert counts == [4, 2, 2] and embeddings.encode(model, patents[:0]).shape == (0, 384)
-    monkeypatch.setattr(embeddings, "embed_packed", partial(small, most=0))
+    monkeypatch.setattr(embed, "embed_packed", partial(small, most=2))
+    np.testing.assert_allclose(embed.encode(model, patents, batch_tokens=100), wanted, atol=1e-6)
+    assert counts == [4, 2, 2] and embed.encode(model, patents[:0]).shape == (0, 384)
+    monkeypatch.setattr(embed, "embed_packed", partial(small, most=0))
     with pytest.raises(InputError, match="out of memory with one text at a time"):
-        embeddings.encode(model, patents)
+        embed.encode(model, patents)

@@ -19,16 +19,17 @@ import duckdb
 import papermill
 import pytest
 
-from patentcl.choosing import Mining, P, Q
-from patentcl.files import InputError, Interrupted, read_json
-from patentcl.graph import open_graph
-from patentcl.graph_neo4j import Neo4jGraph, Neo4jOptions, Server
-from patentcl.mining import mine, query_parts
-from patentcl.neo4j_server import LocalServer, local_server
-from patentcl.neo4j_tools import available, is_running, run_tool
-from patentcl.restructure import restructure
-from patentcl.road import tables_to_triplets
-from patentcl.sample import write_sample
+from patentcl.common.cli import InputError, Interrupted
+from patentcl.common.files import read_json
+from patentcl.graph.base import open_graph
+from patentcl.graph.local_server import LocalServer, local_server
+from patentcl.graph.neo4j import Neo4jGraph, Neo4jOptions, Server
+from patentcl.graph.neo4j_admin import available, is_running, run_tool
+from patentcl.pipeline import tables_to_triplets
+from patentcl.sample.write import write_sample
+from patentcl.tables.restructure import restructure
+from patentcl.triplets.mine import mine, query_parts
+from patentcl.triplets.options import Mining, P, Q
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANDLER = REPOSITORY / "training_scripts" / "patent_handler.py"

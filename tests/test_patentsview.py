@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patentcl.files import InputError
-from patentcl.patentsview import find_tables
-from patentcl.restructure import restructure
-from patentcl.sample import write_sample
+from patentcl.common.cli import InputError
+from patentcl.sample.write import write_sample
+from patentcl.tables.patentsview import find_tables
+from patentcl.tables.restructure import restructure
 
 
 def restructured(tables: Path, data: Path) -> tuple[pd.DataFrame, bytes]:

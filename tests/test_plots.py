@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from patentcl.plots import (
+from patentcl.figures.layout import Groups, colour_groups
+from patentcl.figures.page import scatter_html
+from patentcl.figures.scatter import (
     degree_histograms,
     drawable,
     patents_per_year,
@@ -19,8 +21,6 @@ from patentcl.plots import (
     triplet_graph,
     triplet_table,
 )
-from patentcl.scatter import Groups, colour_groups
-from patentcl.scatter_page import scatter_html
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

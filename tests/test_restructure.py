@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from patentcl.files import read_json
-from patentcl.restructure import CSV_FILES, restructure
+from patentcl.common.files import read_json
+from patentcl.tables.restructure import CSV_FILES, restructure
 
 RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from patentcl.files import InputError
-from patentcl.sample import write_sample
-from patentcl.sample_patents import BLOCK, COUNTED, invent
-from patentcl.sample_plan import Plan
-from patentcl.sample_words import HARD, PAIRS, SUBCLASSES
+from patentcl.common.cli import InputError
+from patentcl.sample.patents import BLOCK, COUNTED, invent
+from patentcl.sample.plan import Plan
+from patentcl.sample.words import HARD, PAIRS, SUBCLASSES
+from patentcl.sample.write import write_sample
 
 Row = dict[str, str]
 

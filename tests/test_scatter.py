@@ -5,18 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from patentcl.files import InputError
-from patentcl.scatter import (
-    PALETTE,
-    SECTION_COLOURS,
-    SECTIONS,
-    colour_groups,
-    common_frame,
-    metrics_table,
-    picture_metrics,
-    project,
-    shortened,
-)
+from patentcl.common.cli import InputError
+from patentcl.evaluation.separation import metrics_table, picture_metrics
+from patentcl.figures.layout import PALETTE, SECTION_COLOURS, SECTIONS, colour_groups, common_frame, project, shortened
 
 KNN = "kNN accuracy (section)"
 

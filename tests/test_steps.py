@@ -15,14 +15,14 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from patentcl import packing
-from patentcl.batches import Batches
-from patentcl.files import InputError
-from patentcl.losses import InBatchContrast, Links
-from patentcl.models import MINILM, find_model, load_model, set_dropout
-from patentcl.packing import Layout, choose_way, embed_packed
-from patentcl.steps import Steps
-from patentcl.tokens import token_ids
+from patentcl.common.cli import InputError
+from patentcl.models import packing
+from patentcl.models.load import MINILM, find_model, load_model, set_dropout
+from patentcl.models.packing import Layout, choose_way, embed_packed
+from patentcl.models.tokens import token_ids
+from patentcl.training.batches import Batches
+from patentcl.training.gradient import Steps
+from patentcl.training.losses import InBatchContrast, Links
 
 TEXTS = [
     "a pump", "a valve that opens when the pressure of a liquid in the chamber rises", "a lamp",
@@ -237,11 +237,11 @@ def test_an_epoch_sees_every_triplet_once_in_batches_of_similar_length() -> None
 TWO = """
 import sys, numpy as np, torch
 from sentence_transformers.sentence_transformer.losses import TripletLoss
-from patentcl.losses import InBatchContrast, Links
-from patentcl.models import MINILM, load_model, set_dropout
-from patentcl.processes import add, join, rank
-from patentcl.steps import Steps
-from patentcl.tokens import token_ids
+from patentcl.training.losses import InBatchContrast, Links
+from patentcl.models.load import MINILM, load_model, set_dropout
+from patentcl.common.distributed import add, join, rank
+from patentcl.training.gradient import Steps
+from patentcl.models.tokens import token_ids
 sys.path.insert(0, sys.argv[1])
 from test_steps import BATCH, NO_LINKS, ONE_TEXT, TEXTS, gradient
 join()

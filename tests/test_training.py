@@ -11,22 +11,23 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 
-from patentcl import loop
-from patentcl.batches import Batches
-from patentcl.embeddings import encode
-from patentcl.files import InputError, read_json
-from patentcl.models import MINILM, load_model, separator, set_dropout
-from patentcl.profiling import forecast
-from patentcl.recipes import RECIPES, Running, Training, name_of, training
-from patentcl.steps import Steps
-from patentcl.texts import join_texts
-from patentcl.tokens import token_ids, tokenise
-from patentcl.training import train
-from patentcl.triplets import Triplets
+from patentcl.common.cli import InputError
+from patentcl.common.files import read_json
+from patentcl.models.embed import encode
+from patentcl.models.load import MINILM, load_model, separator, set_dropout
+from patentcl.models.texts import join_texts
+from patentcl.models.tokens import token_ids, tokenise
+from patentcl.training import loop
+from patentcl.training.batches import Batches
+from patentcl.training.forecast import forecast
+from patentcl.training.gradient import Steps
+from patentcl.training.recipes import RECIPES, Running, Training, name_of, training
+from patentcl.training.train import train
+from patentcl.triplets.dataset import Dataset
 from tiny import TINY
 
 
-def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: Triplets) -> None:
+def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: Dataset) -> None:
     record = read_json(trained / "run.json")
     base, tuned = load_model(MINILM), SentenceTransformer(str(trained))
 
@@ -41,7 +42,7 @@ def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: 
     assert not trained.with_name("tiny.training").exists()
 
 
-def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Triplets, trained: Path) -> None:
+def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Dataset, trained: Path) -> None:
     before = (trained / "model.safetensors").stat().st_mtime_ns
 
     record = train(data, trained, trained.parent / "cache", TINY)
@@ -59,7 +60,7 @@ def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Tri
      ({"margin": -1}, "--margin -1"), ({"base_model": "./none"}, "there is no folder")],
 )  # fmt: skip
 def test_bad_arguments_are_refused_before_anything_is_written(
-    data: Triplets, tmp_path: Path, change: dict[str, float], says: str
+    data: Dataset, tmp_path: Path, change: dict[str, float], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
         train(data, tmp_path / "m", tmp_path / "cache", replace(TINY, **change))
@@ -73,7 +74,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(
      ({"micro_batch": -1}, "--micro-batch -1")],
 )  # fmt: skip
 def test_bad_arguments_of_the_run_are_refused_too(
-    data: Triplets, tmp_path: Path, change: dict[str, float], says: str
+    data: Dataset, tmp_path: Path, change: dict[str, float], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
         train(data, tmp_path / "m", tmp_path / "cache", TINY, running=Running(**change))  # type: ignore[arg-type]
@@ -82,7 +83,7 @@ def test_bad_arguments_of_the_run_are_refused_too(
 
 
 def test_a_margin_that_never_binds_is_said_and_the_contrast_trains(
-    data: Triplets, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+    data: Dataset, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "margin 5 is never reached" in (trained / "training.log").read_text()
 
@@ -107,7 +108,7 @@ def test_weights_are_averaged_with_the_bases() -> None:
 
 
 def test_the_best_weights_on_val_are_kept_and_patience_ends_a_training(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "LEAST_QUERIES", 1)
     found = iter([0.5, 0.4, 0.3, 0.2])
@@ -120,7 +121,7 @@ def test_the_best_weights_on_val_are_kept_and_patience_ends_a_training(
 
 
 def test_the_whole_takes_as_long_as_measured_steps_say_and_the_profile_says_where(
-    data: Triplets, capsys: pytest.CaptureFixture[str]
+    data: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = load_model(MINILM, 32)
     tokens = token_ids(model, join_texts(data.texts, " "))
@@ -137,7 +138,7 @@ def test_the_whole_takes_as_long_as_measured_steps_say_and_the_profile_says_wher
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Triplets, tmp_path: Path) -> None:
+def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Dataset, tmp_path: Path) -> None:
     model = load_model(MINILM)
     wanted = token_ids(model, join_texts(data.texts, separator(model)))
     whole = tokenise(model, data.texts, tmp_path)
@@ -156,7 +157,7 @@ def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Triplet
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
 def test_damaged_tokens_are_made_anew(
-    data: Triplets, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     model = load_model(MINILM)
     wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]

@@ -1,12 +1,11 @@
-"""Triplets of others, as CSV: read whole, or refused with the line."""
+"""Dataset of others, as CSV: read whole, or refused with the line."""
 
 from pathlib import Path
 
 import pytest
 
-from patentcl.files import InputError
-from patentcl.triplet_csv import COLUMNS
-from patentcl.triplets import load_triplets
+from patentcl.common.cli import InputError
+from patentcl.triplets.dataset import COLUMNS, load_dataset
 
 ROW = ["1", "Pump", "It pumps.", "2", "Valve", "It opens.", "3", "Lamp", "It shines.", "F04B"]
 
@@ -21,7 +20,7 @@ def test_a_csv_with_a_byte_order_mark_and_a_big_suffix_is_read(tmp_path: Path) -
     path = write(tmp_path / "T.CSV", ROW, other)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
 
-    data = load_triplets(path)
+    data = load_dataset(path)
 
     assert data.texts["patent_id"].tolist() == ["1", "11", "2", "12", "3", "13"]
 
@@ -29,7 +28,7 @@ def test_a_csv_with_a_byte_order_mark_and_a_big_suffix_is_read(tmp_path: Path) -
 def test_triplets_across_splits_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [[f"{cell} {i}" for cell in ROW[:9]] + ["C02F"] for i in range(60)]
 
-    data = load_triplets(write(tmp_path / "t.csv", *rows))
+    data = load_dataset(write(tmp_path / "t.csv", *rows))
 
     train, val, test = ((data.triplets["split"] == split).sum() for split in ("train", "val", "test"))
     assert 0 < train + val + test < 60
@@ -52,14 +51,14 @@ def test_a_csv_that_is_not_whole_is_refused(
     tmp_path: Path, rows: list[list[str]], header: list[str], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        load_triplets(write(tmp_path / "t.csv", *rows, header=header))
+        load_dataset(write(tmp_path / "t.csv", *rows, header=header))
 
 
 def test_a_cut_or_foreign_encoding_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ROW, ROW)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="line 3: unexpected end of data"):
-        load_triplets(path)
+        load_dataset(path)
     path.write_bytes("é".encode("latin-1"))
     with pytest.raises(InputError, match="is not UTF-8"):
-        load_triplets(path)
+        load_dataset(path)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patentcl.choosing import Mining
-from patentcl.files import InputError, read_json, write_json
-from patentcl.graph import open_graph
-from patentcl.mining import mine
-from patentcl.road import tables_to_triplets
-from patentcl.triplets import load_triplets
+from patentcl.common.cli import InputError
+from patentcl.common.files import read_json, write_json
+from patentcl.graph.base import open_graph
+from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.dataset import load_dataset
+from patentcl.triplets.mine import mine
+from patentcl.triplets.options import Mining
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -56,7 +57,7 @@ def test_texts_that_are_not_as_we_write_them_are_told_in_a_sentence(
     change(pd.read_parquet(folder / "texts.parquet")).to_parquet(folder / "texts.parquet")
 
     with pytest.raises(InputError, match=rf"texts\.parquet is none of ours \(.*{says}\): mine again with --overwrite"):
-        load_triplets(folder)
+        load_dataset(folder)
 
 
 def test_ids_stand_in_their_files_as_they_are(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_ids_stand_in_their_files_as_they_are(own_corpus: Callable[..., Path], t
 
     folder = tmp_path / "triplets" / "10K"
     ids = {split: (folder / f"ids_{split}.txt").read_text().splitlines() for split in ("train", "val", "test")}
-    data = load_triplets(folder)
+    data = load_dataset(folder)
     assert set(ids["train"]) == data.ids_in("train")
     for split in ("val", "test"):
         held = set(data.texts.loc[data.texts["split"] == split, "patent_id"])

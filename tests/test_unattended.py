@@ -17,20 +17,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from patentcl import checkpoints, loop
-from patentcl.files import InputError, Interrupted, read_json
-from patentcl.models import MINILM, load_model
-from patentcl.progress import Log
-from patentcl.recipes import Running
-from patentcl.steps import Steps
-from patentcl.training import train
-from patentcl.triplets import Triplets
+from patentcl.common.cli import InputError, Interrupted
+from patentcl.common.files import read_json
+from patentcl.models.load import MINILM, load_model
+from patentcl.training import checkpoints, loop
+from patentcl.training.gradient import Steps
+from patentcl.training.log import Log
+from patentcl.training.recipes import Running
+from patentcl.training.train import train
+from patentcl.triplets.dataset import Dataset
 from tiny import TINY
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_after_a_signal_it_goes_on_to_the_same_model(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     take_step = loop.Loop._step
     heard = signal.signal(number, signal.SIG_DFL)  # as in a terminal; a process in the background may ignore it
@@ -64,11 +65,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import tiny as own
-from patentcl import checkpoints, loop
-from patentcl.batches import Batches
-from patentcl.recipes import Running
-from patentcl.training import train
-from patentcl.triplets import load_triplets
+from patentcl.training import checkpoints, loop
+from patentcl.training.batches import Batches
+from patentcl.training.recipes import Running
+from patentcl.training.train import train
+from patentcl.triplets.dataset import load_dataset
 
 at, when = int(sys.argv[3]), sys.argv[4]
 take_step, save = loop.Loop._step, checkpoints.torch.save
@@ -90,7 +91,7 @@ train(own.small(Path(sys.argv[1])), output, output.parent / "cache", own.TINY, "
 
 
 def test_after_kill_9_at_any_step_it_goes_on_to_the_same_bytes(
-    road: Path, data: Triplets, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    road: Path, data: Dataset, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step, when, resume in (
         (2, "after a step", "start"),
@@ -111,9 +112,9 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 import tiny as own
-from patentcl import loop
-from patentcl.files import run_script
-from patentcl.training import train
+from patentcl.training import loop
+from patentcl.common.cli import run_script
+from patentcl.training.train import train
 
 take_step = loop.Loop._step
 def strike(self, step, batch):
@@ -141,7 +142,7 @@ def test_an_interrupt_that_ends_tee_as_well_keeps_the_checkpoint(road: Path, tmp
 
 
 def test_an_interrupt_before_the_first_step_loses_nothing(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -154,7 +155,7 @@ def test_an_interrupt_before_the_first_step_loses_nothing(
 
 
 def test_what_came_to_stand_at_the_output_is_not_replaced_and_the_work_is_kept(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_step = loop.Loop._step
 
@@ -181,7 +182,7 @@ def test_what_came_to_stand_at_the_output_is_not_replaced_and_the_work_is_kept(
 
 
 def test_a_folder_of_work_without_its_record_is_begun_anew_only_when_asked(
-    data: Triplets, trained: Path, tmp_path: Path
+    data: Dataset, trained: Path, tmp_path: Path
 ) -> None:
     work, cache = tmp_path / "tiny.training", trained.parent / "cache"
     work.mkdir()
@@ -200,7 +201,7 @@ def test_a_folder_of_work_without_its_record_is_begun_anew_only_when_asked(
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_script_without_a_screen_does_its_work(tmp_path: Path, closed: str) -> None:
     script = (
-        "import sys; from pathlib import Path; from patentcl.files import run_script\n"
+        "import sys; from pathlib import Path; from patentcl.common.cli import run_script\n"
         "def main():\n    print('x', flush=True); print('y', file=sys.stderr, flush=True); Path(sys.argv[1]).touch()\n"
         f"sys.{closed} = None\nrun_script(main)"
     )
@@ -210,7 +211,7 @@ def test_a_script_without_a_screen_does_its_work(tmp_path: Path, closed: str) ->
 
 
 def test_a_disk_that_is_too_small_is_said_before(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=900_000_000))
 
@@ -225,17 +226,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import tiny as own
-from patentcl import profiling
-from patentcl.training import train
+from patentcl.training import forecast
+from patentcl.training.train import train
 
-profiling.LEAST_STEPS = 1
+forecast.LEAST_STEPS = 1
 output = Path(sys.argv[2])
 train(own.small(Path(sys.argv[1])), output, output.parent / "cache", replace(own.TINY, dropout=0, epochs=1))
 """
 
 
 def test_two_processes_train_the_model_of_one(
-    road: Path, data: Triplets, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    road: Path, data: Dataset, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "together.py").write_text(TOGETHER)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
@@ -254,8 +255,8 @@ ONE_A_GPU = """
 import sys
 from pathlib import Path
 import torch
-from patentcl.files import InputError, run_script
-from patentcl.processes import join, one_process_a_gpu, rank, wait, world
+from patentcl.common.cli import InputError, run_script
+from patentcl.common.distributed import join, one_process_a_gpu, rank, wait, world
 
 torch.cuda.device_count = lambda: 2
 
@@ -286,7 +287,7 @@ def test_plain_python_on_several_gpus_starts_a_process_on_each(tmp_path: Path, h
 
 @pytest.mark.parametrize("factor", [math.nan, 1e6])
 def test_a_loss_that_explodes_is_told_with_its_triplets_and_the_last_good_checkpoint(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
     gradient = Steps.gradient
 
@@ -299,7 +300,7 @@ def test_a_loss_that_explodes_is_told_with_its_triplets_and_the_last_good_checkp
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save = torch.save
 
@@ -320,7 +321,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
 
 
 def test_an_interrupt_on_a_full_disk_says_that_nothing_could_be_saved(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_step = loop.Loop._step
 
@@ -356,7 +357,7 @@ def test_log_lines_that_a_full_disk_does_not_take_are_written_when_there_is_room
 
 
 def test_best_weights_that_could_not_be_kept_cost_nothing_else(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save = torch.save
 
@@ -376,7 +377,7 @@ def test_best_weights_that_could_not_be_kept_cost_nothing_else(
 
 
 def test_a_training_that_replaces_a_model_can_be_resumed(
-    data: Triplets, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(trained, tmp_path / "tiny")
     cache, other = trained.parent / "cache", replace(TINY, lr=1e-3)

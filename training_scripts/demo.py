@@ -15,9 +15,10 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from patentcl.files import DATA, MODELS, REPOSITORY, InputError, fingerprint, read_json, run_script
-from patentcl.patentsview import has_tables, source_files
-from patentcl.sample import write_sample
+from patentcl.common.cli import InputError, run_script
+from patentcl.common.files import DATA, MODELS, REPOSITORY, fingerprint, read_json
+from patentcl.sample.write import write_sample
+from patentcl.tables.patentsview import has_tables, source_files
 
 SCRIPTS = Path(__file__).resolve().parent
 

@@ -9,7 +9,8 @@ Writes scatter.png, scatter.html, metrics.csv, and the tables of the evaluation 
 import argparse
 from pathlib import Path
 
-from patentcl.files import DATA, beside, run_script, seed
+from patentcl.common.cli import run_script, seed
+from patentcl.common.files import DATA, beside
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,20 +34,21 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Embed, project, measure, draw."""
     args = parse_arguments()
-    from patentcl.comparison import compare, embed_all, patents_to_compare, with_base
-    from patentcl.evaluation import evaluation_set
-    from patentcl.leakage import warnings_of
-    from patentcl.models import PATENTSBERTA
-    from patentcl.overview import subclass_titles
-    from patentcl.plots import scatter_png
-    from patentcl.results import as_text, check_output, main_figures, setting_of, write_tables
-    from patentcl.scatter import colour_groups, metrics_table, project
-    from patentcl.scatter_page import scatter_html
-    from patentcl.triplets import load_triplets
+    from patentcl.evaluation.compare import compare, embed_all, patents_to_compare, with_base
+    from patentcl.evaluation.held_out import evaluation_set
+    from patentcl.evaluation.leakage import warnings_of
+    from patentcl.evaluation.report import as_text, check_output, main_figures, setting_of, write_tables
+    from patentcl.evaluation.separation import metrics_table
+    from patentcl.figures.layout import colour_groups, project
+    from patentcl.figures.page import scatter_html
+    from patentcl.figures.scatter import scatter_png
+    from patentcl.models.load import PATENTSBERTA
+    from patentcl.tables.overview import subclass_titles
+    from patentcl.triplets.dataset import load_dataset
 
     folder, cache = args.data / "triplets" / args.triplets, args.data / "embeddings"
     output = args.output or args.data / "scatter" / folder.name
-    data = load_triplets(folder)
+    data = load_dataset(folder)
     models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
     check_output(output, "evaluation")

@@ -12,14 +12,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from patentcl.choosing import POSITIVES, WAYS_TO_SPLIT, Mining
-from patentcl.files import DATA, InputError, run_script, seed
-from patentcl.graph import GRAPHS, Neo4jOptions, open_graph
-from patentcl.mining import check_mining, parse_shares, parse_size
-from patentcl.neo4j_tools import import_command
-from patentcl.restructure import restructure
-from patentcl.road import tables_to_triplets
-from patentcl.triplets import report, write_training_csv
+from patentcl.common.cli import InputError, run_script, seed
+from patentcl.common.files import DATA
+from patentcl.graph.base import GRAPHS, Neo4jOptions, open_graph
+from patentcl.graph.neo4j_admin import import_command
+from patentcl.pipeline import tables_to_triplets
+from patentcl.tables.restructure import restructure
+from patentcl.triplets.options import POSITIVES, WAYS_TO_SPLIT, Mining, check_mining, parse_shares, parse_size
+from patentcl.triplets.report import report
+from patentcl.triplets.write import write_training_csv
 
 
 def parse_arguments() -> argparse.Namespace:

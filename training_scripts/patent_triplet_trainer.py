@@ -13,8 +13,9 @@ import argparse
 import os
 from pathlib import Path
 
-from patentcl.files import DATA, MODELS, InputError, run_script, seed
-from patentcl.recipes import LOSSES, RECIPES, WAYS, Running, Training, echo, training
+from patentcl.common.cli import InputError, run_script, seed
+from patentcl.common.files import DATA, MODELS
+from patentcl.training.recipes import LOSSES, RECIPES, WAYS, Running, Training, echo, training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,10 +60,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Load triplets, train, say how it went."""
     args = parse_arguments()
-    from patentcl.models import MINILM, PATENTSBERTA
-    from patentcl.processes import one_process_a_gpu
-    from patentcl.training import train
-    from patentcl.triplets import load_triplets
+    from patentcl.common.distributed import one_process_a_gpu
+    from patentcl.models.load import MINILM, PATENTSBERTA
+    from patentcl.training.train import train
+    from patentcl.triplets.dataset import load_dataset
 
     one_process_a_gpu()
     own = {name: getattr(args, name) for name in Training.__dataclass_fields__ if name != "base_model"}
@@ -72,13 +73,13 @@ def main() -> None:
         raise InputError(f"--{other} has no meaning for the {settings.loss} loss: leave it out, or set --loss")
     running = Running(**{name: getattr(args, name) for name in Running.__dataclass_fields__})
     if args.smoke:
-        from patentcl.road import smoke
+        from patentcl.pipeline import smoke
 
         smoke(settings, running)
         return
     path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem if path.suffix.lower() == '.csv' else path.name}"
-    data = load_triplets(path, args.seed)
+    data = load_dataset(path, args.seed)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         print(f"{path} → {output}")
         echo(args.recipe, settings, running, int((data.triplets["split"] == "train").sum()))

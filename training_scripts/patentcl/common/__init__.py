@@ -1,0 +1,1 @@
+"""What every room uses: files and records, the command line, hashing, several processes."""

@@ -1,0 +1,1 @@
+"""Evaluate models on held-out patents."""

@@ -1,0 +1,118 @@
+"""Several models on the same patents: the patents, their embeddings, and a row of figures for each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..common.cli import InputError
+from ..common.files import REPOSITORY, read_json
+from ..common.hashing import mix
+from ..models.embed import embed
+from ..models.load import display_name, find_model, fingerprint_of
+from ..triplets.dataset import Dataset
+from .held_out import EvaluationSet
+from .metrics import Figures, evaluate
+from .rankers import bm25_scores, dense_scores, fused_scores, tfidf_scores
+
+
+def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
+    """At most `sample` classified patents of `split` ("all": of every split), seeded, in the order of their classes.
+
+    The test split holds patents that no training has seen, so the pictures show what carries over.
+    """
+    texts = data.texts[(data.texts["subclass"] != "") & (data.texts["abstract"].str.strip() != "")]
+    if split != "all":
+        texts = texts[texts["split"] == split]
+    chosen = np.argsort(mix(texts["family"].to_numpy() + np.arange(len(texts)), seed), kind="stable")[:sample]
+    if len(chosen) < 4:
+        raise InputError(
+            f"{len(chosen)} classified patents in the split {split} are too few for a picture: take --split all"
+        )
+    return texts.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def with_base(models: Sequence[str]) -> list[str]:
+    """The models, and before them the base of the first one where it is a model of ours and that is not among them.
+
+    Raises `InputError` where one of them is not there, before anything is computed.
+    """
+    if not models:
+        raise InputError("no model is named: name at least one")
+    folder, *_ = map(find_model, models)  # all are looked for
+    if not (folder / "run.json").exists():
+        return list(models)
+    record = read_json(folder / "run.json")
+    base = record.get("asked", {}).get("base_model", models[0])
+    if not isinstance(base, str):
+        raise InputError(
+            f"{folder / 'run.json'} names no base model ({base!r}): name the base before {models[0]}, as the first of "
+            "the models"
+        )
+    is_there = display_name(base) in map(display_name, models)
+    return list(models) if is_there else [_base_of(models[0], folder, base, record), *models]
+
+
+def _base_of(model: str, folder: Path, base: str, record: dict[str, Any]) -> str:
+    """The base from which `model`, in `folder`, was trained: as it was named then, else where that name may have led.
+
+    A name like ../base meant a folder beside that in which the training was started, so a folder is only taken when
+    its weights are the base's.
+    """
+    try:
+        find_model(base)
+    except InputError as problem:
+        recorded = folder.resolve() / str(record.get("base folder", base))
+        for place in (recorded, folder.resolve().parent / base, REPOSITORY / base):
+            if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
+                return str(place)
+        raise InputError(
+            f"{model} was trained from {base}, which is not found ({problem}): name its folder before {model}, as the "
+            "first of the models"
+        ) from None
+    return base
+
+
+def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:
+    """Display name → embeddings (N, d) of `patents` by each model; kept in `cache`."""
+    names = [display_name(model) for model in models]
+    if len(set(names)) != len(names):
+        raise InputError(f"two of the models {', '.join(models)} have the same name: rename a folder")
+    check_names(names)
+    return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `InputError` for a model that has the name of another row of the table."""
+    taken = {"BM25", "TF-IDF", *(f"BM25 + {name}" for name in names)}
+    for name in names:
+        if name in taken:
+            raise InputError(f"a model cannot be named {name}, as another row of the evaluation is: rename its folder")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of an evaluation by name, in the order of the table; `base` is the row the others are compared with."""
+
+    rows: dict[str, Figures]
+    base: str
+
+
+def compare(models: Sequence[str], on: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42) -> Comparison:
+    """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25."""
+    embeddings = embed_all(models, on.texts, cache, max_length)
+    return compare_embeddings(embeddings, on, seed)
+
+
+def compare_embeddings(embeddings: Mapping[str, np.ndarray], on: EvaluationSet, seed: int = 42) -> Comparison:
+    """`compare` for embeddings (N, d) of `on.texts` by name; the first is the base."""
+    words = bm25_scores(on.texts)
+    scores = {name: dense_scores(rows) for name, rows in embeddings.items()}
+    rows = {"BM25": evaluate(words, on, seed=seed), "TF-IDF": evaluate(tfidf_scores(on.texts), on, seed=seed)}
+    rows |= {name: evaluate(score, on, embeddings[name], seed) for name, score in scores.items()}
+    for name, score in scores.items():
+        rows[f"BM25 + {name}"] = evaluate(fused_scores(words, score, on.family), on, seed=seed)
+    return Comparison(rows, next(iter(embeddings)))

@@ -1,0 +1,1 @@
+"""Pictures of embeddings, of the corpus and of triplets."""

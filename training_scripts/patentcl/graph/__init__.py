@@ -1,0 +1,1 @@
+"""The citation graph, embedded or in a Neo4j server."""

@@ -1,0 +1,106 @@
+"""A Neo4j server of one's own in a folder, for tests and benchmarks: free port, random password, state in the folder.
+
+It runs the server of NEO4J_HOME with a configuration of its own, so that one stays as it is.
+"""
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..common.cli import InputError
+from .neo4j import Neo4jGraph, Neo4jOptions, Server
+from .neo4j_admin import is_running, run_tool, start, stop
+
+_SETTINGS = """
+server.directories.data={folder}/data
+server.directories.transaction.logs.root={folder}/data/transactions
+server.directories.logs={folder}/logs
+server.directories.run={folder}/run
+server.directories.import={folder}/import
+server.default_listen_address=127.0.0.1
+server.bolt.listen_address=127.0.0.1:{port}
+server.http.enabled=false
+dbms.usage_report.enabled=false
+server.memory.heap.max_size={heap}
+server.memory.pagecache.size={pagecache}
+{more}
+"""
+
+
+class LocalServer:
+    """A server in `folder`; while it is in use the NEO4J_ variables of the environment name it."""
+
+    def __init__(self, folder: Path, heap: str = "1g", pagecache: str = "512m", more: str = "") -> None:
+        """Write the configuration and set the first password; `more` are further lines of neo4j.conf."""
+        self.folder = folder
+        for name in ("conf", "data", "logs", "run", "import"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        settings = _SETTINGS.format(folder=folder, port=port, heap=heap, pagecache=pagecache, more=more)
+        (folder / "conf" / "neo4j.conf").write_text(settings)
+        self.environment = {
+            "NEO4J_CONF": str(folder / "conf"),
+            "NEO4J_URI": f"bolt://127.0.0.1:{port}",
+            "NEO4J_USERNAME": "neo4j",
+            "NEO4J_PASSWORD": secrets.token_hex(16),  # never begins with "-": neo4j-admin would take that for a flag
+            "NEO4J_DATABASE": "neo4j",
+        }
+        os.environ.update(self.environment)
+        done = run_tool("neo4j-admin", "dbms", "set-initial-password", self.environment["NEO4J_PASSWORD"])
+        if done.returncode:
+            raise InputError(f"the first password of {folder} could not be set: {done.stderr.strip()}")
+
+    def answers(self) -> bool:
+        """Whether the server can serve its database now."""
+        graph = Neo4jGraph(Server.from_environment(), Neo4jOptions(way="offline"))
+        try:
+            return graph.answers()
+        finally:
+            graph.close()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        start(self.answers)
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        stop()
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL, as a crash would."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return int((self.folder / "run" / "neo4j.pid").read_text())
+
+
+def peak_memory(process: int) -> float:
+    """Peak memory of a process, GB (Linux only)."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
+
+
+@contextmanager
+def local_server(folder: Path, heap: str = "1g", pagecache: str = "512m", more: str = "") -> Iterator[LocalServer]:
+    """A server in `folder`, not started yet; it is killed, and the environment is as before, at the end."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("NEO4J_")}
+    try:
+        server = LocalServer(folder, heap, pagecache, more)
+        try:
+            yield server
+        finally:
+            os.environ.update(server.environment)
+            if is_running():
+                server.kill()  # its state goes with the folder, and a clean stop takes a quarter of a minute
+    finally:
+        for name in [name for name in os.environ if name.startswith("NEO4J_")]:
+            del os.environ[name]
+        os.environ.update(before)

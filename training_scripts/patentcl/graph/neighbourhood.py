@@ -1,0 +1,56 @@
+"""The patents around one patent in the graph: what it cites, what cites it, and who of them cites whom."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..common.cli import InputError
+from .base import Graph
+
+_PATENT = "x.rank AS rank, x.patent_id AS patent_id, x.title AS title, x.subclass AS subclass"
+_SIDES = {
+    "anchor": f"MATCH (x:Patent) WHERE x.patent_id = $patent_id RETURN {_PATENT}",
+    "cited": f"MATCH (a:Patent)-[:CITES]->(x:Patent) WHERE a.patent_id = $patent_id RETURN {_PATENT}",
+    "citing": f"MATCH (a:Patent)<-[:CITES]-(x:Patent) WHERE a.patent_id = $patent_id RETURN {_PATENT}",
+}
+_AMONG = """
+MATCH (x:Patent)-[:CITES]->(y:Patent) WHERE x.rank IN $ranks AND y.rank IN $ranks
+RETURN x.patent_id AS citing, y.patent_id AS cited ORDER BY x.rank, y.rank
+"""
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """`patents`: patent_id, title, subclass, side (anchor, cited, citing); `citations`: citing, cited (ids).
+
+    `more` tells how many patents of a side were left out.
+    """
+
+    patents: pd.DataFrame
+    citations: pd.DataFrame
+    more: dict[str, int]
+
+
+def neighbourhood(graph: Graph, patent_id: str, most: int = 8) -> Neighbourhood:
+    """Ask `graph` for the patents around one, at most `most` cited and `most` citing ones.
+
+    Raises `InputError` when there is no such patent.
+    """
+    sides = {side: graph.run(query, {"patent_id": patent_id}).to_pandas() for side, query in _SIDES.items()}
+    if sides["anchor"].empty:
+        raise InputError(f"the graph has no patent {patent_id}: take an id from the table of patents")
+    shown = {side: rows.sort_values("rank").head(most).assign(side=side) for side, rows in sides.items() if len(rows)}
+    patents = pd.concat(shown.values(), ignore_index=True).drop_duplicates("patent_id")
+    citations = graph.run(_AMONG, {"ranks": patents["rank"].astype(int).tolist()}).to_pandas()
+    more = {side: len(rows) - len(shown.get(side, ())) for side, rows in sides.items()}
+    return Neighbourhood(patents.drop(columns="rank"), citations, more)
+
+
+def browser_query(around: Neighbourhood) -> str:
+    """The query that shows the same in Neo4j Browser; the ids are quoted, whatever they hold."""
+    ids = json.dumps(around.patents["patent_id"].tolist())  # JSON's escapes are Cypher's
+    return (
+        f"WITH {ids} AS shown MATCH (x:Patent)-[r:CITES]->(y:Patent) "
+        "WHERE x.patent_id IN shown AND y.patent_id IN shown RETURN x, r, y"
+    )

@@ -1,0 +1,1 @@
+"""A synthetic sample of PatentsView's tables."""

@@ -1,0 +1,1 @@
+"""PatentsView's tables, and the import CSVs that are made from them."""

@@ -1,0 +1,1 @@
+"""Mine triplets from the graph, write and read them."""
