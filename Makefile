@@ -23,6 +23,7 @@ test: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 	$(RUN) -m pytest
 
 clean:
