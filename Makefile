@@ -1,6 +1,7 @@
-# make demo               the whole road on a synthetic sample (or on the tables in data/)
-# make demo TABLES=DIR    the same on your own tables
-# make test               lint, format check, types, tests
+# make demo               run the whole pipeline on a synthetic sample (or on the tables in data/)
+# make demo TABLES=DIR    run it on the tables in DIR
+# make test               lint, format check, types, import rules, tests
+# make install            create .venv
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
