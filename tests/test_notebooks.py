@@ -45,7 +45,7 @@ def test_both_notebooks_run_on_the_sample(tables: Path, tmp_path: Path) -> None:
     assert "silhouette (section)" in (tmp_path / "scatter" / "100" / "metrics.csv").read_text()
     evaluated = (tmp_path / "scatter" / "100" / "evaluation.md").read_text()
     assert "/triplets/100; split: test; patents to search: " in evaluated
-    assert "tokens of a text: 32; seed: 42" in evaluated
+    assert "seed: 42; tokens per text: 32" in evaluated
 
 
 def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

@@ -36,8 +36,7 @@ def main() -> None:
     args = parse_arguments()
     from patentcl.evaluation.compare import compare, embed_all, patents_to_compare, with_base
     from patentcl.evaluation.held_out import evaluation_set
-    from patentcl.evaluation.leakage import warnings_of
-    from patentcl.evaluation.report import as_text, check_output, main_figures, setting_of, write_tables
+    from patentcl.evaluation.report import check_output
     from patentcl.evaluation.separation import metrics_table
     from patentcl.figures.layout import colour_groups, project
     from patentcl.figures.page import scatter_html
@@ -55,12 +54,10 @@ def main() -> None:
     embeddings = embed_all(models, patents, cache, args.max_length)
     metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
     on = evaluation_set(data, "test", args.corpus_sample, args.seed)
-    found = compare(models, on, cache, args.max_length, args.seed)
-    metrics = metrics.join(main_figures(found), how="outer")
-    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{as_text(found, args.seed)}")
-    for line in warnings_of(models, on):
-        print(line)
-    write_tables(found, output, "evaluation", args.seed, setting_of(on, folder, args.max_length, args.seed))
+    report = compare(models, on, cache, args.max_length, args.seed)
+    metrics = metrics.join(report.main_metrics(), how="outer")
+    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{report.to_text()}")
+    report.save(output, "evaluation", triplets=folder)
 
     points = project(embeddings, seed=args.seed)
     groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))

@@ -29,8 +29,7 @@ from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
 from .compare import compare, with_base
 from .held_out import evaluation_set
-from .leakage import warnings_of
-from .report import as_text, check_output, setting_of, write_tables
+from .report import check_output
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -82,13 +81,13 @@ def evaluate_models(args: argparse.Namespace) -> None:
     models = with_base(args.models or [PATENTSBERTA])
     output = args.output or args.data / "evaluation" / folder.name
     check_output(output, args.split)
-    rows = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
-    queries, found = len(np.unique(on.pairs[:, 0])), int(on.corpus.sum())
-    print(f"{queries:,} queries of the {args.split} split, {found:,} patents to search, {len(on.triplets):,} triplets")
-    print(as_text(rows, args.seed))
-    for line in warnings_of(models, on):
-        print(line)
-    write_tables(rows, output, args.split, args.seed, setting_of(on, folder, args.max_length, args.seed))
+    report = compare(models, on, args.data / "embeddings", args.max_length, args.seed)
+    queries, patents = len(np.unique(on.pairs[:, 0])), int(on.corpus.sum())
+    print(
+        f"{queries:,} queries of the {args.split} split, {patents:,} patents to search, {len(on.triplets):,} triplets"
+    )
+    print(report.to_text())
+    report.save(output, args.split, triplets=folder)
     print(f"tables: {output / args.split}.csv, {output / args.split}.md")
 
 

@@ -1,7 +1,6 @@
 """Several models on the same patents: the patents, their embeddings, and a row of figures for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ from ..models.embed import embed
 from ..models.load import display_name, find_model, fingerprint_of
 from ..triplets.dataset import Dataset
 from .held_out import EvaluationSet
-from .metrics import Figures, evaluate
+from .leakage import warnings_of
+from .metrics import evaluate
 from .rankers import bm25_scores, dense_scores, fused_scores, tfidf_scores
+from .report import Report
 
 
 def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
@@ -93,26 +94,32 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError(f"a model cannot be named {name}, as another row of the evaluation is: rename its folder")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The rows of an evaluation by name, in the order of the table; `base` is the row the others are compared with."""
+def compare(models: Sequence[str], held_out: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42) -> Report:
+    """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25.
 
-    rows: dict[str, Figures]
-    base: str
-
-
-def compare(models: Sequence[str], on: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42) -> Comparison:
-    """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25."""
-    embeddings = embed_all(models, on.texts, cache, max_length)
-    return compare_embeddings(embeddings, on, seed)
+    The report warns of models that were trained on patents of `held_out`. Embeddings are cached in `cache`.
+    """
+    report = compare_embeddings(embed_all(models, held_out.texts, cache, max_length), held_out, seed)
+    report.setting["tokens per text"] = max_length or "the model's limit"
+    report.warnings = warnings_of(models, held_out)
+    return report
 
 
-def compare_embeddings(embeddings: Mapping[str, np.ndarray], on: EvaluationSet, seed: int = 42) -> Comparison:
-    """`compare` for embeddings (N, d) of `on.texts` by name; the first is the base."""
-    words = bm25_scores(on.texts)
+def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: EvaluationSet, seed: int = 42) -> Report:
+    """`compare` for embeddings (N, d) of `held_out.texts` by name; the first is the base."""
+    words = bm25_scores(held_out.texts)
     scores = {name: dense_scores(rows) for name, rows in embeddings.items()}
-    rows = {"BM25": evaluate(words, on, seed=seed), "TF-IDF": evaluate(tfidf_scores(on.texts), on, seed=seed)}
-    rows |= {name: evaluate(score, on, embeddings[name], seed) for name, score in scores.items()}
+    rows = {
+        "BM25": evaluate(words, held_out, seed=seed),
+        "TF-IDF": evaluate(tfidf_scores(held_out.texts), held_out, seed=seed),
+    }
+    rows |= {name: evaluate(score, held_out, embeddings[name], seed) for name, score in scores.items()}
     for name, score in scores.items():
-        rows[f"BM25 + {name}"] = evaluate(fused_scores(words, score, on.family), on, seed=seed)
-    return Comparison(rows, next(iter(embeddings)))
+        rows[f"BM25 + {name}"] = evaluate(fused_scores(words, score, held_out.family), held_out, seed=seed)
+    setting: dict[str, str | int] = {
+        "split": held_out.split,
+        "patents to search": int(held_out.corpus.sum()),
+        "triplets of the split": len(held_out.triplets),
+        "seed": seed,
+    }
+    return Report(rows, next(iter(embeddings)), seed, setting)

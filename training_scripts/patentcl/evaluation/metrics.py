@@ -46,7 +46,7 @@ NEIGHBOURS = 8  # of the CPC prediction
 
 
 @dataclass
-class Figures:
+class Row:
     """One row of the table: `values` by metric, `low` and `high` ends of 95 % intervals where there are any.
 
     `by_query`: metric → a value for each query or patent, (Q,), or the two parts of a ratio, (Q, 2); they are the same
@@ -58,7 +58,7 @@ class Figures:
     by_query: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = None, seed: int = 42) -> Figures:
+def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = None, seed: int = 42) -> Row:
     """All figures of one row; NaN where the split has nothing to count. `embeddings` (N, d) add the v-measure."""
     figures = quick(scores, on, seed)
     for part in PARTS:
@@ -76,9 +76,9 @@ def evaluate(scores: Scores, on: EvaluationSet, embeddings: np.ndarray | None = 
     return figures
 
 
-def quick(scores: Scores, on: EvaluationSet, seed: int = 42) -> Figures:
+def quick(scores: Scores, on: EvaluationSet, seed: int = 42) -> Row:
     """Retrieval of all cited patents and triplet accuracy: what a training looks at on the way."""
-    figures = Figures()
+    figures = Row()
     _add_retrieval(figures, scores, on, "")
     right = triplets_right(scores, on.triplets)
     for kind in ("", *pd.unique(on.kind)):
@@ -96,7 +96,7 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _add_retrieval(figures: Figures, scores: Scores, on: EvaluationSet, part: str) -> None:
+def _add_retrieval(figures: Row, scores: Scores, on: EvaluationSet, part: str) -> None:
     for measure, values in retrieval_measures(scores, on, part).items():
         name = f"{measure} {part}".strip()
         figures.by_query[name], figures.values[name] = values, _mean(values)

@@ -33,7 +33,6 @@ from ..common.files import beside, is_done, locked, read_json, remove, write_jso
 from ..evaluation.compare import check_names, compare_embeddings
 from ..evaluation.held_out import evaluation_set
 from ..evaluation.leakage import TRAINED_ON
-from ..evaluation.report import as_markdown, as_text, verdict
 from ..models.embed import embed
 from ..models.load import display_name, find_model, fingerprint_of, load_model, normalises, precision, set_dropout
 from ..models.packing import choose_way
@@ -135,15 +134,15 @@ def _train(
         except SafetensorError as problem:  # how a full disk is told
             raise OSError(f"{output} could not be written ({problem}); {work} is kept for --resume") from None
         embeddings[name] = embed(str(scratch), on_test.texts, cache, training.max_length, label=name)
-        found = compare_embeddings(embeddings, on_test, training.seed)
-        line = verdict(found, name, training.seed)
+        report = compare_embeddings(embeddings, on_test, training.seed)
+        line = report.verdict(name)
         record = {
             "asked": asked,
             "base folder": os.path.relpath(find_model(training.base_model).resolve(), output),
             "recipe": name_of(training),
             **run,
             "val": log.read("val"),
-            "test": {row: figures.values for row, figures in found.rows.items()},
+            "test": {row: figures.values for row, figures in report.rows.items()},
             "test queries": len(set(on_test.pairs[:, 0])),
             "verdict": line,
             **_machine(),
@@ -153,11 +152,11 @@ def _train(
         log.write_csv(scratch / "training.csv")
         log.plot(scratch / "training.png")
         log.move_board(scratch / "tensorboard")
-        (scratch / "README.md").write_text(model_card(name, record, training, as_markdown(found)), encoding="utf-8")
+        (scratch / "README.md").write_text(model_card(name, record, training, report.to_markdown()), encoding="utf-8")
         (scratch / TRAINED_ON).write_text("".join(f"{i}\n" for i in sorted(data.ids_in("train"))), encoding="utf-8")
         write_json(scratch / "run.json", record)
     remove(work)
-    print(as_text(found), line, sep="\n")
+    print(report.to_text(), line, sep="\n")
     return record
 
 
