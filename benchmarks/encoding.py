@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from patentcl.common.cli import run_script
+from patentcl.models.device import peak_memory_gb, precision
 from patentcl.models.embed import encode
-from patentcl.models.load import load_model, precision, separator
-from patentcl.models.texts import join_texts
-from patentcl.training.log import memory_gb
+from patentcl.models.load import find_model
+from patentcl.models.tokens import join_texts, separator
 from patentcl.triplets.dataset import load_dataset
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  least cosine   memory")
     texts = load_dataset(args.triplets).texts
     for name in args.models:
-        model = load_model(name, args.max_length)
+        model = find_model(name).load(args.max_length)
         seconds, cosines = {"ours": 0.0, "stock": 0.0}, []
         for part in range(args.parts):
             chosen = texts.iloc[np.random.default_rng(part).permutation(len(texts))[: args.texts]]
@@ -62,7 +62,7 @@ def main() -> None:
         ratio = rates["ours"] / rates["stock"]
         print(
             f"{Path(name).name:24} {rates['ours']:8.1f}/s {rates['stock']:8.1f}/s {ratio:5.2f}x {min(cosines):13.6f} "
-            f"{memory_gb():6.2f}GB"
+            f"{peak_memory_gb():6.2f}GB"
         )
 
 

@@ -35,7 +35,7 @@ from patentcl.evaluation.held_out import EvaluationSet, evaluation_set
 from patentcl.evaluation.metrics import retrieval_measures
 from patentcl.evaluation.rankers import Scores, bm25_scores, dense_scores
 from patentcl.models.embed import embed, encode
-from patentcl.models.load import MINILM, load_model
+from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
@@ -173,7 +173,7 @@ def ndcg(scores: Scores, on: EvaluationSet) -> float:
 
 def run(training: Training, data: Dataset, held_out: dict[str, HeldOut], work: Path) -> list[dict[str, Any]]:
     """Train once; the figures of the trained and of the averaged weights."""
-    model = load_model(MINILM)
+    model = find_model(MINILM).take()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
         val = Validation(next(iter(held_out.values())).sets["val"], model, training, Log(Path(folder) / "log"))
@@ -205,9 +205,10 @@ def figures(model: SentenceTransformer, held_out: dict[str, HeldOut]) -> dict[st
 
 def base_figures(held_out: dict[str, HeldOut], cache: Path) -> pd.DataFrame:
     """The rows that nothing was trained for."""
-    words, dense = {}, {"docstrings": docstring_mrr(embed(MINILM, docstrings(), cache))}
+    base = find_model(MINILM)
+    words, dense = {}, {"docstrings": docstring_mrr(embed(base, docstrings(), cache))}
     for corpus, held in held_out.items():
-        for split, value in held.ndcg(embed(MINILM, held.texts, cache)).items():
+        for split, value in held.ndcg(embed(base, held.texts, cache)).items():
             dense[f"{corpus} {split}"] = value
             words[f"{corpus} {split}"] = ndcg(bm25_scores(held.sets[split].texts), held.sets[split])
     return pd.DataFrame({"BM25": words, "base": dense}).T

@@ -27,9 +27,10 @@ import pandas as pd
 import torch
 
 from patentcl.common.cli import run_script
-from patentcl.models.load import device_dtype, load_model, precision, separator, set_dropout
-from patentcl.models.texts import join_texts
-from patentcl.training.log import memory_gb
+from patentcl.models.device import device_dtype, peak_memory_gb, precision
+from patentcl.models.load import find_model
+from patentcl.models.tokens import join_texts, separator
+from patentcl.training.gradient import set_dropout
 from patentcl.triplets.dataset import Dataset, load_dataset
 
 SIDES = ("ours", "stock")
@@ -108,10 +109,10 @@ def run(side: str, data: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    model = load_model(args.models[0], args.max_length)
+    model = find_model(args.models[0]).take(args.max_length)
     set_dropout(model, 0)
     losses, seconds = (ours if side == "ours" else stock)(model, data, args)
-    return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": memory_gb()}
+    return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": peak_memory_gb()}
 
 
 def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:

@@ -14,7 +14,7 @@ from patentcl.common.files import read_json
 from patentcl.models import embed_corpus as module
 from patentcl.models.embed import encode
 from patentcl.models.embed_corpus import embed_corpus
-from patentcl.models.load import MINILM, load_model
+from patentcl.models.load import MINILM, Model, find_model
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def texts(tmp_path: Path) -> Path:
 
 
 def expected(texts: Path) -> np.ndarray:
-    return encode(load_model(MINILM), pd.read_csv(texts, dtype=str, keep_default_na=False))
+    return encode(find_model(MINILM).load(), pd.read_csv(texts, dtype=str, keep_default_na=False))
 
 
 def test_vectors_lie_on_disk_in_the_order_of_the_file(texts: Path, tmp_path: Path) -> None:
     output = tmp_path / "vectors"
-    record = embed_corpus(MINILM, texts, output)
+    record = embed_corpus(find_model(MINILM), texts, output)
 
     vectors = np.load(output / "vectors.npy", mmap_mode="r")
     assert np.allclose(vectors, expected(texts), atol=1e-5)
@@ -42,10 +42,10 @@ def test_vectors_lie_on_disk_in_the_order_of_the_file(texts: Path, tmp_path: Pat
     assert record == read_json(output / "vectors.json") and record["dimensions"] == 384
     assert sorted(path.name for path in output.iterdir()) == ["ids.txt", "vectors.json", "vectors.npy"]
     with pytest.raises(InputError, match="max length 0 → 16"):
-        embed_corpus(MINILM, texts, output, max_length=16)
+        embed_corpus(find_model(MINILM), texts, output, max_length=16)
     texts.write_text(texts.read_text().replace("Pump 1,", "Pump 2,"))  # as many bytes and rows
     with pytest.raises(InputError, match=r"texts 'texts\.csv, "):
-        embed_corpus(MINILM, texts, output)
+        embed_corpus(find_model(MINILM), texts, output)
 
 
 def test_a_killed_run_goes_on_with_the_chunks_that_are_left(
@@ -62,8 +62,8 @@ def test_a_killed_run_goes_on_with_the_chunks_that_are_left(
     monkeypatch.setattr(module, "CHUNK", 10)
     monkeypatch.setattr(module, "encode", counting)
     with pytest.raises(KeyboardInterrupt):
-        embed_corpus(MINILM, texts, tmp_path / "vectors")
-    embed_corpus(MINILM, texts, tmp_path / "vectors")
+        embed_corpus(find_model(MINILM), texts, tmp_path / "vectors")
+    embed_corpus(find_model(MINILM), texts, tmp_path / "vectors")
 
     assert asked == [10] * 5  # the third was begun twice
     assert np.allclose(np.load(tmp_path / "vectors" / "vectors.npy"), expected(texts), atol=1e-5)
@@ -83,7 +83,7 @@ def interrupted(texts: Path, output: Path, monkeypatch: pytest.MonkeyPatch, afte
     monkeypatch.setattr(module, "CHUNK", 10)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "encode", striking)
-        embed_corpus(MINILM, texts, output)
+        embed_corpus(find_model(MINILM), texts, output)
     return output.with_name(f".{output.name}.partial")
 
 
@@ -100,7 +100,7 @@ def test_work_that_was_damaged_is_done_again(
     else:
         (work / "done-0").write_bytes(b"0\n\0\0\0\0")
 
-    embed_corpus(MINILM, texts, tmp_path / "vectors")
+    embed_corpus(find_model(MINILM), texts, tmp_path / "vectors")
 
     assert np.allclose(np.load(tmp_path / "vectors" / "vectors.npy"), expected(texts), atol=1e-5)
 
@@ -110,10 +110,10 @@ def test_interrupted_work_of_other_inputs_is_not_thrown_away(
 ) -> None:
     work = interrupted(texts, tmp_path / "vectors", monkeypatch)
     with pytest.raises(InputError, match=r"of other inputs \(max length 0 → 16\): add --overwrite"):
-        embed_corpus(MINILM, texts, tmp_path / "vectors", max_length=16)
+        embed_corpus(find_model(MINILM), texts, tmp_path / "vectors", max_length=16)
     assert (work / "done-0").read_text() == "0\n1\n"
 
-    embed_corpus(MINILM, texts, tmp_path / "vectors", max_length=16, overwrite=True)
+    embed_corpus(find_model(MINILM), texts, tmp_path / "vectors", max_length=16, overwrite=True)
 
     assert not work.exists()
 
@@ -121,17 +121,18 @@ def test_interrupted_work_of_other_inputs_is_not_thrown_away(
 def test_a_file_that_changes_meanwhile_and_names_that_are_patterns_are_refused(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def growing(name: str, max_length: int) -> object:
+    def growing(self: Model, max_length: int) -> object:
         texts.write_text(texts.read_text() + "99,A,B\n" * 1100)  # more than two chunks
-        return load_model(name, max_length)
+        return load(self, max_length)
 
+    load = Model.load
     pattern = texts.rename(tmp_path / "t[a-z]xts.csv")
     with pytest.raises(InputError, match="rename it"):
-        embed_corpus(MINILM, pattern, tmp_path / "vectors")
+        embed_corpus(find_model(MINILM), pattern, tmp_path / "vectors")
     pattern.rename(texts)
-    monkeypatch.setattr(module, "load_model", growing)
+    monkeypatch.setattr(Model, "load", growing)
     with pytest.raises(InputError, match="was changed while it was embedded: start again"):
-        embed_corpus(MINILM, texts, tmp_path / "vectors")
+        embed_corpus(find_model(MINILM), texts, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
 
 
@@ -140,7 +141,7 @@ def test_a_parquet_file_of_numbers_is_read_and_its_folders_name_is_no_column(tmp
     file = tmp_path / "patent_id=5" / "t.PARQUET"
     pd.DataFrame({"patent_id": [1, 2], "title": [7, None], "abstract": ["x", "y"]}).to_parquet(file)
 
-    assert embed_corpus(MINILM, file, tmp_path / "v")["texts"] == 2
+    assert embed_corpus(find_model(MINILM), file, tmp_path / "v")["texts"] == 2
     assert (tmp_path / "v" / "ids.txt").read_text() == "1\n2\n"
 
 
@@ -172,6 +173,6 @@ def test_two_processes_share_a_corpus(texts: Path, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_embedded_is_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "texts.csv").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=says):
-        embed_corpus(MINILM, tmp_path / "texts.csv", tmp_path / "v")
+        embed_corpus(find_model(MINILM), tmp_path / "texts.csv", tmp_path / "v")
     with pytest.raises(InputError, match="there is no file"):
-        embed_corpus(MINILM, tmp_path / "none.csv", tmp_path / "v")
+        embed_corpus(find_model(MINILM), tmp_path / "none.csv", tmp_path / "v")

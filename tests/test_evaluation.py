@@ -32,7 +32,7 @@ from patentcl.evaluation.rankers import Scores, bm25_scores, dense_scores, fused
 from patentcl.evaluation.report import Report, check_output
 from patentcl.evaluation.significance import paired_difference, ratio_interval
 from patentcl.models.embed import embed
-from patentcl.models.load import MINILM, find_model, fingerprint_of
+from patentcl.models.load import MINILM, Model, find_model, fingerprint_of
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import Dataset, load_dataset
 from patentcl.triplets.options import Mining
@@ -319,7 +319,7 @@ def test_real_patents_reproduce_the_figures_measured_elsewhere(
 ) -> None:
     on, _, data = real
     monkeypatch.setattr("patentcl.models.embed.separator", lambda model: " ")  # that measurement joined with a space
-    stemmed, dense = bm25_scores(on.texts), dense_scores(embed(MINILM, on.texts, data / "with-a-space"))
+    stemmed, dense = bm25_scores(on.texts), dense_scores(embed(find_model(MINILM), on.texts, data / "with-a-space"))
 
     check_reference(quick(bm25_scores(on.texts, stemmed=False), on), 0.389, 0.477, 0.736, 0.393)
     check_reference(quick(stemmed, on), 0.397, 0.479, 0.784, 0.405)
@@ -370,15 +370,18 @@ def test_files_name_what_was_evaluated_and_a_place_that_cannot_be_written_to_is_
 
 
 def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> None:
+    def names(models: list[str]) -> list[str]:
+        return [model.name for model in with_base(models)]
+
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "run.json").write_text('{"asked": {"base_model": "minilm"}}')
 
-    assert with_base([str(tmp_path)]) == ["minilm", str(tmp_path)]
-    assert with_base([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
-    assert with_base(["minilm"]) == ["minilm"]
+    assert names([str(tmp_path)]) == ["minilm", str(tmp_path)]
+    assert names([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
+    assert names(["minilm"]) == ["minilm"]
     with pytest.raises(InputError, match="no model is named"):
         with_base([])
-    with pytest.raises(InputError, match=r"there is no folder \./nowhere"):
+    with pytest.raises(InputError, match=r"\./nowhere"):
         with_base(["minilm", "./nowhere"])
 
 
@@ -390,7 +393,7 @@ def test_a_base_that_is_not_where_it_was_is_looked_for_and_asked_for(tmp_path: P
 
     def trained_from(name: object, fingerprint: str) -> list[str]:
         write_json(model / "run.json", {"asked": {"base_model": name, "base": fingerprint}})
-        return with_base([str(model)])
+        return [found.name for found in with_base([str(model)])]
 
     assert trained_from("./bases/one", fingerprint_of(base)) == [str(base), str(model)]  # beside the model
     with pytest.raises(InputError, match=rf"{model} was trained from \./bases/one, .*name its folder before {model}"):
@@ -401,7 +404,7 @@ def test_a_base_that_is_not_where_it_was_is_looked_for_and_asked_for(tmp_path: P
 
 def test_the_command_writes_the_tables_and_warns_of_a_model_that_saw_what_is_tested(road: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
-    shutil.copytree(find_model(MINILM), seen)
+    shutil.copytree(find_model(MINILM).folder, seen)
     (seen / "ids_train.txt").write_text((road / "triplets" / "200" / "ids_test.txt").read_text())
     where = ["--data", str(road), "--triplets", "200"]
     small = ["--models", MINILM, str(seen), "--max-length", "24", "--corpus-sample", "50"]
@@ -421,7 +424,7 @@ def test_a_table_that_cannot_be_written_was_printed(
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    def noise(models: list[str], on: EvaluationSet, *_: object) -> Report:
+    def noise(models: list[Model], on: EvaluationSet, *_: object) -> Report:
         return compare_embeddings({MINILM: np.random.default_rng(0).normal(size=(len(on.texts), 4))}, on)
 
     monkeypatch.setattr(Report, "save", full)
@@ -442,5 +445,5 @@ def test_the_command_asks_for_all_it_needs_before_it_evaluates(road: Path, tmp_p
         assert done.returncode == 2 and not done.stdout and done.stderr.count("\n") == 1
         return done.stderr
 
-    assert "there is no folder ./nowhere" in refused("--models", MINILM, "./nowhere")
+    assert "./nowhere" in refused("--models", MINILM, "./nowhere")
     assert "(it is a file)" in refused("--models", MINILM, "--output", str(tmp_path / "file"))

@@ -10,6 +10,7 @@ import pytest
 from patentcl.common.files import read_json
 from patentcl.evaluation.held_out import evaluation_set
 from patentcl.evaluation.leakage import TRAINED_ON, overlaps, report, warnings_of
+from patentcl.models.load import find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import load_dataset
 from patentcl.triplets.options import Mining
@@ -108,13 +109,14 @@ def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(ro
     odd = replace(on, texts=texts)
     seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)
     (tmp_path / "config.json").write_text("{}")
-    assert warnings_of([str(tmp_path)], odd) == []  # no model of ours
+    model = find_model(str(tmp_path))
+    assert warnings_of([model], odd) == []  # no model of ours
 
     (tmp_path / TRAINED_ON).write_text("".join(f"{i}\n" for i in seen))
     families = texts.loc[texts["patent_id"].isin(seen), "family"]
     known, held = texts["family"].isin(families).sum(), (texts["split"] == "test").sum()
-    (line,) = warnings_of([str(tmp_path)], odd)
+    (line,) = warnings_of([model], odd)
     assert f"was trained on {known} of the {held} patents" in line
     (tmp_path / TRAINED_ON).write_text("")
-    (line,) = warnings_of([str(tmp_path)], odd)
+    (line,) = warnings_of([model], odd)
     assert f"{TRAINED_ON} names no patent" in line

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from patentcl.models.load import MINILM, load_model
+from patentcl.models.load import MINILM, find_model
 from patentcl.training.losses import InBatchContrast, Links
 
 FAR_APART = Links(np.empty((0, 2), int), np.arange(9))
@@ -13,7 +13,7 @@ LABELS = torch.tensor([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
 
 
 def test_the_contrast_is_the_librarys_where_nothing_is_linked() -> None:
-    model = load_model(MINILM)
+    model = find_model(MINILM).load()
     columns = [torch.randn(3, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     both = MultipleNegativesRankingLoss(model, scale=20).compute_loss_from_embeddings(columns, LABELS)
     back = MultipleNegativesRankingLoss(model, scale=20).compute_loss_from_embeddings([columns[1], columns[0]], LABELS)

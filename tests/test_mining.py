@@ -17,7 +17,7 @@ from patentcl.evaluation.metrics import triplets_right
 from patentcl.evaluation.rankers import dense_scores
 from patentcl.graph.base import open_graph
 from patentcl.models.embed import embed
-from patentcl.models.load import MINILM
+from patentcl.models.load import MINILM, find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
@@ -294,7 +294,7 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path)
     assert (kept.triplets["split"] == "train").sum() == 20  # the next ones take their places
     train = kept.triplets.query("split == 'train'")
     row = kept.texts.reset_index().set_index("patent_id")["index"]
-    scores = dense_scores(embed(MINILM, kept.texts, road / "embeddings"))
+    scores = dense_scores(embed(find_model(MINILM), kept.texts, road / "embeddings"))
     rows = np.stack([row[train[f"{role}_id"]].to_numpy() for role in ("anchor", "positive", "negative")], axis=1)
     assert triplets_right(scores, rows).all()
     tested = [data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, all_of_them)]
@@ -345,7 +345,7 @@ def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: 
         (lambda: check(Mining(coupled=3)), "--coupled 3 has no meaning without --positives coupled"),
         (lambda: check(Mining(positives="copled")), "--positives copled is not one of cited, examiner, coupled"),
         (lambda: check(Mining(split="date")), "--split date is not one of random, time"),
-        (lambda: check_mining(Mining(filter_model="./nowhere")), r"there is no folder \./nowhere"),
+        (lambda: check_mining(Mining(filter_model="./nowhere")), r"\./nowhere"),
         (lambda: parse_size("0"), "is no size"),
         (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
         (lambda: parse_shares("random=0"), "share above 0"),

@@ -102,7 +102,7 @@ def test_smoke_needs_nothing(tmp_path: Path) -> None:
         (["patent_handler.py", "--import", "online"], "error: --import is for Neo4j: add --graph neo4j"),
         (["patent_handler.py", "--tables", "nowhere", "--val", "0.9"], "error: --val 0.9 and --test 0.2 are shares"),
         (["patent_handler.py", "--tables", "nowhere", "--coupled", "2"], "error: --coupled 2 has no meaning without"),
-        (["patent_handler.py", "--tables", "nowhere", "--filter-model", "./m"], "error: there is no folder ./m"),
+        (["patent_handler.py", "--tables", "nowhere", "--filter-model", "./m"], "error: There is no folder ./m"),
         (["patent_triplet_trainer.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
         (["patent_embedding_scatter.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
     ],

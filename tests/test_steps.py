@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from patentcl.common.cli import InputError
 from patentcl.models import packing
-from patentcl.models.load import MINILM, find_model, load_model, set_dropout
+from patentcl.models.load import MINILM, find_model
 from patentcl.models.packing import Layout, choose_way, embed_packed
 from patentcl.models.tokens import token_ids
 from patentcl.training.batches import Batches
-from patentcl.training.gradient import Steps
+from patentcl.training.gradient import Steps, set_dropout
 from patentcl.training.losses import InBatchContrast, Links
 
 TEXTS = [
@@ -36,7 +36,7 @@ NO_LINKS = Links(np.empty((0, 2), int), np.arange(9))
 
 def tiny(kind: str, folder: Path) -> SentenceTransformer:
     """A small untrained model of an architecture, with the packaged tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(str(find_model(MINILM)))
+    tokenizer = AutoTokenizer.from_pretrained(str(find_model(MINILM).folder))
     config = AutoConfig.for_model(
         kind, vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=130, initializer_range=0.5, pad_token_id=1,
@@ -51,7 +51,7 @@ def tiny(kind: str, folder: Path) -> SentenceTransformer:
 @pytest.fixture(scope="module", params=["minilm", "mpnet", "roberta"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     if request.param == "minilm":
-        return load_model(MINILM, device="cpu")
+        return find_model(MINILM).load(device="cpu")
     return tiny(request.param, tmp_path_factory.mktemp(request.param))
 
 
@@ -87,9 +87,9 @@ def stock(model: SentenceTransformer, margin: float = 5) -> tuple[float, torch.T
 def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> None:
     tiny("mpnet", tmp_path / "body").save(str(tmp_path / "model"), create_model_card=False)
 
-    assert load_model(str(tmp_path / "model"), max_length=128).max_seq_length == 128
-    with pytest.raises(InputError, match="more than the 128 tokens"):
-        load_model(str(tmp_path / "model"), max_length=129)
+    assert find_model(str(tmp_path / "model")).load(max_length=128).max_seq_length == 128
+    with pytest.raises(InputError, match=r"--max-length 129 .* 128 tokens"):
+        find_model(str(tmp_path / "model")).load(max_length=129)
 
 
 @pytest.mark.parametrize(("way", "slack"), [("sdpa", 0.15), ("sdpa", 0.7), ("padded", 0)])
@@ -104,7 +104,7 @@ def test_a_step_has_the_stock_librarys_loss_and_gradient(
 
 
 def test_bf16_stays_near_the_stock_models_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(MINILM, device="cpu")
+    model = find_model(MINILM).load(device="cpu")
     set_dropout(model, 0)
     wanted = stock(model)
     monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
@@ -238,15 +238,15 @@ TWO = """
 import sys, numpy as np, torch
 from sentence_transformers.sentence_transformer.losses import TripletLoss
 from patentcl.training.losses import InBatchContrast, Links
-from patentcl.models.load import MINILM, load_model, set_dropout
+from patentcl.models.load import MINILM, find_model
 from patentcl.common.distributed import add, join, rank
-from patentcl.training.gradient import Steps
+from patentcl.training.gradient import Steps, set_dropout
 from patentcl.models.tokens import token_ids
 sys.path.insert(0, sys.argv[1])
 from test_steps import BATCH, NO_LINKS, ONE_TEXT, TEXTS, gradient
 join()
 torch.set_num_threads(1)
-model = load_model(MINILM, device="cpu")
+model = find_model(MINILM).load(device="cpu")
 model.train()
 set_dropout(model, 0)
 found = []
@@ -278,7 +278,7 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
 
     subprocess.run([*launch, tmp_path / "two.py", Path(__file__).parent, tmp_path], check=True, env=environment)
 
-    model = load_model(MINILM, device="cpu")
+    model = find_model(MINILM).load(device="cpu")
     model.train()
     set_dropout(model, 0)
     contrast = InBatchContrast(NO_LINKS, 20)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from patentcl.common.cli import InputError, Interrupted
 from patentcl.common.files import read_json
-from patentcl.models.load import MINILM, load_model
+from patentcl.models.load import MINILM, find_model
 from patentcl.training import checkpoints, loop
 from patentcl.training.gradient import Steps
 from patentcl.training.log import Log
@@ -215,10 +215,10 @@ def test_a_disk_that_is_too_small_is_said_before(
 ) -> None:
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=900_000_000))
 
-    said = checkpoints.lack_of_room(tmp_path, load_model(MINILM), keep=2)
+    said = checkpoints.lack_of_room(tmp_path, find_model(MINILM).load(), keep=2)
 
     assert said.endswith("has 0.9 GB free, and the training will need 1.0 GB: free space")  # 22.7 M weights x 4 x 11
-    assert not checkpoints.lack_of_room(tmp_path, load_model(MINILM), keep=1)
+    assert not checkpoints.lack_of_room(tmp_path, find_model(MINILM).load(), keep=1)
 
 
 TOGETHER = """

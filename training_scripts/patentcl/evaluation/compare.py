@@ -11,7 +11,7 @@ from ..common.cli import InputError
 from ..common.files import REPOSITORY, read_json
 from ..common.hashing import mix
 from ..models.embed import embed
-from ..models.load import display_name, find_model, fingerprint_of
+from ..models.load import Model, find_model, fingerprint_of
 from ..triplets.dataset import Dataset
 from .held_out import EvaluationSet
 from .leakage import warnings_of
@@ -36,52 +36,57 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
-def with_base(models: Sequence[str]) -> list[str]:
+def with_base(names: Sequence[str]) -> list[Model]:
     """The models, and before them the base of the first one where it is a model of ours and that is not among them.
 
     Raises `InputError` where one of them is not there, before anything is computed.
     """
-    if not models:
+    if not names:
         raise InputError("no model is named: name at least one")
-    folder, *_ = map(find_model, models)  # all are looked for
+    models = [find_model(name) for name in names]
+    folder = models[0].folder
     if not (folder / "run.json").exists():
-        return list(models)
+        return models
     record = read_json(folder / "run.json")
-    base = record.get("asked", {}).get("base_model", models[0])
+    base = record.get("asked", {}).get("base_model", names[0])
     if not isinstance(base, str):
         raise InputError(
-            f"{folder / 'run.json'} names no base model ({base!r}): name the base before {models[0]}, as the first of "
+            f"{folder / 'run.json'} names no base model ({base!r}): name the base before {names[0]}, as the first of "
             "the models"
         )
-    is_there = display_name(base) in map(display_name, models)
-    return list(models) if is_there else [_base_of(models[0], folder, base, record), *models]
+    is_there = Path(base).name in [model.label for model in models]
+    return models if is_there else [_base_of(models[0], base, record), *models]
 
 
-def _base_of(model: str, folder: Path, base: str, record: dict[str, Any]) -> str:
-    """The base from which `model`, in `folder`, was trained: as it was named then, else where that name may have led.
+def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
+    """The base from which `model` was trained: as it was named then, else where that name may have led.
 
     A name like ../base meant a folder beside that in which the training was started, so a folder is only taken when
     its weights are the base's.
     """
     try:
-        find_model(base)
+        return find_model(base)
     except InputError as problem:
-        recorded = folder.resolve() / str(record.get("base folder", base))
-        for place in (recorded, folder.resolve().parent / base, REPOSITORY / base):
+        folder = model.folder.resolve()
+        recorded = folder / str(record.get("base folder", base))
+        for place in (recorded, folder.parent / base, REPOSITORY / base):
             if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
-                return str(place)
+                return find_model(str(place))
         raise InputError(
-            f"{model} was trained from {base}, which is not found ({problem}): name its folder before {model}, as the "
-            "first of the models"
+            f"{model.name} was trained from {base}, which is not found ({problem}): name its folder before "
+            f"{model.name}, as the first of the models"
         ) from None
-    return base
 
 
-def embed_all(models: Sequence[str], patents: pd.DataFrame, cache: Path, max_length: int = 0) -> dict[str, np.ndarray]:
+def embed_all(
+    models: Sequence[Model], patents: pd.DataFrame, cache: Path, max_length: int = 0
+) -> dict[str, np.ndarray]:
     """Display name → embeddings (N, d) of `patents` by each model; kept in `cache`."""
-    names = [display_name(model) for model in models]
+    names = [model.label for model in models]
     if len(set(names)) != len(names):
-        raise InputError(f"two of the models {', '.join(models)} have the same name: rename a folder")
+        raise InputError(
+            f"two of the models {', '.join(model.name for model in models)} have the same name: rename a folder"
+        )
     check_names(names)
     return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
 
@@ -94,7 +99,9 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError(f"a model cannot be named {name}, as another row of the evaluation is: rename its folder")
 
 
-def compare(models: Sequence[str], held_out: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42) -> Report:
+def compare(
+    models: Sequence[Model], held_out: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42
+) -> Report:
     """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25.
 
     The report warns of models that were trained on patents of `held_out`. Embeddings are cached in `cache`.

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pandas as pd
 
-from ..models.load import find_model
+from ..models.load import Model
 from ..triplets.dataset import Dataset
 from .held_out import EvaluationSet
 
@@ -67,23 +67,23 @@ def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", ""
     return rows
 
 
-def warnings_of(models: Sequence[str], on: EvaluationSet) -> list[str]:
+def warnings_of(models: Sequence[Model], on: EvaluationSet) -> list[str]:
     """A sentence for each model that our trainer trained on patents that `on` holds out, or on their families."""
     held = (on.texts["split"] == on.split).to_numpy(copy=True)
     held[on.pairs[:, 0]] = True
     lines = []
-    for name in models:
-        file = find_model(name) / TRAINED_ON
+    for model in models:
+        file = model.folder / TRAINED_ON
         if file.exists():
             ids = file.read_text(encoding="utf-8", errors="replace").split("\n")
             if not any(ids):
-                lines.append(f"warning: {file} names no patent: whether {name} saw what is tested cannot be told")
+                lines.append(f"warning: {file} names no patent: whether {model.name} saw what is tested cannot be told")
             seen = on.texts["patent_id"].isin(ids)
             known = int((held & on.texts["family"].isin(on.texts.loc[seen, "family"])).sum())
             if known:
                 lines.append(
-                    f"warning: {name} was trained on {known:,} of the {held.sum():,} patents held out here, or on "
-                    "their families: its figures are too good; train it on these triplets"
+                    f"warning: {model.name} was trained on {known:,} of the {held.sum():,} patents held out here, or "
+                    "on their families: its figures are too good; train it on these triplets"
                 )
     return lines
 

@@ -16,19 +16,10 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside
-from .load import (
-    autocast,
-    display_name,
-    find_model,
-    fingerprint_of,
-    load_model,
-    precision,
-    separator,
-    telling_lack_of_memory,
-)
+from .device import autocast, out_of_memory_translated, precision
+from .load import Model
 from .packing import choose_way, embed_packed
-from .texts import join_texts
-from .tokens import token_ids
+from .tokens import join_texts, separator, token_ids
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # that are in the device at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
@@ -52,7 +43,7 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int 
         while len(left):
             rows = _next(left, texts, most)
             try:
-                with torch.inference_mode(), autocast(model), telling_lack_of_memory():
+                with torch.inference_mode(), autocast(model), out_of_memory_translated():
                     found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
                 left = left[len(rows) :]
             except torch.OutOfMemoryError:
@@ -80,27 +71,26 @@ def _next(order: np.ndarray, texts: list[np.ndarray], most: int) -> np.ndarray:
     return order[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
-def embed(name: str, patents: pd.DataFrame, cache: Path, max_length: int = 0, label: str = "") -> np.ndarray:
-    """Embed `patents` (columns title, abstract) with the model `name`, shown as `label`; (N, d) float32.
+def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0) -> np.ndarray:
+    """Embed `patents` (columns title, abstract); (N, d) float32.
 
     Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>[-<precision>]/` by a hash of each text.
     Those that are not there yet are encoded, and written every `CHUNK` texts: an interrupted run goes on where it
     stopped.
     """
-    folder = find_model(name)
     suffix = "" if precision() == "fp32" else f"-{precision()}"
-    store = _Store(cache / f"{fingerprint_of(folder)}-{max_length}{suffix}")
+    store = _Store(cache / f"{model.fingerprint}-{max_length}{suffix}")
     keys = _keys(patents)
     missing = np.flatnonzero(~np.isin(keys, store.keys()))
     missing = missing[np.unique(keys[missing], return_index=True)[1]]  # a text that stands there twice, once
     if len(missing):
-        model = load_model(name, max_length)
+        network = model.load(max_length)
         lengths = (patents["title"].str.len() + patents["abstract"].str.len()).to_numpy()
         missing = missing[np.argsort(-lengths[missing], kind="stable")]  # similar lengths together: less padding
-        with tqdm(total=len(missing), desc=f"embed with {label or display_name(name)}", unit="text") as progress:
+        with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text") as progress:
             for start in range(0, len(missing), CHUNK):
                 rows = missing[start : start + CHUNK]
-                store.add(keys[rows], encode(model, patents.iloc[rows]))
+                store.add(keys[rows], encode(network, patents.iloc[rows]))
                 progress.update(len(rows))
     return store.get(keys)
 

@@ -25,15 +25,16 @@ from tqdm import tqdm
 from ..common.cli import InputError, run_script
 from ..common.distributed import join, one_process_a_gpu, rank, wait, world
 from ..common.files import check_header, fingerprint, is_done, locked, plain, read_json, remove, take_place, write_json
+from .device import precision
 from .embed import encode
-from .load import find_model, fingerprint_of, load_model, precision
+from .load import Model, find_model
 
 CHUNK = 512  # texts that are sorted by length together, and that an interrupt can lose
 COLUMNS = ("patent_id", "title", "abstract")
 
 
 def embed_corpus(
-    model_name: str, texts: Path, output: Path, max_length: int = 0, overwrite: bool = False
+    model: Model, texts: Path, output: Path, max_length: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
     """Write the vectors of all rows of `texts` to `output`; return the record.
 
@@ -41,7 +42,7 @@ def embed_corpus(
     """
     count = _count(plain(texts))
     asked = {
-        "model": fingerprint_of(find_model(model_name)),
+        "model": model.fingerprint,
         "texts": _name_of(texts),
         "max length": max_length,
         "precision": precision(),
@@ -52,20 +53,20 @@ def embed_corpus(
         return read_json(record)
     join()
     with locked(output) if rank() == 0 else nullcontext():
-        return _embed_corpus(model_name, texts, output, asked, count, overwrite)
+        return _embed_corpus(model, texts, output, asked, count, overwrite)
 
 
 def _embed_corpus(
-    model_name: str, texts: Path, output: Path, asked: dict[str, Any], count: int, overwrite: bool
+    model: Model, texts: Path, output: Path, asked: dict[str, Any], count: int, overwrite: bool
 ) -> dict[str, Any]:
     work = output.with_name(f".{output.name}.partial")
-    model = load_model(model_name, asked["max length"])
-    width = model.get_embedding_dimension() or 0
+    network = model.load(asked["max length"])
+    width = network.get_embedding_dimension() or 0
     if rank() == 0:
         _prepare(work, asked, (count, width), overwrite)
     wait()
     vectors = np.lib.format.open_memmap(work / "vectors.npy", mode="r+")
-    _fill(model, texts, vectors, work)
+    _fill(network, texts, vectors, work)
     wait()
     if rank() == 0:
         _write_ids(texts, work / "ids.txt")
@@ -228,7 +229,7 @@ def main() -> None:
     """Embed, say where the vectors lie."""
     args = parse_arguments()
     one_process_a_gpu()
-    record = embed_corpus(args.model, args.texts, args.output.resolve(), args.max_length, args.overwrite)
+    record = embed_corpus(find_model(args.model), args.texts, args.output.resolve(), args.max_length, args.overwrite)
     print(f"vectors: {args.output / 'vectors.npy'}, {record['texts']:,} x {record['dimensions']}")
 
 

@@ -22,7 +22,8 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
-from .load import autocast, precision, to_device
+from .device import autocast, precision, to_device
+from .load import first_position
 from .tokens import token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
@@ -249,7 +250,7 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], way: str =
 def _packed(model: SentenceTransformer, rows: list[np.ndarray], layout: Layout, way: str) -> Tensor:
     transformer: Any = model[0]
     ids = to_device(np.concatenate(rows), model.device)[None]
-    places = layout.positions[None] + transformer._infer_flatten_position_offset()
+    places = layout.positions[None] + first_position(model)
     with _attending(transformer.model, _ATTENTION[way], layout):
         tokens = transformer({"input_ids": ids, "position_ids": places})["token_embeddings"][0]
     return _pool(model, tokens, layout)

@@ -17,10 +17,22 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import fingerprint, locked, read_json, remove, write_json
-from .load import separator
-from .texts import join_texts
 
 CHUNK = 20_000  # texts between two writes to disk
+
+
+def separator(model: SentenceTransformer) -> str:
+    """The separator token of the model's tokenizer, or a space if it has none."""
+    return getattr(model.tokenizer, "sep_token", None) or " "
+
+
+def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
+    """The text of each patent as a model reads it: title + separator token + abstract.
+
+    The separator is the tokenizer's own (`</s>` for MPNet, `[SEP]` for BERT), the form that PatentSBERTa was trained
+    with (Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933).
+    """
+    return (patents["title"].str.strip() + separator + patents["abstract"].str.strip()).tolist()
 
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:

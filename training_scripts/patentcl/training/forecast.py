@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..common.distributed import world
-from ..models.load import device_dtype, precision
+from ..models.device import device_dtype, precision
 from ..models.packing import Layout
 from .batches import Batches
 from .gradient import Steps

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import resource
 import shutil
 import signal
 import sys
@@ -13,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from ..common.distributed import rank, world
+from ..models.device import peak_memory_gb
 
 
 class Log:
@@ -134,7 +133,9 @@ class LiveLine:
         rate = (self.seen(step) - self.first) / max(time.perf_counter() - self.started, 1e-9)
         shown = [("loss {:.4f}", self.loss), ("val nDCG@10 {:.3f}", self.val)]  # what is not known yet is left out
         known = [form.format(value) for form, value in shown if math.isfinite(value)]
-        self.bar.set_postfix_str(", ".join([*known, f"{rate:.1f} triplets/s", f"{memory_gb():.1f} GB"]), refresh=False)
+        self.bar.set_postfix_str(
+            ", ".join([*known, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False
+        )
         self.bar.update(step - self.bar.n)
 
     def pause(self, seconds: float) -> None:
@@ -147,13 +148,6 @@ class LiveLine:
     def close(self) -> None:
         """Leave the line as it is."""
         self.bar.close()
-
-
-def memory_gb() -> float:
-    """The most memory that was used so far, of the GPU or of the process, in GB."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 class StopSignal:

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.losses import TripletLoss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from ..models.load import to_device
+from ..models.device import to_device
 
 
 def is_mean_over_triplets(loss: Any) -> bool:

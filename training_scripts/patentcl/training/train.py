@@ -15,7 +15,7 @@ import os
 import platform
 import re
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,16 +33,17 @@ from ..common.files import beside, is_done, locked, read_json, remove, write_jso
 from ..evaluation.compare import check_names, compare_embeddings
 from ..evaluation.held_out import evaluation_set
 from ..evaluation.leakage import TRAINED_ON
+from ..models.device import peak_memory_gb, precision
 from ..models.embed import embed
-from ..models.load import display_name, find_model, fingerprint_of, load_model, normalises, precision, set_dropout
+from ..models.load import Model, find_model, normalises
 from ..models.packing import choose_way
 from ..models.tokens import tokenise
 from ..triplets.dataset import ROLES, Dataset
 from . import checkpoints
 from .batches import Batches
 from .card import model_card
-from .gradient import Steps
-from .log import Log, memory_gb
+from .gradient import Steps, set_dropout
+from .log import Log
 from .loop import LEAST_QUERIES, Loop, Validation
 from .losses import InBatchContrast, Links
 from .recipes import Running, Training, name_of
@@ -71,9 +72,9 @@ def train(
     output = output.resolve()
     if not output.name:
         raise InputError(f"--output {output} is no folder of a model's own: name one in it")
-    check_names([output.name, display_name(training.base_model)])
-    base = fingerprint_of(find_model(training.base_model))
-    asked = {"data": data.fingerprint, "base": base, **asdict(training)}
+    base = find_model(training.base_model)
+    check_names([output.name, base.label])
+    asked = {"data": data.fingerprint, "base": base.fingerprint, **asdict(training)}
     work = output.with_name(f"{output.name}.training")
     going_on = resume and (work / STAMP).exists()
     weights = [str(path.relative_to(output)) for path in output.rglob("*.safetensors")] or ["model.safetensors"]
@@ -86,7 +87,7 @@ def train(
     join()
     with locked(work) if rank() == 0 else nullcontext():
         try:
-            return _train(data, output, work, cache, training, resume, overwrite, asked, running)
+            return _train(data, output, work, cache, training, base, resume, overwrite, asked, running)
         except KeyboardInterrupt:
             raise Interrupted(f"{work} is kept: add --resume to go on") from None
 
@@ -97,15 +98,16 @@ def _train(
     work: Path,
     cache: Path,
     training: Training,
+    base: Model,
     resume: bool,
     overwrite: bool,
     asked: dict[str, Any],
     running: Running,
 ) -> dict[str, Any]:
-    model = load_model(training.base_model, training.max_length)
     if rank() == 0:
         _prepare(work, asked | {"PATENTCL_PRECISION": precision()}, resume, overwrite)
     wait()
+    model = base.load(training.max_length)
     log = Log(work / "training.log", work / "tensorboard" if running.tensorboard else None)
     if lacking := checkpoints.lack_of_room(work, model, running.keep_checkpoints):
         log.say(lacking)
@@ -114,13 +116,11 @@ def _train(
     embeddings = {}
     if rank() == 0:
         on_test = evaluation_set(data, "test", seed=training.seed)
-        embeddings[display_name(training.base_model)] = embed(
-            training.base_model, on_test.texts, cache, training.max_length
-        )
+        embeddings[base.label] = embed(base, on_test.texts, cache, training.max_length)
         val.test_texts = len(on_test.texts)
         if not log.read("val"):
             val.of(model, 0)
-    run = fit(model, data, work, training, val, running, cache)
+    run = fit(base.take(training.max_length), data, work, training, val, running, cache)
     if rank() > 0:
         return run
     name = output.name
@@ -133,12 +133,13 @@ def _train(
             model.save_pretrained(str(scratch), create_model_card=False)
         except SafetensorError as problem:  # how a full disk is told
             raise OSError(f"{output} could not be written ({problem}); {work} is kept for --resume") from None
-        embeddings[name] = embed(str(scratch), on_test.texts, cache, training.max_length, label=name)
+        trained = replace(find_model(str(scratch)), name=name)
+        embeddings[name] = embed(trained, on_test.texts, cache, training.max_length)
         report = compare_embeddings(embeddings, on_test, training.seed)
         line = report.verdict(name)
         record = {
             "asked": asked,
-            "base folder": os.path.relpath(find_model(training.base_model).resolve(), output),
+            "base folder": os.path.relpath(base.folder.resolve(), output),
             "recipe": name_of(training),
             **run,
             "val": log.read("val"),
@@ -288,6 +289,6 @@ def _machine() -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         "precision": precision(),
-        "peak memory GB": round(memory_gb(), 2),
+        "peak memory GB": round(peak_memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }

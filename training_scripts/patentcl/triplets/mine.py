@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,9 @@ from ..graph.parallel import in_parallel
 from .options import PLACES, SAMPLE_BUCKETS, Mining, P, Q, check_mining, over
 from .select import Sections, are_enough, held_out, sections
 from .write import FILES_OF_FOLDER, write_triplets
+
+if TYPE_CHECKING:
+    from ..models.load import Model
 
 MOST_DRAWS, FEW_PATENTS = 32, 100_000  # below 33,000 patents a negative has more draws: they cost nothing there
 LISTS = ("positives", "examiner", "relevant", "coupled")  # columns of lists in the query's answers
@@ -60,9 +63,10 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     folder = data / "triplets" / name
     asked = {"graph": source["fingerprint"], "query": _digest(query_file().read_bytes()), **asdict(mining)}
     if mining.filter_model:
-        from ..models.load import find_model, fingerprint_of
+        from ..models.load import find_model
 
-        asked["filter_model"] = f"{mining.filter_model} ({fingerprint_of(find_model(mining.filter_model))})"
+        model = find_model(mining.filter_model)
+        asked["filter_model"] = f"{model.name} ({model.fingerprint})"
     if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
         record = read_json(folder / "triplets.json")
         if not (emptied := _emptied(folder, record)):
@@ -73,7 +77,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     with locked(answers):  # two runs must not take each other's
         batches = Batches(answers, {**asked, "batch": graph.batch})
         found = run_batches(graph, source, mining, batches, sections(data / "graph"))
-        closer = _closer(mining.filter_model, data / "embeddings") if mining.filter_model else None
+        closer = _closer(model, data / "embeddings") if mining.filter_model else None
         with beside(folder) as scratch:
             scratch.mkdir()
             record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
@@ -82,14 +86,14 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     return record
 
 
-def _closer(model: str, cache: Path) -> Callable[[pd.DataFrame, np.ndarray], np.ndarray]:
+def _closer(model: "Model", cache: Path) -> Callable[[pd.DataFrame, np.ndarray], np.ndarray]:
     """Whether `model` finds the negative closer to the anchor than the positive, for rows (n, 3) of texts."""
     from ..models.embed import embed  # as in check_mining
     from ..models.vectors import check_vectors, unit_rows
 
     def closer(texts: pd.DataFrame, triplets: np.ndarray) -> np.ndarray:
         vectors = embed(model, texts, cache)
-        check_vectors(vectors, f"--filter-model {model}")
+        check_vectors(vectors, f"--filter-model {model.name}")
         unit = unit_rows(vectors)
         anchor, positive, negative = (unit[triplets[:, role]] for role in range(3))
         return (anchor * negative).sum(axis=1) > (anchor * positive).sum(axis=1)
