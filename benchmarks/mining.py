@@ -21,10 +21,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import pandas as pd
 
 from patentcl.common.cli import run_script
+from patentcl.common.duck import connect, literal
 from patentcl.common.files import read_json
 from patentcl.graph.base import Neo4jOptions, open_graph
 from patentcl.graph.local_server import local_server, peak_memory
@@ -161,14 +161,13 @@ def the_usual_way(patents: int, data: Path, prepared: float, most: float, server
 def judge(data: Path, negatives: pd.DataFrame) -> tuple[int, int, int]:
     """Count negatives (pairs with an anchor), distinct ones, and those that are cited or share a subclass."""
     pairs = negatives[["anchor", "negative"]].astype("int64")
-    with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
+    with connect() as db:
         db.register("pairs", pairs)
-        graph = str(data / "graph").replace("'", "''")
+        citations, classes = (literal(data / "graph" / f"{name}.csv") for name in ("citations", "classifications"))
         row = db.execute(f"""
-            WITH cites AS (SELECT ":START_ID(Patent)" AS a, ":END_ID(Patent)" AS b FROM '{graph}/citations.csv'),
+            WITH cites AS (SELECT ":START_ID(Patent)" AS a, ":END_ID(Patent)" AS b FROM {citations}),
                  classes AS (SELECT ":END_ID(Patent)" AS p, list(":START_ID(CPCSubclass)") AS c
-                             FROM '{graph}/classifications.csv' GROUP BY p)
+                             FROM {classes} GROUP BY p)
             SELECT count(*) FILTER (a IS NOT NULL OR list_has_any(x.c, y.c))
             FROM pairs JOIN classes x ON x.p = anchor JOIN classes y ON y.p = negative
             LEFT JOIN cites ON a = anchor AND b = negative""").fetchone()  # noqa: S608

@@ -117,21 +117,21 @@ def main() -> None:
                 data = load_dataset(folders[corpus] / triplets)
                 training = replace(Training(MINILM, seed=seed), **{**COMMON, **settings})
                 on = [folder.fingerprint for folder in cited.values()]
-                asked = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
+                params = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
                 path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
-                rows = finished(path, asked)
+                rows = finished(path, params)
                 if not rows:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     labels = {"recipe": recipe, "trained on": corpus, "seed": seed}
                     rows = [labels | figures for figures in run(training, data, held_out, args.work)]
-                    write_json(path, {"asked": asked, "rows": rows})
+                    write_json(path, {"params": params, "rows": rows})
                     print(", ".join(map(str, labels.values())), "done", flush=True)
                 runs += rows
         print_table(base, runs, held_out, args.split)
 
 
-def finished(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a run that was finished before, none if there is none of what is `asked`.
+def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run that was finished before, none if there is none with these `params`.
 
     Raises `InputError` for a damaged file: a training is long, so what is there is not thrown away unasked.
     """
@@ -141,7 +141,7 @@ def finished(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
         record = json.loads(path.read_text(encoding="utf-8"))
         rows: list[dict[str, Any]] = record["rows"]
         shares = [float(row["share"]) for row in rows]
-        if record["asked"] != json.loads(json.dumps(asked)):
+        if record["params"] != json.loads(json.dumps(params)):
             return []
     except (ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path} is damaged ({problem!r}): delete it, and that training is repeated") from None

@@ -25,7 +25,7 @@ def test_a_finished_run_is_taken_and_one_of_other_settings_is_not(recipes: Modul
     file, rows = tmp_path / "run.json", [{"share": share, "docstrings": 0.5} for share in recipes.SHARES]
     assert recipes.finished(file, {"seed": 0}) == []
 
-    file.write_text(json.dumps({"asked": {"seed": 0}, "rows": rows}))
+    file.write_text(json.dumps({"params": {"seed": 0}, "rows": rows}))
 
     assert recipes.finished(file, {"seed": 0}) == rows
     assert recipes.finished(file, {"seed": 1}) == []
@@ -38,10 +38,10 @@ def test_a_finished_run_is_taken_and_one_of_other_settings_is_not(recipes: Modul
         "{",
         "[1]",
         '{"rows": []}',
-        '{"asked": {"seed": 0}}',
-        '{"asked": {"seed": 0}, "rows": []}',
-        '{"asked": {"seed": 0}, "rows": [7]}',
-        '{"asked": {"seed": 0}, "rows": [{"share": 1.0}]}',
+        '{"params": {"seed": 0}}',
+        '{"params": {"seed": 0}, "rows": []}',
+        '{"params": {"seed": 0}, "rows": [7]}',
+        '{"params": {"seed": 0}, "rows": [{"share": 1.0}]}',
     ],
 )
 def test_a_damaged_run_is_told_and_what_to_do(recipes: ModuleType, tmp_path: Path, text: str) -> None:

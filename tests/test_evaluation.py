@@ -374,7 +374,7 @@ def test_the_base_of_a_trained_model_is_always_in_the_table(tmp_path: Path) -> N
         return [model.name for model in with_base(models)]
 
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "run.json").write_text('{"asked": {"base_model": "minilm"}}')
+    (tmp_path / "run.json").write_text('{"params": {"base_model": "minilm"}}')
 
     assert names([str(tmp_path)]) == ["minilm", str(tmp_path)]
     assert names([str(tmp_path), "minilm"]) == [str(tmp_path), "minilm"]  # the order asked for is kept
@@ -392,7 +392,7 @@ def test_a_base_that_is_not_where_it_was_is_looked_for_and_asked_for(tmp_path: P
         (folder / "config.json").write_text(f'{{"name": "{folder.name}"}}')
 
     def trained_from(name: object, fingerprint: str) -> list[str]:
-        write_json(model / "run.json", {"asked": {"base_model": name, "base": fingerprint}})
+        write_json(model / "run.json", {"params": {"base_model": name, "base": fingerprint}})
         return [found.name for found in with_base([str(model)])]
 
     assert trained_from("./bases/one", fingerprint_of(base)) == [str(base), str(model)]  # beside the model

@@ -1,13 +1,11 @@
-"""How a step writes: beside, then renamed; done once for the same question."""
+"""How a step writes: to a scratch path, then renamed; once for the same parameters."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from patentcl.common.cli import InputError
-from patentcl.common.files import beside, fingerprint, is_done, write_json
+from patentcl.common.files import beside, check_replaceable, fingerprint, is_done, write_record
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -25,7 +23,7 @@ def test_what_stands_there_survives_an_error(tmp_path: Path, kind: str) -> None:
         raise RuntimeError
 
     assert (target if kind == "file" else target / "a").read_text() == "first"
-    assert list(tmp_path.iterdir()) == [target]
+    assert {path.name for path in tmp_path.iterdir()} == {"result", ".result.lock"}
 
 
 def test_a_folder_is_replaced_whole_even_after_a_kill_between_the_renames(tmp_path: Path) -> None:
@@ -49,22 +47,47 @@ def test_a_fingerprint_is_of_names_and_contents_not_of_places(tmp_path: Path) ->
     assert a == b != c
 
 
-def test_the_same_question_is_answered_once_and_another_one_is_refused(tmp_path: Path) -> None:
+def test_a_step_is_done_for_its_parameters_and_another_result_is_not_replaced_unasked(tmp_path: Path) -> None:
     record = tmp_path / "graph.json"
-    write_json(record, {"asked": {"seed": 42}})
+    write_record(record, {"params": {"seed": 42}}, [])
 
-    assert is_done(record, {"seed": 42}, overwrite=False)
-    assert not is_done(record, {"seed": 42}, overwrite=True)
+    assert is_done(record, {"seed": 42})
+    assert not is_done(record, {"seed": 7})
+    check_replaceable(record, {"seed": 42}, overwrite=False)
+    check_replaceable(record, {"seed": 7}, overwrite=True)
     with pytest.raises(InputError, match=r"seed 42 → 7.*--overwrite"):
-        is_done(record, {"seed": 7}, overwrite=False)
+        check_replaceable(record, {"seed": 7}, overwrite=False)
 
 
-def test_a_result_that_was_cut_is_made_again(tmp_path: Path) -> None:
-    write_json(tmp_path / "run.json", {"asked": {}})
-    np.save(tmp_path / "a.npy", np.ones(100))
-    save_file({"weight": np.ones(100)}, tmp_path / "a.safetensors")
-    for name in ("a.npy", "a.safetensors"):
-        assert is_done(tmp_path / "run.json", {}, False, [name])
-        with (tmp_path / name).open("r+b") as file:
-            file.truncate(300)
-        assert not is_done(tmp_path / "run.json", {}, False, [name])
+def test_a_folder_that_we_did_not_write_is_never_replaced(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "new" / "graph.json", {}, overwrite=False)
+    (tmp_path / ".graph.lock").touch()
+    check_replaceable(tmp_path / "graph.json", {}, overwrite=False)
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(InputError, match=r"graph\.json"):
+        check_replaceable(tmp_path / "graph.json", {}, overwrite=True)
+
+
+def test_a_result_with_a_file_that_is_cut_or_missing_is_written_again(tmp_path: Path) -> None:
+    record, file = tmp_path / "run.json", tmp_path / "model.bin"
+    file.write_bytes(bytes(1_000))
+    write_record(record, {"params": {}}, ["model.bin"])
+    assert is_done(record, {})
+
+    file.write_bytes(bytes(999))
+    assert not is_done(record, {})
+    check_replaceable(record, {"seed": 7}, overwrite=False)  # nothing of worth is lost
+    file.unlink()
+    assert not is_done(record, {})
+
+
+def test_one_process_at_a_time_writes_a_path(tmp_path: Path) -> None:
+    with beside(tmp_path / "result") as scratch:
+        scratch.touch()
+        with pytest.raises(InputError, match="result"), beside(tmp_path / "result"):
+            pass
+
+    with beside(tmp_path / "result") as scratch:
+        scratch.write_text("second")
+    assert (tmp_path / "result").read_text() == "second"

@@ -177,7 +177,7 @@ def test_two_runs_of_one_name_and_a_replaced_graph_are_refused(tables: Path, tmp
         mine(graph, tmp_path, "x", Mining(triplets=50))
 
     record = read_json(tmp_path / "ladybug" / "import.json")
-    write_json(tmp_path / "ladybug" / "import.json", {"asked": {"graph": "of other tables"}})
+    write_json(tmp_path / "ladybug" / "import.json", {"params": {"graph": "of other tables"}})
     with pytest.raises(InputError, match="was replaced by another process"):
         mine(graph, tmp_path, "x", Mining(triplets=50))
     assert not (tmp_path / "triplets" / "x").exists()

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from patentcl.common.cli import InputError
-from patentcl.common.files import read_json, write_json
 from patentcl.graph.base import open_graph
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import load_dataset
@@ -16,26 +15,15 @@ from patentcl.triplets.mine import mine
 from patentcl.triplets.options import Mining
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_ids_that_were_emptied_are_written_again_and_lists_that_are_empty_are_left(
-    split: str, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_with_a_file_that_was_emptied_is_mined_again(road: Path, tmp_path: Path) -> None:
     shutil.copytree(road, tmp_path / "data")
-    file = tmp_path / "data" / "triplets" / "200" / f"ids_{split}.txt"
-    whole = file.read_text()
-    graph = open_graph("embedded", tmp_path / "data")
-
+    file = tmp_path / "data" / "triplets" / "200" / "ids_val.txt"
+    complete = file.read_text()
     file.write_text("")
-    mine(graph, tmp_path / "data", "200", Mining(triplets=200))
-    assert f"{file} is empty and must not be" in capsys.readouterr().out
-    assert file.read_text() == whole != ""
 
-    record = read_json(file.with_name("triplets.json"))
-    write_json(file.with_name("triplets.json"), record | {"held out": {"val": 0, "test": 0}})
-    file.write_text("")
-    mine(graph, tmp_path / "data", "200", Mining(triplets=200))
-    graph.close()
-    assert (file.read_text() == "") == (split != "train")  # a tiny table may hold nothing out; train is never empty
+    mine(open_graph("embedded", tmp_path / "data"), tmp_path / "data", "200", Mining(triplets=200))
+
+    assert file.read_text() == complete != ""
 
 
 @pytest.mark.parametrize(

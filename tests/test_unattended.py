@@ -186,9 +186,9 @@ def test_a_folder_of_work_without_its_record_is_begun_anew_only_when_asked(
 ) -> None:
     work, cache = tmp_path / "tiny.training", trained.parent / "cache"
     work.mkdir()
-    (work / ".asked.json.partial").touch()  # of a disk that was full
+    (work / ".params.json.partial").touch()  # of a disk that was full
     checkpoints.save(work, "checkpoint", 3, {"step": 3})
-    with pytest.raises(InputError, match=r"holds checkpoints but no asked\.json: add --overwrite to start anew"):
+    with pytest.raises(InputError, match=r"holds checkpoints but no params\.json: add --overwrite to start anew"):
         train(data, tmp_path / "tiny", cache, TINY)
     (work / "thesis.txt").touch()
     with pytest.raises(InputError, match="is no training of ours: move it away"):
@@ -391,13 +391,13 @@ def test_a_training_that_replaces_a_model_can_be_resumed(
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="3 at night"):
         patch.setattr(loop.Loop, "_step", crash)
         train(data, tmp_path / "tiny", cache, other, overwrite=True, running=Running(checkpoint_minutes=1e-9))
-    assert read_json(tmp_path / "tiny" / "run.json")["asked"]["lr"] == TINY.lr  # the old model is there until the end
+    assert read_json(tmp_path / "tiny" / "run.json")["params"]["lr"] == TINY.lr  # the old model is there until the end
     with pytest.raises(InputError, match="was started with lr"):
         train(data, tmp_path / "tiny", cache, replace(TINY, lr=1), resume=True, overwrite=True)
 
     record = train(data, tmp_path / "tiny", cache, other, resume=True)
 
-    assert record["asked"]["lr"] == 1e-3 and "goes on from" in capsys.readouterr().out
+    assert record["params"]["lr"] == 1e-3 and "goes on from" in capsys.readouterr().out
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(

@@ -10,10 +10,9 @@ Run it inside tmux: it takes hours on a GPU. The model goes to models/patentCL-<
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from patentcl.common.cli import InputError, run_script, seed
+from patentcl.common.cli import InputError, is_main_process, run_script, seed
 from patentcl.common.files import DATA, MODELS
 from patentcl.training.recipes import LOSSES, RECIPES, WAYS, Running, Training, echo, training
 
@@ -80,7 +79,7 @@ def main() -> None:
     path = Path(args.triplets) if args.triplets.lower().endswith(".csv") else args.data / "triplets" / args.triplets
     output = args.output or MODELS / f"patentCL-{path.stem if path.suffix.lower() == '.csv' else path.name}"
     data = load_dataset(path, args.seed)
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+    if is_main_process():
         print(f"{path} → {output}")
         echo(args.recipe, settings, running, int((data.triplets["split"] == "train").sum()))
     record = train(data, output, args.data / "embeddings", settings, args.resume, args.overwrite, running)

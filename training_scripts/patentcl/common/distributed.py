@@ -36,7 +36,7 @@ def join() -> None:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
         if rank() > 0:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (until the end)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # one process prints
 
 
 def one_process_a_gpu() -> None:
@@ -52,7 +52,10 @@ def one_process_a_gpu() -> None:
     try:
         torchrun.run(torchrun.parse_args([*options, *started, *sys.argv[1:]]))
     except ChildFailedError as failed:
-        sys.exit(failed.get_first_failure()[1].exitcode)
+        _, first = failed.get_first_failure()
+        if first.exitcode == 2:  # an InputError, which `run_script` handed over
+            print(first.message, file=sys.stderr)
+        sys.exit(first.exitcode)
     except SignalException:
         sys.exit(130)
     sys.exit(0)

@@ -1,49 +1,42 @@
-"""Where things lie, and how a step writes them: beside, then renamed, with a record of what it did."""
+"""Where files lie, and how a step writes them: to a scratch path, then renamed, with a record of what it did."""
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import safe_open
+from filelock import FileLock, Timeout
 
 from .cli import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
-OPENERS: dict[str, Callable[[Path], Any]] = {  # that look at a file's beginning and at its size
-    ".npy": lambda path: np.load(path, mmap_mode="r"),
-    ".safetensors": lambda path: safe_open(path, "np"),
-}
-NEVER = "\x01no text is this\x01"  # what DuckDB reads as null: an empty field stays the empty text
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Yield a scratch path in the folder of `path`; what stands there at the end takes the place of `path`.
+    """Yield a scratch path in the folder of `path`; the file or folder written there replaces `path` at the end.
 
-    Works for a file and for a folder. An error or an interrupt leaves what stood at `path` as it was.
+    After an error or an interrupt `path` is as it was. Raises `InputError` while another process writes `path`.
     """
     scratch, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     with locked(path):
-        if old.exists() and not path.exists():  # killed between the two renames below
+        if old.exists() and not path.exists():  # killed between the two renames of `move_into_place`
             old.rename(path)
         remove(scratch)
         try:
             yield scratch
-            take_place(scratch, path)
+            move_into_place(scratch, path)
         finally:
             remove(scratch)
 
 
-def take_place(scratch: Path, path: Path) -> None:
-    """Let a finished file or folder take the place of `path`."""
+def move_into_place(scratch: Path, path: Path) -> None:
+    """Rename a finished file or folder to `path`."""
     old = path.with_name(f".{path.name}.old")
     if path.is_dir():  # a folder that holds files cannot be replaced by one rename
         remove(old)
@@ -54,22 +47,17 @@ def take_place(scratch: Path, path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time write `path`; a second one gets an `InputError`. A killed process holds no lock."""
+    """Let one process at a time write `path`; another one gets an `InputError` at once. A killed one holds no lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process is writing {path}: wait until it has ended") from None
-        try:
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), blocking=False):
             yield
-        finally:
-            lock.unlink(missing_ok=True)
+    except Timeout:
+        raise InputError(f"{path}: another process is writing it. Wait until it has ended") from None
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all it holds, if it is there."""
+    """Delete a file, or a folder with all that it holds, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -77,24 +65,24 @@ def remove(path: Path) -> None:
 
 
 def plain(path: Path) -> Path:
-    """Return `path`; an `InputError` when it holds characters that the databases take for patterns of many files."""
+    """Return `path`; raise `InputError` if the databases would take it for a pattern of several files."""
     if any(letter in str(path.resolve()) for letter in "*?[]\\") or not str(path).isprintable():
-        raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable letter: rename it")
+        raise InputError(f"{str(path)!r}: rename it, * ? [ ] \\ and unprintable characters are not supported in paths")
     return path
 
 
 def check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise `InputError` unless each of `columns` stands once in the header of the CSV file `path`."""
+    """Raise `InputError` unless each of `columns` occurs once in the header of the CSV file `path`."""
     for column in columns:
         if header.count(column) != 1:
             raise InputError(
-                f"{path}, line 1: the column {column} stands there {header.count(column)} times; wanted are "
-                f"{', '.join(columns)}, separated by commas"
+                f"{path}, line 1: expected one column {column}, found {header.count(column)}. "
+                f"The header needs {', '.join(columns)}, separated by commas"
             )
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, as 16 hex digits; independent of where they lie."""
+    """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.name):
         digest.update(path.name.encode() + b"\0")
@@ -104,7 +92,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` as indented JSON, beside and then renamed."""
+    """Write `value` as indented JSON, atomically."""
     scratch = path.with_name(f".{path.name}.partial")
     try:
         scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -113,54 +101,59 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> None:
+    """Write the record of a step, with the sizes in bytes of the `files` in its folder that are its result."""
+    write_json(path, {**record, "files": {name: (path.parent / name).stat().st_size for name in files}})
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a step's record. Raises `InputError` when the file is missing or is no record of ours."""
+    """Read the record of a step. Raises `InputError` if the file is missing or is not a record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run the step that writes it first") from None
     except ValueError as problem:
         raise InputError(f"{path} is not JSON ({problem}): repeat its step with --overwrite") from None
-    if not isinstance(record, dict) or not isinstance(record.get("asked", {}), dict):
-        raise InputError(f"{path} is no record of a step: repeat its step with --overwrite")
+    if isinstance(record, dict) and "asked" in record:  # the name in records of earlier versions
+        record["params"] = record.pop("asked")
+    if not isinstance(record, dict) or not isinstance(record.get("params", {}), dict):
+        raise InputError(f"{path} is not the record of a step: repeat its step with --overwrite")
     return record
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a result is there and was not cut; only a list of ids (.txt) may be empty."""
-    if path.suffix == ".parquet" and path.is_file():
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - 4, 0))
-            return file.read() == b"PAR1"  # how the format ends: https://parquet.apache.org/docs/file-format/
-    if path.suffix in OPENERS and path.is_file():
-        try:
-            OPENERS[path.suffix](path)
-        except Exception:  # noqa: BLE001 (a cut file fails in several ways)
-            return False
-        return True
-    return path.exists() and (path.is_dir() or path.suffix == ".txt" or path.stat().st_size > 0)
+def is_done(record: Path, params: dict[str, Any]) -> bool:
+    """Whether the step that wrote `record` ran with these parameters and inputs, and its files are complete."""
+    return record.exists() and not _cut(record) and not _changes(record, params)
 
 
-def is_done(record: Path, asked: dict[str, Any], overwrite: bool, files: Iterable[str] = ()) -> bool:
-    """Whether the step that wrote `record` ran with the parameters and inputs `asked`, and its `files` are there.
+def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> None:
+    """Raise `InputError` if the folder of `record` holds what a step with `params` must not replace.
 
-    Raises `InputError` when `record` holds another run's result and `overwrite` is off, and when its folder holds
-    files but no record: then they are somebody else's, and are not replaced.
+    That is the complete result of other parameters, unless `overwrite`, and files without a record, which we did not
+    write.
     """
     folder = record.parent
     if not record.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} is there and holds no {record.name}: it is not ours to replace, move it away")
-        return False
-    paths = [folder / name for name in files]
-    if overwrite or not all(map(_is_whole, paths)):
-        return False
-    known = read_json(record).get("asked", {})
-    if known == json.loads(json.dumps(asked)):
-        return True
-    names = sorted({*known, *asked})
-    changed = ", ".join(f"{n} {known.get(n)!r} → {asked.get(n)!r}" for n in names if known.get(n) != asked.get(n))
-    raise InputError(
-        f"{record.parent} holds the result of other inputs ({changed}): "
-        "choose another folder (--data, --output), or add --overwrite to replace it"
-    )
+        foreign = folder.exists() and not folder.is_dir()
+        if foreign or (folder.exists() and any(not path.match(".*.lock") for path in folder.iterdir())):
+            raise InputError(
+                f"{folder} exists but was not written by patentCL (it has no {record.name}). "
+                "Move it, or choose another folder"
+            )
+    elif not overwrite and not _cut(record) and (changes := _changes(record, params)):
+        raise InputError(
+            f"{folder} holds the result of other parameters ({changes}). "
+            "Choose another folder (--data, --output), or add --overwrite to replace it"
+        )
+
+
+def _cut(record: Path) -> bool:
+    """Whether a file of the result is missing or shorter than it was."""
+    sizes = {record.parent / name: size for name, size in read_json(record).get("files", {}).items()}
+    return any(not path.exists() or path.stat().st_size < size for path, size in sizes.items())
+
+
+def _changes(record: Path, params: dict[str, Any]) -> str:
+    known, new = read_json(record).get("params", {}), json.loads(json.dumps(params))
+    names = [name for name in sorted({*known, *new}) if known.get(name) != new.get(name)]
+    return ", ".join(f"{name} {known.get(name)!r} → {new.get(name)!r}" for name in names)

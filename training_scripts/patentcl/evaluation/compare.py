@@ -48,7 +48,7 @@ def with_base(names: Sequence[str]) -> list[Model]:
     if not (folder / "run.json").exists():
         return models
     record = read_json(folder / "run.json")
-    base = record.get("asked", {}).get("base_model", names[0])
+    base = record.get("params", {}).get("base_model", names[0])
     if not isinstance(base, str):
         raise InputError(
             f"{folder / 'run.json'} names no base model ({base!r}): name the base before {names[0]}, as the first of "
@@ -70,7 +70,7 @@ def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
         folder = model.folder.resolve()
         recorded = folder / str(record.get("base folder", base))
         for place in (recorded, folder.parent / base, REPOSITORY / base):
-            if place.is_dir() and fingerprint_of(place) == record["asked"].get("base"):
+            if place.is_dir() and fingerprint_of(place) == record["params"].get("base"):
                 return find_model(str(place))
         raise InputError(
             f"{model.name} was trained from {base}, which is not found ({problem}): name its folder before "

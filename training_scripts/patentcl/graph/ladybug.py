@@ -9,7 +9,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, is_done, read_json, write_json
+from ..common.files import beside, check_replaceable, is_done, read_json, write_record
 from ..tables.import_csvs import miscounted
 
 _SCHEMA = """
@@ -58,10 +58,11 @@ class LadybugGraph:
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
         record = read_json(csvs / "graph.json")
-        asked = {"graph": record.get("fingerprint")}
-        if is_done(self.folder / "import.json", asked, overwrite, ["graph.lbug"]):
+        params = {"graph": record.get("fingerprint")}
+        if not overwrite and is_done(self.folder / "import.json", params):
             print(f"import: {self.folder} is up to date")
             return
+        check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
         if csvs.resolve() == self.folder.resolve():
             raise InputError(f"{self.folder} would be replaced, and the CSVs lie in it")
@@ -84,7 +85,7 @@ class LadybugGraph:
             connection.database.close()
             if difference:
                 raise InputError(f"the CSVs in {csvs} hold {difference}: restructure again with --overwrite")
-            write_json(folder / "import.json", {"asked": asked})
+            write_record(folder / "import.json", {"params": params}, ["graph.lbug"])
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
         """Run one Cypher query with the parameters that it names; return its rows as an Arrow table."""
@@ -104,7 +105,7 @@ class LadybugGraph:
 
     def holds(self, fingerprint: str) -> bool:
         """Whether the file still holds the graph of these CSVs."""
-        return bool(read_json(self.folder / "import.json").get("asked") == {"graph": fingerprint})
+        return bool(read_json(self.folder / "import.json").get("params") == {"graph": fingerprint})
 
     def stop(self) -> None:
         """Interrupt the query that runs in another thread."""

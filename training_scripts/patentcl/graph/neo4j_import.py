@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 from tqdm import tqdm
 
 from ..common.cli import InputError, Interrupted
+from ..common.duck import connect, readable_errors
 from ..common.files import read_json
 from ..tables.import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, plain_name, rows_of
 from ..tables.restructure import RECORD
@@ -105,19 +105,11 @@ def _batches(csvs: Path, file: str, fingerprint: str) -> Iterator[tuple[str, lis
     """The rows of a CSV, some at a time, with a name that tells the same batch in another run."""
     size, names = _WRITE[file][0], [plain_name(header) for header in CSVS[file]]
     links = names[:2] == ["start", "end"]
-    with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
-        try:
-            rows, number = db.execute(rows_of(csvs, file)), 0
-            while batch := rows.fetchmany(size):
-                yield (
-                    f"{fingerprint}:{file}:{size}:{number}",
-                    batch if links else [_properties(names, r) for r in batch],
-                )
-                number += 1
-        except duckdb.Error as problem:
-            reason = str(problem).splitlines()[0]
-            raise InputError(f"{csvs / file} cannot be read ({reason}): restructure with --overwrite") from None
+    with readable_errors(f"{csvs / file} cannot be read", "Restructure with --overwrite."), connect() as db:
+        rows, number = db.execute(rows_of(csvs, file)), 0
+        while batch := rows.fetchmany(size):
+            yield f"{fingerprint}:{file}:{size}:{number}", batch if links else [_properties(names, r) for r in batch]
+            number += 1
 
 
 def _properties(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:

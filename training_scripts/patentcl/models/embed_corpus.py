@@ -24,7 +24,20 @@ from tqdm import tqdm
 
 from ..common.cli import InputError, run_script
 from ..common.distributed import join, one_process_a_gpu, rank, wait, world
-from ..common.files import check_header, fingerprint, is_done, locked, plain, read_json, remove, take_place, write_json
+from ..common.duck import connect, literal
+from ..common.files import (
+    check_header,
+    check_replaceable,
+    fingerprint,
+    is_done,
+    locked,
+    move_into_place,
+    plain,
+    read_json,
+    remove,
+    write_json,
+    write_record,
+)
 from .device import precision
 from .embed import encode
 from .load import Model, find_model
@@ -41,56 +54,58 @@ def embed_corpus(
     Raises `InputError` for a file that cannot be read, has no such columns, or holds no row.
     """
     count = _count(plain(texts))
-    asked = {
+    params = {
         "model": model.fingerprint,
         "texts": _name_of(texts),
         "max length": max_length,
         "precision": precision(),
     }
     record = output / "vectors.json"
-    if is_done(record, asked, overwrite, ("vectors.npy", "ids.txt")):
+    if not overwrite and is_done(record, params):
         print(f"embed: {output} is up to date")
         return read_json(record)
+    check_replaceable(record, params, overwrite)
     join()
     with locked(output) if rank() == 0 else nullcontext():
-        return _embed_corpus(model, texts, output, asked, count, overwrite)
+        return _embed_corpus(model, texts, output, params, count, overwrite)
 
 
 def _embed_corpus(
-    model: Model, texts: Path, output: Path, asked: dict[str, Any], count: int, overwrite: bool
+    model: Model, texts: Path, output: Path, params: dict[str, Any], count: int, overwrite: bool
 ) -> dict[str, Any]:
     work = output.with_name(f".{output.name}.partial")
-    network = model.load(asked["max length"])
+    network = model.load(params["max length"])
     width = network.get_embedding_dimension() or 0
     if rank() == 0:
-        _prepare(work, asked, (count, width), overwrite)
+        _prepare(work, params, (count, width), overwrite)
     wait()
     vectors = np.lib.format.open_memmap(work / "vectors.npy", mode="r+")
     _fill(network, texts, vectors, work)
     wait()
     if rank() == 0:
         _write_ids(texts, work / "ids.txt")
-        if asked["texts"] != _name_of(texts):
+        if params["texts"] != _name_of(texts):
             remove(work)  # ids and vectors are of different texts
             raise InputError(f"{texts} was changed while it was embedded: start again")
-        write_json(work / "vectors.json", {"asked": asked, "texts": count, "dimensions": width})
-        take_place(work, output)
-        for path in (output / "asked.json", *output.glob("done-*")):
+        done = {"params": params, "texts": count, "dimensions": width}
+        write_record(work / "vectors.json", done, ("vectors.npy", "ids.txt"))
+        move_into_place(work, output)
+        for path in (output / "params.json", *output.glob("done-*")):
             path.unlink()
-    return {"asked": asked, "texts": count, "dimensions": width}
+    return {"params": params, "texts": count, "dimensions": width}
 
 
 def _name_of(texts: Path) -> str:
     return f"{texts.name}, {fingerprint([texts])}"
 
 
-def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
+def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
     """Make the file of the right size, or see that an interrupted run of the same left one."""
-    asked = {**asked, "texts a chunk": CHUNK}  # what is noted as done are numbers of chunks
-    stamp = work / "asked.json"
+    params = {**params, "texts a chunk": CHUNK}  # what is noted as done are numbers of chunks
+    stamp = work / "params.json"
     known = read_json(stamp) if stamp.exists() and not overwrite else {}
     if changed := ", ".join(
-        f"{name} {known[name]!r} → {asked[name]!r}" for name in asked if known.get(name, asked[name]) != asked[name]
+        f"{name} {known[name]!r} → {params[name]!r}" for name in params if known.get(name, params[name]) != params[name]
     ):
         raise InputError(f"{work} holds an interrupted run of other inputs ({changed}): add --overwrite to begin anew")
     if known and _has_shape(work / "vectors.npy", shape):
@@ -103,7 +118,7 @@ def _prepare(work: Path, asked: dict[str, Any], shape: tuple[int, int], overwrit
     if hasattr(os, "posix_fallocate"):  # a disk that is too small is told now, and not by a signal in the middle
         with (work / "vectors.npy").open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
-    write_json(work / "asked.json", asked)
+    write_json(work / "params.json", params)
 
 
 def _has_shape(vectors: Path, shape: tuple[int, int]) -> bool:
@@ -133,7 +148,7 @@ def _fill(model: Any, texts: Path, vectors: np.ndarray, work: Path) -> None:
 
 
 def _chunks(texts: Path) -> Iterator[pd.DataFrame]:
-    with duckdb.connect() as db:
+    with connect() as db:
         for batch in db.sql(_select(texts, ", ".join(COLUMNS))).to_arrow_reader(CHUNK):
             yield batch.to_pandas()
 
@@ -151,7 +166,7 @@ def _count(texts: Path) -> int:
         "count(*), count(*) - count(nullif(patent_id, '')), min(patent_id) FILTER (regexp_matches(patent_id, '[\r\n]'))"
     )
     try:
-        with duckdb.connect() as db:
+        with connect() as db:
             found = db.execute(_select(texts, f"{what}, count(title), count(abstract)")).fetchone()
     except duckdb.Error as problem:
         raise InputError(_in_a_sentence(texts, str(problem))) from None
@@ -165,7 +180,7 @@ def _count(texts: Path) -> int:
 
 
 def _in_a_sentence(texts: Path, problem: str) -> str:
-    first = problem.splitlines()[0]
+    first = problem.split("\n")[0]
     line = re.search(r"Line: (\d+)", first)
     if line and "utf-8" in problem.lower():
         return f"{texts}, line {line[1]} is not UTF-8: save the file as UTF-8"
@@ -181,7 +196,7 @@ def _in_a_sentence(texts: Path, problem: str) -> str:
 
 def _select(texts: Path, what: str) -> str:
     """Rows in the order of the file; a missing title or abstract is the empty text."""
-    name = _quoted(str(texts))
+    name = literal(texts)
     source = (
         f"read_parquet({name}, hive_partitioning = false)" if texts.suffix.lower() == ".parquet" else _csv(texts, name)
     )
@@ -192,7 +207,7 @@ def _select(texts: Path, what: str) -> str:
 
 def _csv(texts: Path, name: str) -> str:
     """Nothing about the file is guessed: DuckDB would take lines that begin with # for comments."""
-    columns = ", ".join(f"{_quoted(column)}: 'VARCHAR'" for column in _header(texts))
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in _header(texts))
     return (
         f"read_csv({name}, header = true, auto_detect = false, columns = {{{columns}}}, delim = ',', quote = '\"', "
         "escape = '\"', comment = '', max_line_size = 100000000)"
@@ -207,10 +222,6 @@ def _header(texts: Path) -> list[str]:
         raise InputError(f"{texts}, line 1 is not the header of a CSV file: save it as one") from None
     check_header(texts, header, COLUMNS)
     return [column if column in COLUMNS else f"column {place}" for place, column in enumerate(header)]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def parse_arguments() -> argparse.Namespace:

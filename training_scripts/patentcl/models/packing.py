@@ -22,6 +22,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
+from ..common.cli import first_line
 from .device import autocast, precision, to_device
 from .load import first_position
 from .tokens import token_ids
@@ -312,7 +313,7 @@ def _difference(model: SentenceTransformer, way: str, gradients: bool) -> str:
             ours = _probe(model, embed_packed(model, texts, way))
         apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, ours, strict=True))
     except Exception as problem:  # noqa: BLE001 (architectures and compilers fail in many ways)
-        return f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
+        return f"{type(problem).__name__}: {first_line(problem)}"
     finally:
         model.train(training)
         if gradients:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.cli import InputError
-from ..common.files import beside, is_done, read_json, write_json
+from ..common.files import beside, check_replaceable, is_done, read_json, write_record
 from .patents import COUNTED, Fields, invent
 from .plan import BLOCK, INSIDE, Plan
 from .words import SUBCLASSES
@@ -63,11 +63,12 @@ def write_sample(
         raise InputError(f"--patents {patents} --seed {seed}: ask for at least 1 patent, and a seed from 0 on")
     if not 0 < citations <= 100:
         raise InputError(f"--citations {citations}: draw more than 0 and at most 100 for a patent")
-    asked = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
+    params = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
     _refuse_foreign(out)
-    if is_done(out / RECORD, asked, overwrite):
+    if not overwrite and is_done(out / RECORD, params):
         print(f"{out} holds this sample already: nothing to do (--overwrite repeats it)")
         return dict(read_json(out / RECORD)["counts"])
+    check_replaceable(out / RECORD, params, overwrite)
     plan = Plan.draw(patents, seed, citations)
     counts = Counter(dict.fromkeys(COUNTED, 0))
     with beside(out) as folder:
@@ -82,7 +83,8 @@ def write_sample(
                 counts.update(counted)
                 for name in tables.keys() & rows.keys():  # the old layout has no table of abstracts
                     tables[name].write(rows[name])
-        write_json(folder / RECORD, {"asked": asked, "counts": counts})
+        files = sorted(path.name for path in folder.iterdir())
+        write_record(folder / RECORD, {"params": params, "counts": counts}, files)
     return dict(counts)
 
 

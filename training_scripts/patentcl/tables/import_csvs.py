@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ..common.files import NEVER
+from ..common.duck import NULL, literal
 
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
@@ -73,7 +73,7 @@ def write_csv(db: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str) 
     )
     quoted = ", ".join(f'"{header}"' for header, kind in CSVS[name].items() if kind == "VARCHAR" and ":" not in header)
     force = f", FORCE_QUOTE ({quoted})" if quoted else ""
-    db.execute(f"COPY (SELECT {columns} FROM ({sql})) TO '{_quoted(folder / name)}' (FORMAT csv, HEADER{force})")  # noqa: S608
+    db.execute(f"COPY (SELECT {columns} FROM ({sql})) TO {literal(folder / name)} (FORMAT csv, HEADER{force})")  # noqa: S608
 
 
 def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
@@ -94,9 +94,6 @@ def rows_of(folder: Path, name: str) -> str:
         for header, kind in CSVS[name].items()
     )
     types = ", ".join(f"'{header}': '{kind.removesuffix('[]')}'" for header, kind in CSVS[name].items())
-    return f"""SELECT {columns} FROM read_csv('{_quoted(folder / name)}', header = true, delim = ',', quote = '"',
-        escape = '"', auto_detect = false, max_line_size = 33554432, nullstr = '{NEVER}', columns = {{{types}}})"""  # noqa: S608
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+    return f"""SELECT {columns} FROM read_csv({literal(folder / name)}, header = true, delim = ',', quote = '"',
+        escape = '"', auto_detect = false, max_line_size = 33554432, nullstr = {literal(NULL)},
+        columns = {{{types}}})"""  # noqa: S608

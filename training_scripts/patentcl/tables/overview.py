@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 
+from ..common.duck import connect
 from .import_csvs import rows_of
 
 
@@ -28,8 +28,7 @@ GROUP BY rank
 
 def overview(graph: Path) -> Overview:
     """Read the figures of the corpus in `graph`, the folder that `restructure` wrote."""
-    with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
+    with connect() as db:
         patents = db.execute(
             f"""SELECT date, CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{{2}}[A-Z]') THEN left(subclass, 1)
                              ELSE subclass END AS section FROM ({rows_of(graph, "patents.csv")})"""  # noqa: S608

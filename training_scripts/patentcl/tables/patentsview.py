@@ -17,8 +17,8 @@ from pathlib import Path
 
 import duckdb
 
-from ..common.cli import InputError
-from ..common.files import NEVER
+from ..common.cli import InputError, first_line
+from ..common.duck import NULL
 
 csv.field_size_limit(1 << 30)  # an abstract is short, but a missing quote makes a field of a whole file
 
@@ -202,9 +202,9 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
     )
     columns = dict.fromkeys(source.header, "VARCHAR")
     query = f"""CREATE TABLE {name} AS SELECT {chosen} FROM read_csv($path, columns = $columns, delim = $delimiter,
-        header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $never, strict_mode = true,
+        header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $null, strict_mode = true,
         max_line_size = 16777216)"""  # noqa: S608 (names from the header are quoted, values are parameters)
-    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "never": NEVER}
+    values = {"path": str(source.path), "columns": columns, "delimiter": source.delimiter, "null": NULL}
     try:
         db.execute(query, values)
     except duckdb.InvalidInputException as problem:
@@ -230,8 +230,9 @@ def _where(source: Source, problem: Exception) -> str:
             before = line
     except csv.Error as error:
         return f"{source.shown}, line {before + 1} or after: a quote is out of place ({error}): mend the line"
-    reason = str(problem).splitlines()[0]
-    return f"{source.shown} cannot be read ({reason}): check its quotes and line ends, or download it again"
+    return (
+        f"{source.shown} cannot be read ({first_line(problem)}): check its quotes and line ends, or download it again"
+    )
 
 
 def _records(source: Source) -> Iterator[tuple[int, list[str]]]:

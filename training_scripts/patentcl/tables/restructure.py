@@ -23,7 +23,8 @@ import duckdb
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, fingerprint, is_done, plain, read_json, write_json
+from ..common.duck import connect, readable_errors
+from ..common.files import beside, check_replaceable, fingerprint, is_done, plain, read_json, write_record
 from .import_csvs import CSV_FILES, FINGERPRINT_FILE, write_csv
 from .patentsview import Source, create_table, find_tables, source_files
 
@@ -166,17 +167,19 @@ def restructure(
 ) -> dict[str, Any]:
     """Write the import CSVs of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
 
-    The record holds what was asked, the counts, and what was dropped and why. Asked again with the same tables and
+    The record holds what was params, the counts, and what was dropped and why. Asked again with the same tables and
     parameters, nothing is done. Raises `InputError` for tables that cannot be read.
     """
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, and the tables lie in it: keep them in another folder")
     files = source_files(tables)
-    asked = {"tables": fingerprint(files), "seed": seed, "keep_withdrawn": keep_withdrawn}
-    if is_done(graph / RECORD, asked, overwrite, CSV_FILES):
+    params = {"tables": fingerprint(files), "seed": seed, "keep_withdrawn": keep_withdrawn}
+    if not overwrite and is_done(graph / RECORD, params):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)
-    with beside(graph) as folder, _memory_and_disk(memory):
+    check_replaceable(graph / RECORD, params, overwrite)
+    failed = readable_errors("DuckDB failed", "Is there room on the disk?")
+    with beside(graph) as folder, failed, _enough_memory(memory):
         scratch = folder / "scratch"
         scratch.mkdir(parents=True)
         sources = find_tables(tables, scratch)
@@ -186,7 +189,7 @@ def restructure(
             for sql in (_CLASSES, _NUMBERED, _CITATIONS, _OUTSIDE, _NEWNESS, _SUBCLASSES):
                 db.execute(sql)
                 progress.update()
-            record = {"asked": asked, "counts": _counts(db), "rows": rows, "dropped": _dropped(db, rows)}
+            record = {"params": params, "counts": _counts(db), "rows": rows, "dropped": _dropped(db, rows)}
             record["fingerprint"] = _fingerprint(record)
             for name, sql in _EXPORTS.items():
                 write_csv(db, folder, name, sql)
@@ -197,32 +200,24 @@ def restructure(
         for file in scratch.iterdir():
             file.unlink()
         scratch.rmdir()
-        write_json(folder / RECORD, record)
+        write_record(folder / RECORD, record, CSV_FILES)
     return record
 
 
 @contextmanager
-def _memory_and_disk(memory: str) -> Iterator[None]:
-    """Say in a sentence what DuckDB says in a traceback when it runs out of memory or disk."""
+def _enough_memory(memory: str) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException:
-        raise InputError(f"the tables need more than --memory {memory}: give more, at least 1GB") from None
-    except duckdb.IOException as problem:
-        raise InputError(f"reading or writing failed ({str(problem).splitlines()[0]}): is the disk full?") from None
-    except (duckdb.Error, RuntimeError) as problem:
-        if "interrupt" in str(problem).lower():
-            raise KeyboardInterrupt from None
-        raise InputError(f"DuckDB failed ({str(problem).splitlines()[0]}): is there room on the disk?") from None
+        raise InputError(f"--memory {memory} is not enough for these tables. Give more, at least 1GB") from None
 
 
 def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:
-    db = duckdb.connect(scratch / "work.duckdb")
+    db = connect(scratch / "work.duckdb")
     try:
         db.execute("SET memory_limit = $memory", {"memory": memory})
     except duckdb.Error:
         raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB") from None
-    db.execute("SET enable_progress_bar = false")
     db.execute(_BRANCHES)
     return db
 
@@ -302,5 +297,5 @@ def _dropped(db: duckdb.DuckDBPyConnection, rows: dict[str, int]) -> dict[str, i
 
 def _fingerprint(record: dict[str, Any]) -> str:
     """What tells the graph of these tables from others; it is a node of the graph in a server."""
-    text = json.dumps([record["asked"], record["counts"]], sort_keys=True)
+    text = json.dumps([record["params"], record["counts"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

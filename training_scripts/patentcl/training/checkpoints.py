@@ -1,5 +1,6 @@
 """Checkpoints of a training: one file each, written beside and renamed, so that a file that is there is whole."""
 
+import errno
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..common.cli import InputError
+from ..common.cli import InputError, first_line
 
 PATTERN, BEST = "checkpoint-*.pt", "best-*.pt"
 
@@ -22,7 +23,7 @@ def save(folder: Path, name: str, step: int, state: dict[str, Any]) -> Path:
             torch.save(state, file)
         scratch.replace(path)
     except RuntimeError as problem:  # how torch tells that a write failed
-        raise OSError(f"{path} could not be written, is the disk full? ({str(problem).splitlines()[0]})") from None
+        raise OSError(errno.ENOSPC, f"{path} could not be written ({first_line(problem)})") from None
     finally:
         scratch.unlink(missing_ok=True)
     return path

@@ -10,6 +10,7 @@ https://arxiv.org/abs/2109.01903).
 Work in progress lies in `<output>.training/` (checkpoints, log); at the end the model takes the place of `<output>`.
 """
 
+import errno
 import math
 import os
 import platform
@@ -29,7 +30,7 @@ from sentence_transformers.sentence_transformer.losses import TripletLoss
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
-from ..common.files import beside, is_done, locked, read_json, remove, write_json
+from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_json, write_record
 from ..evaluation.compare import check_names, compare_embeddings
 from ..evaluation.held_out import evaluation_set
 from ..evaluation.leakage import TRAINED_ON
@@ -48,9 +49,9 @@ from .loop import LEAST_QUERIES, Loop, Validation
 from .losses import InBatchContrast, Links
 from .recipes import Running, Training, name_of
 
-STAMP = "asked.json"  # in the folder of a work in progress
+STAMP = "params.json"  # in the folder of a work in progress
 OURS = re.compile(
-    r"\.?asked\.json(\.partial)?|training\.(log|csv|partial)|tensorboard|(checkpoint|best)-\d+\.(pt|partial)"
+    r"\.?params\.json(\.partial)?|training\.(log|csv|partial)|tensorboard|(checkpoint|best)-\d+\.(pt|partial)"
 )
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
 
@@ -74,20 +75,20 @@ def train(
         raise InputError(f"--output {output} is no folder of a model's own: name one in it")
     base = find_model(training.base_model)
     check_names([output.name, base.label])
-    asked = {"data": data.fingerprint, "base": base.fingerprint, **asdict(training)}
+    params = {"data": data.fingerprint, "base": base.fingerprint, **asdict(training)}
     work = output.with_name(f"{output.name}.training")
     going_on = resume and (work / STAMP).exists()
-    weights = [str(path.relative_to(output)) for path in output.rglob("*.safetensors")] or ["model.safetensors"]
-    if is_done(output / "run.json", asked, overwrite or going_on, weights):
+    if not (overwrite or going_on) and is_done(output / "run.json", params):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
+    check_replaceable(output / "run.json", params, overwrite or going_on)
     running = running or Running()
     _check(data, training)
     _check_running(running)
     join()
     with locked(work) if rank() == 0 else nullcontext():
         try:
-            return _train(data, output, work, cache, training, base, resume, overwrite, asked, running)
+            return _train(data, output, work, cache, training, base, resume, overwrite, params, running)
         except KeyboardInterrupt:
             raise Interrupted(f"{work} is kept: add --resume to go on") from None
 
@@ -101,11 +102,11 @@ def _train(
     base: Model,
     resume: bool,
     overwrite: bool,
-    asked: dict[str, Any],
+    params: dict[str, Any],
     running: Running,
 ) -> dict[str, Any]:
     if rank() == 0:
-        _prepare(work, asked | {"PATENTCL_PRECISION": precision()}, resume, overwrite)
+        _prepare(work, params | {"PATENTCL_PRECISION": precision()}, resume, overwrite)
     wait()
     model = base.load(training.max_length)
     log = Log(work / "training.log", work / "tensorboard" if running.tensorboard else None)
@@ -125,20 +126,22 @@ def _train(
         return run
     name = output.name
     try:
-        is_done(output / "run.json", asked, overwrite or resume)  # what came to stand there meanwhile is not replaced
+        check_replaceable(output / "run.json", params, overwrite or resume)  # written there meanwhile
     except InputError as problem:
         raise InputError(f"{problem}; {work} is kept for --resume") from None
     with beside(output) as scratch:
         try:
             model.save_pretrained(str(scratch), create_model_card=False)
         except SafetensorError as problem:  # how a full disk is told
-            raise OSError(f"{output} could not be written ({problem}); {work} is kept for --resume") from None
+            raise OSError(
+                errno.ENOSPC, f"{output} could not be written ({problem}); {work} is kept for --resume"
+            ) from None
         trained = replace(find_model(str(scratch)), name=name)
         embeddings[name] = embed(trained, on_test.texts, cache, training.max_length)
         report = compare_embeddings(embeddings, on_test, training.seed)
         line = report.verdict(name)
         record = {
-            "asked": asked,
+            "params": params,
             "base folder": os.path.relpath(base.folder.resolve(), output),
             "recipe": name_of(training),
             **run,
@@ -155,7 +158,8 @@ def _train(
         log.move_board(scratch / "tensorboard")
         (scratch / "README.md").write_text(model_card(name, record, training, report.to_markdown()), encoding="utf-8")
         (scratch / TRAINED_ON).write_text("".join(f"{i}\n" for i in sorted(data.ids_in("train"))), encoding="utf-8")
-        write_json(scratch / "run.json", record)
+        weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
+        write_record(scratch / "run.json", record, weights)
     remove(work)
     print(report.to_text(), line, sep="\n")
     return record
@@ -196,11 +200,11 @@ def _check_running(running: Running) -> None:
         raise InputError("--tensorboard needs its package: pip install tensorboard")
 
 
-def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -> None:
+def _prepare(work: Path, params: dict[str, Any], resume: bool, overwrite: bool) -> None:
     """Make the folder of the work in progress, or see that the one that is there is this training's."""
     stamp = work / STAMP
     if stamp.exists() and resume:
-        _same_run(stamp, asked)
+        _same_run(stamp, params)
         return
     if stamp.exists() and not overwrite and checkpoints.newest(work):
         raise InputError(f"{work} holds an unfinished training: add --resume to go on, or --overwrite to start anew")
@@ -213,12 +217,12 @@ def _prepare(work: Path, asked: dict[str, Any], resume: bool, overwrite: bool) -
         print(f"training: there is no {work} to go on with: starts at the first step")
     remove(work)
     work.mkdir(parents=True)
-    write_json(stamp, asked)
+    write_json(stamp, params)
 
 
-def _same_run(stamp: Path, asked: dict[str, Any]) -> None:
+def _same_run(stamp: Path, params: dict[str, Any]) -> None:
     known = read_json(stamp)
-    changed = [name for name in asked if known.get(name) != asked[name]]
+    changed = [name for name in params if known.get(name) != params[name]]
     if changed:
         old = ", ".join(f"{name} {known.get(name)}" for name in changed)
         raise InputError(

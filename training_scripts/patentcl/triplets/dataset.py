@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype, is_list_like
 
-from ..common.cli import InputError
+from ..common.cli import InputError, is_main_process
 from ..common.files import check_header, fingerprint
 from .options import PLACES, SPLITS, Mining
 from .select import held_out, split_names
@@ -183,7 +182,7 @@ def load_csv(path: Path, seed: int) -> Dataset:
     levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
     allowed = levels.max(axis=1) <= levels["anchor_id"]
     triplets = triplets[allowed].reset_index(drop=True)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+    if is_main_process():
         print(_what_became(path, triplets["split"], len(rows)))
     retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
     retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, is_done, locked, read_json, remove, write_json
+from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
 from ..graph.base import Graph
 from ..graph.parallel import in_parallel
 from .options import PLACES, SAMPLE_BUCKETS, Mining, P, Q, check_mining, over
@@ -43,13 +43,6 @@ MOST_DRAWS, FEW_PATENTS = 32, 100_000  # below 33,000 patents a negative has mor
 LISTS = ("positives", "examiner", "relevant", "coupled")  # columns of lists in the query's answers
 
 
-def _emptied(folder: Path, record: dict[str, Any]) -> str:
-    """The file of ids that holds none although the record says that there are some; else ""."""
-    ids = {"train": record["triplets"]["train"], **record["held out"]}
-    paths = [folder / f"ids_{split}.txt" for split, number in ids.items() if number]
-    return next((str(path) for path in paths if path.stat().st_size == 0), "")
-
-
 def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = False) -> dict[str, Any]:
     """Mine triplets into `data/triplets/<name>/` and return the record `triplets.json`.
 
@@ -58,30 +51,28 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     """
     check_mining(mining)
     source = read_json(data / "graph" / "graph.json")
-    if not {"asked", "counts", "fingerprint"} <= source.keys():
+    if not {"params", "counts", "fingerprint"} <= source.keys():
         raise InputError(f"{data / 'graph' / 'graph.json'} is not whole: restructure again with --overwrite")
     folder = data / "triplets" / name
-    asked = {"graph": source["fingerprint"], "query": _digest(query_file().read_bytes()), **asdict(mining)}
+    params = {"graph": source["fingerprint"], "query": _digest(query_file().read_bytes()), **asdict(mining)}
     if mining.filter_model:
         from ..models.load import find_model
 
         model = find_model(mining.filter_model)
-        asked["filter_model"] = f"{model.name} ({model.fingerprint})"
-    if is_done(folder / "triplets.json", asked, overwrite, FILES_OF_FOLDER):
-        record = read_json(folder / "triplets.json")
-        if not (emptied := _emptied(folder, record)):
-            print(f"mining: {folder} is up to date, nothing is mined (--overwrite mines again)")
-            return record
-        print(f"mining: {emptied} is empty and must not be, all of {folder} is made again")
+        params["filter_model"] = f"{model.name} ({model.fingerprint})"
+    if not overwrite and is_done(folder / "triplets.json", params):
+        print(f"mining: {folder} is up to date (--overwrite mines again)")
+        return read_json(folder / "triplets.json")
+    check_replaceable(folder / "triplets.json", params, overwrite)
     answers = folder.with_name(f".{name}.batches")
     with locked(answers):  # two runs must not take each other's
-        batches = Batches(answers, {**asked, "batch": graph.batch})
+        batches = Batches(answers, {**params, "batch": graph.batch})
         found = run_batches(graph, source, mining, batches, sections(data / "graph"))
         closer = _closer(model, data / "embeddings") if mining.filter_model else None
         with beside(folder) as scratch:
             scratch.mkdir()
-            record = {"asked": asked, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
-            write_json(scratch / "triplets.json", record)
+            record = {"params": params, **write_triplets(scratch, data / "graph", source, mining, found, closer)}
+            write_record(scratch / "triplets.json", record, FILES_OF_FOLDER)
         remove(answers)
     return record
 
@@ -119,15 +110,15 @@ def query_parts() -> dict[str, str]:
 class Batches:
     """Answers of finished queries, one Parquet file each, so that an interrupted mining goes on after them."""
 
-    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
-        """Go on with the answers in `folder`, unless something else was `asked` there: then begin anew."""
-        self.folder, self.fingerprint = folder, asked["graph"]
-        stamp = folder / "asked.json"
-        if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(asked)):
+    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+        """Go on with the answers in `folder`, unless something else was `params` there: then begin anew."""
+        self.folder, self.fingerprint = folder, params["graph"]
+        stamp = folder / "params.json"
+        if folder.exists() and (not stamp.exists() or stamp.read_text() != _text(params)):
             print(f"mining: {folder} holds an interrupted mining of other inputs: begins anew")
             remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(_text(asked))
+        stamp.write_text(_text(params))
         if waiting := len(list(folder.glob("*.parquet"))):
             print(f"mining: goes on after {waiting} queries that were answered before")
 
@@ -146,8 +137,8 @@ class Batches:
             raise InputError(f"{path} is damaged ({problem}): delete it, and mining answers that query again") from None
 
 
-def _text(asked: dict[str, Any]) -> str:
-    return json.dumps(asked, sort_keys=True)
+def _text(params: dict[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 def _integers(table: pa.Table) -> pa.Table:
@@ -161,7 +152,7 @@ def run_batches(
     graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, where: Sections
 ) -> dict[str, pd.DataFrame]:
     """Ask for samples of the anchors, a range of ranks at a time, until there are enough; by part of the query."""
-    patents, seed = source["counts"]["patents"], source["asked"]["seed"]
+    patents, seed = source["counts"]["patents"], source["params"]["seed"]
     test, held = held_out(patents, mining)
     fixed = {"classified": source["counts"]["classified"], "n": patents, "p": P, "q": Q, "seed": seed % P,
              "draws": max(mining.draws, min(MOST_DRAWS, FEW_PATENTS // patents)), "test": test, "held": held,
@@ -171,8 +162,8 @@ def run_batches(
         del parts["coupled"]
     found: dict[str, list[pd.DataFrame]] = {part: [] for part in parts}
 
-    def answer(asked: tuple[str, dict[str, Any]]) -> tuple[str, pd.DataFrame]:
-        part, parameters = asked
+    def answer(params: tuple[str, dict[str, Any]]) -> tuple[str, pd.DataFrame]:
+        part, parameters = params
         return part, batches.answer(graph, part, parts[part], parameters)
 
     for start, end in _samples(source, mining, held):
@@ -181,7 +172,7 @@ def run_batches(
         step = min(round(graph.batch / share), ceil(patents / graph.sessions))  # about `batch` anchors a query
         ranges = [{**sample, "lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
         train_only = {"coupled": {"anchors": 0}}
-        questions = [(part, {**asked, **train_only.get(part, {})}) for asked in ranges for part in parts]
+        questions = [(part, {**params, **train_only.get(part, {})}) for params in ranges for part in parts]
         with tqdm(total=len(questions), desc=f"mining {end / SAMPLE_BUCKETS:.1%} of anchors", unit="query") as progress:
 
             def keep(answered: tuple[str, pd.DataFrame], progress: tqdm = progress) -> None:

@@ -17,7 +17,7 @@ def report(record: dict[str, Any]) -> str:
     lines.append("of the chosen triplets")
     for kind in KINDS:
         lines.append(f"{f'  {kind}':46} {sum(counts[kind] for counts in record['kinds'].values()):>12,}")
-    asked_for = record["asked"]["positives"]
+    asked_for = record["params"]["positives"]
     for kind, count in record["positives"].items():
         if count or kind == asked_for:
             lines.append(f"{f'  positive: {kind}':46} {count:>12,}")
@@ -26,14 +26,14 @@ def report(record: dict[str, Any]) -> str:
             "  the tables mark no citation of these anchors as the examiner's: --positives examiner is as cited"
         )
     lines.append(f"{'  distinct negatives':46} {record['distinct negatives']:>12,}")
-    if record["asked"]["filter_model"]:
+    if record["params"]["filter_model"]:
         dropped = record["negatives"]["false negatives dropped"]
         lines.append(f"{'dropped: negative closer than the positive':46} {dropped:>12,}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
         more = f"  ({queries:,} queries that cite {record['relevant'][split]:,})" if queries is not None else ""
         lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
-    if record["asked"]["split"] == "time":
+    if record["params"]["split"] == "time":
         lines += _time_lines(record)
     sections = record["sections"]
     if len(sections["names"]) <= MOST_SECTIONS:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
+from ..common.duck import connect, readable_errors
 from ..common.hashing import mix
 from ..tables.import_csvs import rows_of
 from .options import BEFORE_FILTER, KINDS, PLACES, Keep, Mining, P, check
@@ -33,16 +33,13 @@ class Sections:
 
 def sections(graph: Path) -> Sections:
     """The sections of the corpus whose import CSVs lie in `graph`."""
-    try:
-        with duckdb.connect() as db:
-            found = db.execute(
-                f"""SELECT section_first AS first, section_count AS count, section AS name
-                FROM ({rows_of(graph, "cpc_subclasses.csv")})
-                WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
-            ).df()
-    except duckdb.Error as problem:
-        reason = str(problem).splitlines()[0]
-        raise InputError(f"{graph / 'cpc_subclasses.csv'} cannot be read ({reason}): add --overwrite") from None
+    unreadable = readable_errors(f"{graph / 'cpc_subclasses.csv'} cannot be read", "Restructure with --overwrite.")
+    with unreadable, connect() as db:
+        found = db.execute(
+            f"""SELECT section_first AS first, section_count AS count, section AS name
+            FROM ({rows_of(graph, "cpc_subclasses.csv")})
+            WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
+        ).df()
     if found.empty:
         raise InputError(f"{graph / 'cpc_subclasses.csv'} names no class that a patent has: add --overwrite")
     share = found["count"] / max(found["count"].sum(), 1)

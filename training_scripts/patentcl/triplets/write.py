@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
+from ..common.duck import connect, literal, readable_errors
 from ..common.files import beside
 from ..tables.import_csvs import rows_of
 from .options import KINDS, POSITIVES, SAMPLE_BUCKETS, SPLITS, Keep, Mining, over
@@ -34,16 +35,12 @@ def write_triplets(
     `closer(texts, triplets)` says for rows (n, 3) of `texts` whether the negative is closer than the positive, (n,);
     such train triplets are dropped.
     """
-    seed, patents = source["asked"]["seed"], source["counts"]["patents"]
+    seed, patents = source["params"]["seed"], source["counts"]["patents"]
     test, held = held_out(patents, mining)
-    with duckdb.connect() as db:
-        db.execute("SET enable_progress_bar = false")
+    with connect() as db:
         db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}; SET VARIABLE over = {over(mining)}")
-        try:
+        with readable_errors(f"{graph / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
             db.execute(f"CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
-        except duckdb.Error as problem:
-            reason = str(problem).splitlines()[0]
-            raise InputError(f"{graph / 'patents.csv'} cannot be read ({reason}): add --overwrite") from None
         numbers = db.execute(
             """SELECT rank, family, split // getvariable('over') % 1000000 AS place, has_abstract, date
             FROM patent ORDER BY rank"""
@@ -72,10 +69,8 @@ def write_triplets(
             db.register(table, frame)
         for file, sql in _FILES.items():
             form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
-            try:
-                db.execute(f"COPY ({sql}) TO '{str(folder / file).replace(chr(39), chr(39) * 2)}' ({form})")
-            except duckdb.IOException as problem:
-                raise OSError(str(problem).splitlines()[0]) from None
+            with readable_errors(f"{folder / file} cannot be written", "Is there room on the disk?"):
+                db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
         dates = _dates(db)
     return {
         "found": _funnel(found["cited"], pairs, triplets, chosen),
@@ -195,23 +190,15 @@ def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, ch
 
 def write_training_csv(folder: Path, path: Path) -> int:
     """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows."""
-    try:
-        with beside(path) as scratch, duckdb.connect() as db:
-            db.execute("SET enable_progress_bar = false")
-            triplets, texts, target = (
-                str(p).replace("'", "''") for p in (folder / "triplets.parquet", folder / "texts.parquet", scratch)
-            )
-            row = db.execute(f"""
-                COPY (SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
-                             positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
-                             negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
-                      FROM '{triplets}' t JOIN '{texts}' a ON a.patent_id = anchor_id
-                      JOIN '{texts}' p ON p.patent_id = positive_id JOIN '{texts}' n ON n.patent_id = negative_id
-                      WHERE t.split = 'train' ORDER BY t.file_row_number)
-                TO '{target}' (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
-    except duckdb.Error as problem:
-        reason = str(problem).splitlines()[0]
-        if "No space left" in reason:
-            raise OSError(reason) from None
-        raise InputError(f"{folder} holds a damaged file ({reason}): mine again with --overwrite") from None
+    damaged = readable_errors(f"{folder} holds a corrupt file", "Mine again with --overwrite.")
+    with damaged, beside(path) as scratch, connect() as db:
+        triplets, texts = literal(folder / "triplets.parquet"), literal(folder / "texts.parquet")
+        row = db.execute(f"""
+            COPY (SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
+                         positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
+                         negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
+                  FROM {triplets} t JOIN {texts} a ON a.patent_id = anchor_id
+                  JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
+                  WHERE t.split = 'train' ORDER BY t.file_row_number)
+            TO {literal(scratch)} (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
     return int(row[0]) if row else 0
