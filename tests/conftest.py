@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
 from patentcl.triplets.options import Mining
-from tiny import TINY, small
+from tiny import TINY, small, untrained
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -49,6 +50,12 @@ def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     train(data, folder / "tiny", folder / "cache", TINY)
     return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """An untrained BERT of two layers."""
+    return untrained(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="session")

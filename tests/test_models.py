@@ -1,6 +1,5 @@
 """Models are found by name, folder or hub, and embed each text once."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,23 +68,44 @@ def test_a_text_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path: Path, m
     assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("lack", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
-def test_a_device_with_little_memory_embeds_fewer_texts_at_a_time(
-    lack: RuntimeError, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
+def test_out_of_memory_while_embedding_names_the_flag(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
     model = find_model(MINILM).load(device="cpu")
-    patents = pd.DataFrame({"title": ["a pump", "a lamp", "a chair", "a valve"], "abstract": ["b " * 9] * 4})
-    embed_packed, wanted, counts = embed.embed_packed, embed.encode(model, patents), []
 
-    def small(model: object, texts: list[np.ndarray], way: str, most: int) -> object:
-        counts.append(len(texts))
-        if len(texts) > most:
-            raise lack
-        return embed_packed(model, texts, way)  # type: ignore[arg-type]
+    def full(*_: object) -> torch.Tensor:
+        raise error
 
-    monkeypatch.setattr(embed, "embed_packed", partial(small, most=2))
-    np.testing.assert_allclose(embed.encode(model, patents, batch_tokens=100), wanted, atol=1e-6)
-    assert counts == [4, 2, 2] and embed.encode(model, patents[:0]).shape == (0, 384)
-    monkeypatch.setattr(embed, "embed_packed", partial(small, most=0))
-    with pytest.raises(InputError, match="out of memory with one text at a time"):
-        embed.encode(model, patents)
+    assert embed.encode(model, PATENTS[:0]).shape == (0, 384)
+    monkeypatch.setattr(embed, "embed_packed", full)
+    with pytest.raises(InputError, match="--max-length"):
+        embed.encode(model, PATENTS)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 20, 1_000])
+def test_the_size_of_a_batch_changes_no_embedding(batch_tokens: int) -> None:
+    model = find_model(MINILM).load(device="cpu")
+    patents = pd.DataFrame(
+        {"title": ["a pump", "a lamp", "a chair", "a valve"], "abstract": ["b", "b " * 9, "", "b c"]}
+    )
+
+    np.testing.assert_allclose(embed.encode(model, patents, batch_tokens), embed.encode(model, patents), atol=1e-6)
+
+
+def test_a_corrupt_file_of_the_cache_is_replaced(tmp_path: Path) -> None:
+    model = find_model(MINILM)
+    first = embed.embed(model, PATENTS, tmp_path)
+    (file,) = tmp_path.glob("*/*.npz")
+    for content in (file.read_bytes()[:-100], file.read_bytes().replace(first[0].tobytes(), first[1].tobytes())):
+        for path in file.parent.glob("*.npz"):
+            path.unlink()
+        file.write_bytes(content)
+        assert np.array_equal(embed.embed(model, PATENTS, tmp_path), first)
+        assert len(list(file.parent.glob("*.npz"))) == 1
+
+
+def test_a_model_is_loaded_once_and_a_taken_one_is_not_shared() -> None:
+    model = find_model(MINILM)
+
+    assert model.load(16) is model.load(16) is not model.load(24)
+    taken = model.take(16)
+    assert taken is not model.load(16)

@@ -155,16 +155,16 @@ def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Dataset
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
-def test_damaged_tokens_are_made_anew(
+def test_truncated_tokens_are_made_again(
     data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     model = find_model(MINILM).load()
     wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
     damaged = next(tmp_path.glob(f"*/{file}"))
-    damaged.write_bytes(b"\0\0" + damaged.read_bytes()[2:])
+    damaged.write_bytes(damaged.read_bytes()[:-2])
 
     assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
-    assert f"{damaged.parent} is damaged: begins anew" in capsys.readouterr().out
+    assert str(damaged.parent) in capsys.readouterr().out
 
 
 def test_a_recipe_gives_the_settings_that_are_not_given() -> None:

@@ -1,15 +1,36 @@
-"""A training that takes seconds."""
+"""A training that takes seconds, and models that compute in milliseconds."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from patentcl.models.load import MINILM
+from patentcl.models.load import MINILM, Model, find_model
 from patentcl.training.recipes import Training
 from patentcl.triplets.dataset import Dataset, load_dataset
 
 TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2)
+
+
+def untrained(folder: Path, kind: str = "bert") -> Model:
+    """Save a small untrained model of an architecture, with the packaged tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(str(find_model(MINILM).folder))
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=130, initializer_range=0.5, pad_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder / "body")
+    tokenizer.save_pretrained(folder / "body")
+    body = Transformer(str(folder / "body"), max_seq_length=64)
+    pooling = Pooling(body.get_embedding_dimension(), "cls")
+    model = SentenceTransformer(modules=[body, pooling], device="cpu")
+    model.save_pretrained(str(folder / kind), create_model_card=False)
+    return find_model(str(folder / kind))
 
 
 def small(road: Path) -> Dataset:

@@ -1,12 +1,12 @@
-"""Embeddings of patents, kept on disk: a text is encoded once by a model, however often it is asked for."""
+"""Embed patents, with an on-disk cache keyed by model and text."""
 
 import hashlib
 import os
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -18,81 +18,75 @@ from ..common.cli import InputError
 from ..common.files import beside
 from .device import autocast, out_of_memory_translated, precision
 from .load import Model
-from .packing import choose_way, embed_packed
+from .packing import choose_backend, embed_packed, packing_of
 from .tokens import join_texts, separator, token_ids
 
-BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # that are in the device at a time
+BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
 
 
 def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = 0) -> np.ndarray:
-    """Embed title + separator + abstract of each row; (N, d) float32. bf16 where the device has it.
+    """Embed title + separator + abstract of each row; (N, d) float32, computed in the device's `precision`.
 
-    Texts of similar length go together, `batch_tokens` at a time (0: what suits the device), fewer where its memory
-    is too small.
+    Texts of similar length are computed together, `batch_tokens` at a time (0: a default of the device). Raises
+    `InputError` when the memory is too small for them.
     """
     texts = token_ids(model, join_texts(patents, separator(model)))
-    if not texts:
-        return np.empty((0, model.get_embedding_dimension() or 0), np.float32)
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    most = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
-    way, training = _way(model), model.training
-    found, left = [], order
+    embeddings = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
+    packing, training = packing_of(model), model.training
+    packing.backend = packing.backend or choose_backend(model, gradients=False)
     model.eval()
     try:
-        while len(left):
-            rows = _next(left, texts, most)
-            try:
-                with torch.inference_mode(), autocast(model), out_of_memory_translated():
-                    found.append(embed_packed(model, [texts[row] for row in rows], way).float().cpu().numpy())
-                left = left[len(rows) :]
-            except torch.OutOfMemoryError:
-                if len(rows) == 1:
-                    raise InputError("out of memory with one text at a time: give a smaller --max-length") from None
-                most = sum(len(texts[row]) for row in rows) // 2
+        for rows in _batches(texts, batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
+            with torch.inference_mode(), autocast(model), out_of_memory_translated():
+                batch = embed_packed(model, [texts[row] for row in rows], packing.backend)
+            embeddings[rows] = batch.float().cpu().numpy()
+    except torch.OutOfMemoryError:
+        raise InputError("Out of memory while embedding. Pass a smaller --max-length or use a smaller model.") from None
     finally:
         model.train(training)
-    return np.concatenate(found)[np.argsort(order, kind="stable")]
+    return embeddings
 
 
-_WAYS: WeakKeyDictionary[SentenceTransformer, str] = WeakKeyDictionary()
-
-
-def _way(model: SentenceTransformer) -> str:
-    """How `model` is computed; it is checked once, not with every chunk."""
-    if model not in _WAYS:
-        _WAYS[model] = choose_way(model, gradients=False)
-    return _WAYS[model]
-
-
-def _next(order: np.ndarray, texts: list[np.ndarray], most: int) -> np.ndarray:
-    """The first of `order` with at most `most` tokens together, or one text."""
-    ends = np.cumsum([len(texts[row]) for row in order[:most]])
-    return order[: max(1, int(np.searchsorted(ends, most, side="right")))]
+def _batches(texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:
+    """Rows of texts, longest first, with at most `most` tokens together, or one text."""
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    while len(order):
+        ends = np.cumsum([len(texts[row]) for row in order[:most]])
+        count = max(1, int(np.searchsorted(ends, most, side="right")))
+        yield order[:count]
+        order = order[count:]
 
 
 def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0) -> np.ndarray:
     """Embed `patents` (columns title, abstract); (N, d) float32.
 
-    Vectors are kept in `cache/<fingerprint of the model's files>-<max_length>[-<precision>]/` by a hash of each text.
-    Those that are not there yet are encoded, and written every `CHUNK` texts: an interrupted run goes on where it
-    stopped.
+    Embeddings are cached in `cache/<fingerprint of the model>-<max_length>[-<precision>]/` by a hash of each text.
+    Missing ones are computed and written every `CHUNK` texts, so that an interrupted run resumes.
     """
     suffix = "" if precision() == "fp32" else f"-{precision()}"
-    store = _Store(cache / f"{model.fingerprint}-{max_length}{suffix}")
-    keys = _keys(patents)
-    missing = np.flatnonzero(~np.isin(keys, store.keys()))
-    missing = missing[np.unique(keys[missing], return_index=True)[1]]  # a text that stands there twice, once
+    folder = cache / f"{model.fingerprint}-{max_length}{suffix}"
+    folder.mkdir(parents=True, exist_ok=True)
+    keys, first, rows = np.unique(_keys(patents), return_index=True, return_inverse=True)
+    chunks = list(_cached(folder, keys))
+    is_missing = np.ones(len(keys), bool)
+    for places, _ in chunks:
+        is_missing[places] = False
+    missing = np.flatnonzero(is_missing)
     if len(missing):
         network = model.load(max_length)
-        lengths = (patents["title"].str.len() + patents["abstract"].str.len()).to_numpy()
+        lengths = (patents["title"].str.len() + patents["abstract"].str.len()).to_numpy()[first]
         missing = missing[np.argsort(-lengths[missing], kind="stable")]  # similar lengths together: less padding
         with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text") as progress:
             for start in range(0, len(missing), CHUNK):
-                rows = missing[start : start + CHUNK]
-                store.add(keys[rows], encode(network, patents.iloc[rows]))
-                progress.update(len(rows))
-    return store.get(keys)
+                places = missing[start : start + CHUNK]
+                chunks.append((places, encode(network, patents.iloc[first[places]])))
+                _write(folder, keys[places], chunks[-1][1])
+                progress.update(len(places))
+    embeddings = np.empty((len(keys), chunks[0][1].shape[1] if chunks else 0), np.float32)
+    for places, vectors in chunks:
+        embeddings[places] = vectors
+    return embeddings[rows]
 
 
 def _keys(patents: pd.DataFrame) -> np.ndarray:
@@ -101,36 +95,22 @@ def _keys(patents: pd.DataFrame) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
-class _Store:
-    """Vectors by key: files of a chunk each, in one folder."""
+def _cached(folder: Path, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places in the sorted `keys` and their embeddings, a file at a time; only files that hold some are read."""
+    for path in sorted(folder.glob("[0-9]*.npz")):
+        try:
+            with np.load(path) as chunk:
+                stored = chunk["keys"]
+                places = np.searchsorted(keys, stored).clip(max=len(keys) - 1)
+                wanted = keys[places] == stored
+                if wanted.any():
+                    yield places[wanted], chunk["vectors"][wanted]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            print(f"{path} is corrupt ({error}); encoding its texts again.")
+            path.unlink()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
-    def _chunks(self) -> list[dict[str, np.ndarray]]:
-        """All chunks; a damaged one is dropped, so that its texts are encoded again."""
-        chunks = []
-        for path in sorted(self.folder.glob("[0-9]*.npz")):
-            try:
-                with np.load(path) as chunk:
-                    chunks.append({"keys": chunk["keys"], "vectors": chunk["vectors"]})
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
-                print(f"{path} is damaged ({problem}): its texts are encoded again")
-                path.unlink()
-        return chunks
-
-    def keys(self) -> np.ndarray:
-        return np.concatenate([np.empty(0, np.uint64), *(chunk["keys"] for chunk in self._chunks())])
-
-    def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
-        unique = f"{time.time_ns()}-{os.getpid()}"  # two processes may fill one cache
-        with beside(self.folder / f"{unique}.npz") as scratch, scratch.open("wb") as file:
-            np.savez(file, keys=keys, vectors=vectors)
-
-    def get(self, keys: np.ndarray) -> np.ndarray:
-        chunks = self._chunks()
-        stored = np.concatenate([chunk["keys"] for chunk in chunks])
-        order = np.argsort(stored, kind="stable")
-        rows = order[np.searchsorted(stored, keys, sorter=order)]
-        return np.concatenate([chunk["vectors"] for chunk in chunks])[rows]
+def _write(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
+    unique = f"{time.time_ns()}-{os.getpid()}"  # two processes may fill one cache
+    with beside(folder / f"{unique}.npz") as scratch, scratch.open("wb") as file:
+        np.savez(file, keys=keys, vectors=vectors)

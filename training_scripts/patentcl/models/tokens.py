@@ -1,8 +1,8 @@
 """Token ids of texts: each patent is tokenised once, on all cores, into a memory-mapped file.
 
-`<folder>/ids.bin` holds the ids of all texts end to end (2 bytes each where the vocabulary allows, so 9 million patents
-of 160 tokens take 2.9 GB), `lengths.bin` the number of each text's. Both grow chunk by chunk: an interrupted run goes
-on where it stopped. The tokenizers of Hugging Face work on all cores by themselves.
+`<folder>/ids.bin` holds the ids of all texts end to end (2 bytes each if the vocabulary allows, so 9 million patents
+of 160 tokens take 2.9 GB), `lengths.bin` the number of tokens of each text. Both grow chunk by chunk, so that an
+interrupted run resumes. Hugging Face's tokenizers use all cores by themselves.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import fingerprint, locked, read_json, remove, write_json
+from ..common.files import locked, read_json, remove, write_json
 
 CHUNK = 20_000  # texts between two writes to disk
 
@@ -36,32 +36,32 @@ def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
 
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
-    """The ids that the model reads of each text, special tokens included, cut at its limit."""
+    """The ids that the model reads of each text, special tokens included, truncated at its limit."""
     if not texts:
         return []
     limit = model.max_seq_length
-    found = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
-    return [np.asarray(ids, _dtype(model)) for ids in found]
+    ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
+    return [np.asarray(row, _dtype(model)) for row in ids]
 
 
-def _dtype(model: SentenceTransformer) -> type:
-    return np.uint16 if len(model.tokenizer) <= 2**16 else np.uint32
+def _dtype(model: SentenceTransformer) -> np.dtype:
+    return np.dtype(np.uint16 if len(model.tokenizer) <= 2**16 else np.uint32)
 
 
 class Tokens(Sequence[np.ndarray]):
-    """The token ids of text 0, 1, …, read from disk when they are asked for."""
+    """The token ids of text 0, 1, …, read from disk on access; `lengths` (N,) is the number of tokens of each."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what `tokenise` wrote. Raises `InputError` when that was changed."""
+        """Open what `tokenise` wrote. Raises `InputError` if the files do not have the recorded sizes."""
         record = read_json(folder / "tokens.json")
-        if record.get("contents") != fingerprint([folder / "ids.bin", folder / "lengths.bin"]):
-            raise InputError(f"{folder} is damaged")
         self.lengths = np.fromfile(folder / "lengths.bin", np.uint16)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         self.ids = np.memmap(folder / "ids.bin", record["dtype"], "r")
+        if not record.get("texts") == len(self.lengths) or not record["tokens"] == self.starts[-1] == len(self.ids):
+            raise InputError(f"{folder} is corrupt")
 
     def __len__(self) -> int:
-        """How many texts there are."""
+        """The number of texts."""
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> np.ndarray:  # type: ignore[override]
@@ -70,51 +70,53 @@ class Tokens(Sequence[np.ndarray]):
 
 
 def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> Tokens:
-    """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by what it depends on."""
-    tokenizer = model.tokenizer
-    sep = separator(model)
-    if tokenizer.is_fast:
-        rules = json.loads(tokenizer.backend_tokenizer.to_str())
-        rules |= {"truncation": None, "padding": None}  # which are as the last texts wanted them
-    else:
-        rules = sorted(tokenizer.get_vocab().items())
-    digest = hashlib.sha256(f"{rules}\0{model.max_seq_length}\0{sep}".encode())
-    for title, abstract in zip(patents["title"], patents["abstract"], strict=True):
-        digest.update(f"{title}\0{abstract}\0".encode("utf-8", "surrogatepass"))
-    folder = cache / digest.hexdigest()[:16]
+    """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by tokenizer and texts."""
+    folder = cache / _name(model, patents)
     if (folder / "tokens.json").exists():
         try:
             return Tokens(folder)
-        except (InputError, OSError) as damaged:
-            print(f"tokenise: {damaged}: begins anew")
+        except (InputError, OSError, KeyError, ValueError) as error:
+            print(f"tokenise: {error}; starting over.")
             remove(folder)
     with locked(folder):
-        _write(model, patents, sep, folder)
+        _write(model, patents, folder)
     return Tokens(folder)
 
 
-def _write(model: SentenceTransformer, patents: pd.DataFrame, sep: str, folder: Path) -> None:
-    """Append what is missing; ids go first, so that a text whose length is there is whole."""
+def _name(model: SentenceTransformer, patents: pd.DataFrame) -> str:
+    """A hash of all that the ids depend on."""
+    tokenizer = model.tokenizer
+    if tokenizer.is_fast:
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules |= {"truncation": None, "padding": None}  # they change with every call
+    else:
+        rules = sorted(tokenizer.get_vocab().items())
+    digest = hashlib.sha256(f"{rules}\0{model.max_seq_length}\0{separator(model)}".encode())
+    for title, abstract in zip(patents["title"], patents["abstract"], strict=True):
+        digest.update(f"{title}\0{abstract}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _write(model: SentenceTransformer, patents: pd.DataFrame, folder: Path) -> None:
+    """Append the texts that are missing. Ids are written first, so a text with a length is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     ids_file, lengths_file = folder / "ids.bin", folder / "lengths.bin"
-    size = np.dtype(_dtype(model)).itemsize
+    dtype = _dtype(model)
     for file in (ids_file, lengths_file):
         file.touch()
-    whole = np.fromfile(lengths_file, np.uint16)
+    done = np.fromfile(lengths_file, np.uint16)
     with ids_file.open("r+b") as ids, lengths_file.open("r+b") as lengths:
-        ids.truncate(int(whole.sum(dtype=np.int64)) * size)
-        lengths.truncate(len(whole) * 2)
-        ids.seek(0, 2)
-        lengths.seek(0, 2)
-        with tqdm(total=len(patents), initial=len(whole), desc="tokenise", unit="text", unit_scale=True) as bar:
-            for start in range(len(whole), len(patents), CHUNK):
-                found = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], sep))
-                ids.write(np.concatenate(found).tobytes())
+        ids.seek(ids.truncate(int(done.sum(dtype=np.int64)) * dtype.itemsize))
+        lengths.seek(lengths.truncate(len(done) * 2))
+        with tqdm(total=len(patents), initial=len(done), desc="tokenise", unit="text", unit_scale=True) as bar:
+            for start in range(len(done), len(patents), CHUNK):
+                rows = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], separator(model)))
+                ids.write(np.concatenate(rows).tobytes())
                 ids.flush()
-                lengths.write(np.array([len(text) for text in found], np.uint16).tobytes())
+                lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
                 lengths.flush()
-                bar.update(len(found))
-    tokens = ids_file.stat().st_size // size
-    print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {ids_file.stat().st_size / 1e6:,.1f} MB")
-    contents = fingerprint([ids_file, lengths_file])
-    write_json(folder / "tokens.json", {"dtype": np.dtype(_dtype(model)).name, "contents": contents})
+                bar.update(len(rows))
+    size = ids_file.stat().st_size
+    tokens = size // dtype.itemsize
+    print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {size / 1e6:,.1f} MB")
+    write_json(folder / "tokens.json", {"dtype": dtype.name, "texts": len(patents), "tokens": tokens})

@@ -6,14 +6,17 @@ from ..common.cli import InputError
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """The rows of `embeddings` (N, d) at length 1. Raises `InputError` for values that are no numbers."""
-    check_vectors(embeddings, "the model")
+    """Scale the rows of `embeddings` (N, d) to length 1. Raises `InputError` as `check_vectors` does."""
+    check_vectors(embeddings, "The model")
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
 def check_vectors(embeddings: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless all values are numbers, and not all vectors are the same."""
+    """Raise `InputError` if `embeddings` (N, d) of the model `name` hold NaN or infinity, or are all the same."""
     if not np.isfinite(embeddings).all():
-        raise InputError(f"{name} gives vectors that are no numbers: it diverged in its training, lower --lr there")
+        raise InputError(f"{name} produced NaN or infinite embeddings. Retrain it with a lower --lr.")
     if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
-        raise InputError(f"{name} gives the same vector for every text: is it whole, or --max-length too small?")
+        raise InputError(
+            f"{name} produced the same embedding for every text. Check that it is complete and --max-length not too "
+            "small."
+        )

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..common.distributed import world
+from ..models.attention import Layout
 from ..models.device import device_dtype, precision
-from ..models.packing import Layout
 from .batches import Batches
 from .gradient import Steps
 

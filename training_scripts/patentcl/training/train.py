@@ -37,7 +37,7 @@ from ..evaluation.leakage import TRAINED_ON
 from ..models.device import peak_memory_gb, precision
 from ..models.embed import embed
 from ..models.load import Model, find_model, normalises
-from ..models.packing import choose_way
+from ..models.packing import choose_backend
 from ..models.tokens import tokenise
 from ..triplets.dataset import ROLES, Dataset
 from . import checkpoints
@@ -251,7 +251,7 @@ def fit(
     wait()
     texts = texts or tokenise(model, data.texts, cache / "tokens")
     batches = Batches(triplets, texts.lengths, training.batch_size, training.seed)
-    way = choose_way(model, running.attention)
+    way = choose_backend(model, running.attention, val.log.say)
     steps = Steps(model, texts, _loss(model, data, row, training), training.seed, way, running.micro_batch, val.log.say)
     if (training.keep == "best" or training.patience) and training.evaluations > 1 and not val.can_choose():
         val.log.say(
