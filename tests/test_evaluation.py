@@ -17,7 +17,7 @@ from patentcl.common.cli import InputError
 from patentcl.common.files import write_json
 from patentcl.evaluation.__main__ import main
 from patentcl.evaluation.compare import check_names, compare_embeddings, with_base
-from patentcl.evaluation.held_out import EvaluationSet, cpc_class, evaluation_set
+from patentcl.evaluation.held_out import EvaluationSet, evaluation_set
 from patentcl.evaluation.metrics import (
     CANDIDATES,
     Row,
@@ -210,10 +210,6 @@ def test_subclass_prediction_agrees_with_scikit_learn() -> None:
         == by_patent["CPC accuracy"].mean()
         == pytest.approx((theirs == labels[:30]).all(axis=1).mean())
     )
-
-
-def test_a_cpc_class_is_read_off_a_subclass_and_other_schemes_are_left() -> None:
-    assert [cpc_class(symbol) for symbol in ("C02F", "Y10T", "pumps", "A1")] == ["C02", "Y10", "pumps", "A1"]
 
 
 def test_the_corpus_of_an_evaluation_can_be_cut_but_keeps_what_is_asked_for(road: Path) -> None:

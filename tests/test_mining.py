@@ -19,12 +19,13 @@ from patentcl.graph.base import open_graph
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
 from patentcl.pipeline import tables_to_triplets
+from patentcl.tables.cpc import Sections
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
 from patentcl.triplets.mine import mine, query_parts
 from patentcl.triplets.options import KINDS, POSITIVES, Mining, check, check_mining, parse_shares, parse_size
 from patentcl.triplets.report import report
-from patentcl.triplets.select import Sections, are_enough, corpus_to_search, held_out, negatives
+from patentcl.triplets.select import are_enough, corpus_to_search, held_out, negatives
 from patentcl.triplets.write import write_training_csv
 
 

@@ -7,7 +7,8 @@ from sklearn.metrics import silhouette_score
 
 from patentcl.common.cli import InputError
 from patentcl.evaluation.separation import metrics_table, picture_metrics
-from patentcl.figures.layout import PALETTE, SECTION_COLOURS, SECTIONS, colour_groups, common_frame, project, shortened
+from patentcl.figures.layout import PALETTE, SECTION_COLOURS, colour_groups, common_frame, project, shortened
+from patentcl.tables.cpc import SECTIONS
 
 KNN = "kNN accuracy (section)"
 

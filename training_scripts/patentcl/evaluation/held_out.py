@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.hashing import mix
+from ..tables.cpc import class_of
 from ..triplets.dataset import ROLES, Dataset
 
 PARTS = ("IN", "OUT", "known", "unseen")
@@ -67,7 +68,7 @@ def evaluation_set(data: Dataset, split: str, most_texts: int = 0, seed: int = 4
 
 def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
     """Masks (R,) of the pairs in each of `PARTS`; a pair without classes, or untrained and not held out, is in none."""
-    classes = [{cpc_class(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
+    classes = [{class_of(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
     seen = data.texts.loc[data.texts["patent_id"].isin(data.ids_in("train")), "family"]
     return {
@@ -76,9 +77,3 @@ def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np
         "known": texts["family"].isin(seen).to_numpy()[relevant],
         "unseen": (texts["split"] != "train").to_numpy()[relevant],
     }
-
-
-def cpc_class(symbol: str) -> str:
-    """The CPC class of a subclass symbol; a symbol of another scheme is its own class."""
-    is_cpc = len(symbol) == 4 and symbol[0] in "ABCDEFGHY" and symbol[1:3].isdigit() and symbol[3].isalpha()
-    return symbol[:3] if is_cpc else symbol

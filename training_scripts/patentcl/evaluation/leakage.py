@@ -1,6 +1,5 @@
 """Whether what is tested was seen: overlaps of ids, families and texts between splits, in one folder or across two."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -8,6 +7,7 @@ from hashlib import blake2b
 import pandas as pd
 
 from ..models.load import Model
+from ..tables.family import letters
 from ..triplets.dataset import Dataset
 from .held_out import EvaluationSet
 
@@ -112,11 +112,10 @@ def _held_out(data: Dataset, split: str) -> pd.DataFrame:
 
 def _texts(texts: pd.DataFrame) -> pd.Series:
     """A hash of each abstract's letters and digits; of the id where there are none, so that no two are alike."""
-    letters = texts["abstract"].str.lower().map(lambda text: re.sub(r"[\W_]+", "", text))
     return pd.Series(
         [
             blake2b((text or f"id:{patent}").encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-            for text, patent in zip(letters, texts["patent_id"], strict=True)
+            for text, patent in zip(letters(texts["abstract"]), texts["patent_id"], strict=True)
         ],
         index=texts.index,
         dtype=str,

@@ -15,20 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..common.cli import InputError
+from ..tables.cpc import SECTIONS
 
 Floats = NDArray[np.floating[Any]]
-
-SECTIONS = {
-    "A": "Human necessities",
-    "B": "Performing operations; transporting",
-    "C": "Chemistry; metallurgy",
-    "D": "Textiles; paper",
-    "E": "Fixed constructions",
-    "F": "Mechanical engineering; lighting; heating; weapons",
-    "G": "Physics",
-    "H": "Electricity",
-    "Y": "Emerging cross-sectional technologies",
-}
 
 # Paul Tol's "muted" scheme (https://sronpersonalpages.nl/~pault/, SRON/EPS/TN/09-002): nine colours that stay
 # apart for colour-blind readers, and pale grey for what has no class. A section keeps its colour everywhere.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.duck import connect
+from .cpc import MACROS
 from .import_csvs import rows_of
 
 
@@ -29,9 +30,9 @@ GROUP BY rank
 def overview(graph: Path) -> Overview:
     """Read the figures of the corpus in `graph`, the folder that `restructure` wrote."""
     with connect() as db:
+        db.execute(MACROS)
         patents = db.execute(
-            f"""SELECT date, CASE WHEN regexp_full_match(subclass, '[A-HY][0-9]{{2}}[A-Z]') THEN left(subclass, 1)
-                             ELSE subclass END AS section FROM ({rows_of(graph, "patents.csv")})"""  # noqa: S608
+            f"SELECT date, section_of(subclass) AS section FROM ({rows_of(graph, 'patents.csv')})"  # noqa: S608
         ).df()
         links = [
             db.execute(_DEGREES.format(column=f'"{column}"'), {"path": str(graph / file)}).df()["links"].to_numpy()

@@ -25,19 +25,13 @@ from tqdm import tqdm
 from ..common.cli import InputError
 from ..common.duck import connect, readable_errors
 from ..common.files import beside, check_replaceable, fingerprint, is_done, plain, read_json, write_record
+from . import cpc, family
 from .import_csvs import CSV_FILES, FINGERPRINT_FILE, write_csv
 from .patentsview import Source, create_table, find_tables, source_files
 
 RECORD = "graph.json"
 
-# Symbols of another scheme than the CPC (a corpus of one's own) are their own section and class.
-_BRANCHES = r"""
-CREATE MACRO is_cpc(symbol) AS regexp_full_match(symbol, '[A-HY][0-9]{2}[A-Z]');
-CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1) ELSE symbol END;
-CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
-CREATE MACRO letters(text) AS regexp_replace(lower(text), '[^\p{L}\p{N}]+', '', 'g');
-CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
-"""
+_NUMBER_OF = "CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;"
 
 # One row an id. A repeated row is rare, so only the repeated ids are sorted out, not all of the table.
 _KEPT = """
@@ -218,7 +212,7 @@ def _connect(scratch: Path, memory: str) -> duckdb.DuckDBPyConnection:
         db.execute("SET memory_limit = $memory", {"memory": memory})
     except duckdb.Error:
         raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB") from None
-    db.execute(_BRANCHES)
+    db.execute(cpc.MACROS + family.MACRO + _NUMBER_OF)
     return db
 
 

@@ -11,6 +11,8 @@ from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype, is_li
 
 from ..common.cli import InputError, is_main_process
 from ..common.files import check_header, fingerprint
+from ..tables.cpc import class_of, section_of
+from ..tables.family import letters
 from .options import PLACES, SPLITS, Mining
 from .select import held_out, split_names
 
@@ -163,16 +165,15 @@ def load_csv(path: Path, seed: int) -> Dataset:
     if twice.any():
         patent, title = texts.loc[twice, ["patent_id", "title"]].iloc[0]
         raise InputError(f"{path}: patent {patent} has two different texts, one of the title {title!r}: mend the file")
-    normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
+    normal = letters(texts["abstract"])
     normal = normal.where(normal != "", ":id:" + texts["patent_id"])
     numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
     texts["family"] = np.array(numbers, dtype=np.int64)
     texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
-    is_cpc = texts["subclass"].str.fullmatch("[A-HY][0-9]{2}[A-Z]")
-    texts = texts.assign(section=texts["subclass"].where(~is_cpc, texts["subclass"].str[:1]), date="", in_corpus=True)
-    texts["class"] = texts["subclass"].where(~is_cpc, texts["subclass"].str[:3])
+    texts = texts.assign(section=texts["subclass"].map(section_of), date="", in_corpus=True)
+    texts["class"] = texts["subclass"].map(class_of)
     texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
     split_of = texts.set_index("patent_id")["split"]
     triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis([*ROLES, "cpc_subclass"], axis=1)

@@ -32,8 +32,9 @@ from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
 from ..graph.base import Graph
 from ..graph.parallel import in_parallel
+from ..tables.cpc import Sections, sections
 from .options import PLACES, SAMPLE_BUCKETS, Mining, P, Q, check_mining, over
-from .select import Sections, are_enough, held_out, sections
+from .select import are_enough, held_out
 from .write import FILES_OF_FOLDER, write_triplets
 
 if TYPE_CHECKING:

@@ -4,46 +4,14 @@ Everything here is arithmetic on ranks, so both engines and any batches give the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..common.cli import InputError
-from ..common.duck import connect, readable_errors
 from ..common.hashing import mix
-from ..tables.import_csvs import rows_of
+from ..tables.cpc import Sections
 from .options import BEFORE_FILTER, KINDS, PLACES, Keep, Mining, P, check
-
-
-@dataclass(frozen=True)
-class Sections:
-    """The ranges of ranks of the CPC sections, in order: `first` ranks, `share` of the classified, `names`, (S,)."""
-
-    first: np.ndarray
-    share: np.ndarray
-    names: np.ndarray
-
-    def of(self, ranks: np.ndarray) -> np.ndarray:
-        """Number of each rank's section, (n,) → (n,)."""
-        return np.searchsorted(self.first, ranks, side="right") - 1
-
-
-def sections(graph: Path) -> Sections:
-    """The sections of the corpus whose import CSVs lie in `graph`."""
-    unreadable = readable_errors(f"{graph / 'cpc_subclasses.csv'} cannot be read", "Restructure with --overwrite.")
-    with unreadable, connect() as db:
-        found = db.execute(
-            f"""SELECT section_first AS first, section_count AS count, section AS name
-            FROM ({rows_of(graph, "cpc_subclasses.csv")})
-            WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
-        ).df()
-    if found.empty:
-        raise InputError(f"{graph / 'cpc_subclasses.csv'} names no class that a patent has: add --overwrite")
-    share = found["count"] / max(found["count"].sum(), 1)
-    return Sections(found["first"].to_numpy(), share.to_numpy(), found["name"].to_numpy(str))
 
 
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:

@@ -17,9 +17,10 @@ import pandas as pd
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors
 from ..common.files import beside
+from ..tables.cpc import MACROS, sections
 from ..tables.import_csvs import rows_of
 from .options import KINDS, POSITIVES, SAMPLE_BUCKETS, SPLITS, Keep, Mining, over
-from .select import choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, sections, split_names
+from .select import choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
 
 
 def write_triplets(
@@ -38,6 +39,7 @@ def write_triplets(
     seed, patents = source["params"]["seed"], source["counts"]["patents"]
     test, held = held_out(patents, mining)
     with connect() as db:
+        db.execute(MACROS)
         db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}; SET VARIABLE over = {over(mining)}")
         with readable_errors(f"{graph / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
             db.execute(f"CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
@@ -145,14 +147,12 @@ _FILES = {
         JOIN patent n ON n.rank = negative ORDER BY position""",
     "texts.parquet": """
         SELECT patent_id, title, abstract, date,
-               CASE WHEN is_cpc THEN left(subclass, 1) ELSE subclass END AS section,
-               CASE WHEN is_cpc THEN left(subclass, 3) ELSE subclass END AS class,
+               section_of(subclass) AS section, class_of(subclass) AS class,
                subclass, subclasses, family,
                CASE WHEN place < getvariable('test') THEN 'test' WHEN place < getvariable('held') THEN 'val'
                     ELSE 'train' END AS split,
                rank IN (SELECT rank FROM corpus) AS in_corpus
-        FROM (SELECT * EXCLUDE (has_abstract, split), split // getvariable('over') % 1000000 AS place,
-                     regexp_full_match(subclass, '[A-HY][0-9]{2}[A-Z]') AS is_cpc FROM patent)
+        FROM (SELECT * EXCLUDE (has_abstract, split), split // getvariable('over') % 1000000 AS place FROM patent)
         WHERE rank IN (SELECT anchor FROM chosen UNION SELECT positive FROM chosen UNION SELECT negative FROM chosen
                        UNION SELECT rank FROM corpus)
         ORDER BY rank""",

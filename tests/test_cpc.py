@@ -1,0 +1,57 @@
+"""One rule for CPC symbols and one for families, the same in Python and in SQL."""
+
+import pandas as pd
+import pytest
+
+from patentcl.common.duck import connect
+from patentcl.tables import cpc, family
+
+
+@pytest.mark.parametrize(
+    ("symbol", "is_cpc", "section", "class_"),
+    [
+        ("H01L", True, "H", "H01"),
+        ("Y10T", True, "Y", "Y10"),
+        ("C02f", False, "C02f", "C02f"),
+        ("h01l", False, "h01l", "h01l"),
+        ("I01L", False, "I01L", "I01L"),
+        ("A٣٣B", False, "A٣٣B", "A٣٣B"),  # digits, but not of the scheme
+        ("H01", False, "H01", "H01"),
+        ("H01L\n", False, "H01L\n", "H01L\n"),
+        ("pumps", False, "pumps", "pumps"),
+        ("4711", False, "4711", "4711"),
+        ("", False, "", ""),
+    ],
+)
+def test_a_symbol_has_the_same_section_and_class_in_python_and_in_sql(
+    symbol: str, is_cpc: bool, section: str, class_: str
+) -> None:
+    with connect() as db:
+        db.execute(cpc.MACROS)
+        in_sql = db.execute("SELECT is_cpc($s), section_of($s), class_of($s)", {"s": symbol}).fetchone()
+
+    assert in_sql == (cpc.is_cpc(symbol), cpc.section_of(symbol), cpc.class_of(symbol)) == (is_cpc, section, class_)
+
+
+def test_the_sections_are_those_that_a_symbol_can_have() -> None:
+    assert [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if cpc.is_cpc(f"{letter}01B")] == list(cpc.SECTIONS)
+
+
+def test_the_text_of_a_family_is_the_same_in_python_and_in_sql() -> None:
+    texts = [
+        "A pump  with a\nvalve.",
+        "a PUMP_with; a VALVE",
+        "ΑΣ ΟΔΟΣ",
+        "12 ½ ² Ⅷ",
+        "x—y · µ",
+        "中文 ﬁ",
+        "एक",
+        " .",
+        "",
+    ]
+    expected = ["apumpwithavalve", "apumpwithavalve", "ασοδοσ", "12½²ⅷ", "xyµ", "中文ﬁ", "", ""]
+    with connect() as db:
+        db.execute(family.MACRO)
+        in_sql = [row[0] for row in db.execute("SELECT letters(unnest($texts))", {"texts": texts}).fetchall()]
+
+    assert in_sql == family.letters(pd.Series(texts)).tolist() == expected
