@@ -30,10 +30,10 @@ from patentcl.graph.base import Neo4jOptions, open_graph
 from patentcl.graph.local_server import local_server, peak_memory
 from patentcl.graph.neo4j_admin import available
 from patentcl.sample.write import write_sample
+from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.mine import Batches, run_batches
 from patentcl.triplets.options import KINDS, Mining
-from patentcl.triplets.select import sections
 
 USUAL = """
 MATCH (c:CPCSubclass)-[:CLASSIFIES]->(a:Patent)-[:CITES]->(p:Patent)<-[:CLASSIFIES]-(c)
