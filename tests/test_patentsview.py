@@ -67,29 +67,29 @@ def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
 @pytest.mark.parametrize(
     ("name", "change", "line", "says"),
     [
-        ("g_us_patent_citation.tsv", None, 0, r"holds no g_us_patent_citation.tsv or .*--tables"),
-        ("g_patent_abstract.tsv", None, 0, r"has no abstracts: put g_patent_abstract.tsv there"),
-        ("g_cpc_current.tsv", b"<!DOCTYPE html><html>sign in</html>", 0, r"g_cpc_current.tsv is an HTML page.*sign-in"),
+        ("g_us_patent_citation.tsv", None, 0, r"--tables .*g_us_patent_citation\.tsv"),
+        ("g_patent_abstract.tsv", None, 0, r"g_patent_abstract\.tsv"),
+        ("g_cpc_current.tsv", b"<!DOCTYPE html><html>sign in</html>", 0, r"g_cpc_current\.tsv.*HTML"),
         (
             "g_patent.tsv",
             b'"patent_id"\t"name"\n',
             0,
-            r"g_patent.tsv, line 1: there is no column patent_title or title",
+            r"g_patent\.tsv, line 1: .*patent_title or title",
         ),
-        ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current.tsv, line 5: 3 fields .* 7, cpc_class is missing"),
+        ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current\.tsv, line 5: .* 7 .* 3\b"),
         (
             "g_cpc_current.tsv",
             b"1\t0\ta\tb\tc\td\te\tf",
             5,
-            r"g_cpc_current.tsv, line 5: 8 fields where the header has 7",
+            r"g_cpc_current\.tsv, line 5: .* 7 .* 8\b",
         ),
         (
             "g_cpc_current.tsv",
             b"1\t0\tA\tA01\t\xff\td\te",
             5,
-            r"tsv, line 5, column cpc_subclass: .*not UTF-8",
+            r"tsv, line 5, column cpc_subclass: .*UTF-8",
         ),
-        ("g_patent.tsv", b"", 0, r"g_patent.tsv, line 1: .*it has no text"),
+        ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
     ],
 )
 def test_bad_tables_are_refused_in_one_sentence(
@@ -110,7 +110,7 @@ def test_a_zip_is_unpacked_to_a_path_of_ours_whatever_its_names_say(tables: Path
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
-    source = find_tables(folder, scratch)["patent"]
+    source = find_tables(folder).open(scratch)["patent"]
 
     assert source.path.parent == scratch
     assert not (tmp_path / "escaped").exists()
@@ -123,16 +123,16 @@ def test_a_bad_line_inside_a_zip_is_told_by_the_zips_name(tables: Path, tmp_path
         archive.writestr("__MACOSX/._g_cpc_current.tsv", "left by another system")
     (folder / "g_cpc_current.tsv").unlink()
 
-    with pytest.raises(InputError, match=r"damaged/g_cpc_current.tsv.zip, line 7: 2 fields"):
+    with pytest.raises(InputError, match=r"damaged/g_cpc_current\.tsv\.zip, line 7: .* 2\b"):
         restructure(folder, tmp_path / "graph")
 
 
 def test_a_page_in_place_of_a_zip_and_a_broken_zip_are_told_apart(tables: Path, tmp_path: Path) -> None:
     folder = damaged(tables, tmp_path, "g_patent.tsv", None)
     (folder / "g_patent.tsv.zip").write_text("<html>Please sign in</html>")
-    with pytest.raises(InputError, match="HTML page"):
-        find_tables(folder, tmp_path)
+    with pytest.raises(InputError, match=r"g_patent\.tsv\.zip.*HTML"):
+        find_tables(folder).open(tmp_path)
 
     (folder / "g_patent.tsv.zip").write_bytes(b"PK\3\4 broken")
-    with pytest.raises(InputError, match="is not a ZIP"):
-        find_tables(folder, tmp_path)
+    with pytest.raises(InputError, match=r"g_patent\.tsv\.zip.*ZIP"):
+        find_tables(folder).open(tmp_path)

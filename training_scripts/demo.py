@@ -16,9 +16,9 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from patentcl.common.cli import InputError, run_script
-from patentcl.common.files import DATA, MODELS, REPOSITORY, fingerprint, read_json
+from patentcl.common.files import DATA, MODELS, REPOSITORY, read_json
 from patentcl.sample.write import write_sample
-from patentcl.tables.patentsview import has_tables, source_files
+from patentcl.tables.patentsview import find_tables, has_tables
 
 SCRIPTS = Path(__file__).resolve().parent
 
@@ -40,7 +40,7 @@ def main() -> None:
     args, started = parse_arguments(), time.time()
     tables = args.tables.resolve() if args.tables else DATA if has_tables(DATA) else None
     # Other tables are kept apart, even of folders of one name.
-    name = f"{tables.name}-{fingerprint(source_files(tables))[:6]}" if tables else "sample"
+    name = f"{tables.name}-{find_tables(tables).fingerprint[:6]}" if tables else "sample"
     data, model = DATA / "demo" / name, MODELS / f"patentCL-demo-{name}"
     if tables is None:
         tables = data / "tables"

@@ -11,11 +11,22 @@ from .cli import InputError, first_line
 NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an empty field stays the empty text
 
 
-def connect(database: Path | str = ":memory:") -> duckdb.DuckDBPyConnection:
-    """Open a database without DuckDB's own progress bar."""
+def connect(database: Path | str = ":memory:", memory: str = "") -> duckdb.DuckDBPyConnection:
+    """Open a database that may take `memory` (like 4GB; default: DuckDB's), without DuckDB's progress bar."""
     db = duckdb.connect(str(database))
     db.execute("SET enable_progress_bar = false")
+    if memory:
+        try:
+            db.execute("SET memory_limit = $memory", {"memory": memory})
+        except duckdb.Error:
+            raise InputError(f"--memory {memory}: not an amount of memory. Write it like 4GB") from None
     return db
+
+
+def scalar(db: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """The one integer that `sql` gives, such as a count."""
+    row = db.execute(sql).fetchone()
+    return int(row[0]) if row else 0
 
 
 def literal(text: Path | str) -> str:

@@ -1,7 +1,7 @@
-"""The import CSVs in `data/graph/`: their names, headers and types, in one place for all who write or read them.
+"""The import CSVs in `data/graph/`: their names, headers and types, for all that write or read them.
 
 Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/operations-manual/5/import/). A column's
-plain name is its header without what follows the colon; the ends of a link are `start` and `end`.
+plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ CSVS: dict[str, dict[str, str]] = {
     "cpc_subclasses.csv": {
         f"symbol:ID({SUBCLASS})": "VARCHAR",
         **dict.fromkeys(("title", "class", "section"), "VARCHAR"),
-        **dict.fromkeys(
-            [f"{branch}{what}:long" for branch in ("", "class_", "section_") for what in ("first", "count")], "BIGINT"
-        ),
+        **dict.fromkeys(("first:long", "count:long"), "BIGINT"),
+        **dict.fromkeys(("class_first:long", "class_count:long"), "BIGINT"),
+        **dict.fromkeys(("section_first:long", "section_count:long"), "BIGINT"),
     },
     "outside_patents.csv": {
         f"number:ID({OUTSIDE}){{id-type:long}}": "BIGINT",
@@ -42,7 +42,7 @@ CSVS: dict[str, dict[str, str]] = {
     "outside_citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({OUTSIDE})": "BIGINT"},
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
-# A count in graph.json → what of the graph it counts, as a pattern of Cypher.
+# A count in graph.json → what of the graph it counts, as a Cypher pattern.
 _COUNTED = {
     "patents": "(x:Patent)",
     "CPC subclasses": "(x:CPCSubclass)",
@@ -64,36 +64,39 @@ def plain_name(header: str) -> str:
 def write_csv(db: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str) -> None:
     """Write the rows of `sql`, whose columns have plain names, as the import CSV `name`.
 
-    Every text that may hold a quote or a newline is quoted, and quotes are doubled.
+    A list is written as `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks.
     """
-    columns = ", ".join(
-        f'{f"array_to_string({plain}, chr(59))" if kind.endswith("[]") else plain} AS "{header}"'
-        for header, kind in CSVS[name].items()
-        for plain in [f'"{plain_name(header)}"']
-    )
-    quoted = ", ".join(f'"{header}"' for header, kind in CSVS[name].items() if kind == "VARCHAR" and ":" not in header)
-    force = f", FORCE_QUOTE ({quoted})" if quoted else ""
-    db.execute(f"COPY (SELECT {columns} FROM ({sql})) TO {literal(folder / name)} (FORMAT csv, HEADER{force})")  # noqa: S608
-
-
-def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
-    """What of a graph that answers `run` is not as many as `counts` of graph.json, or "" when all are."""
-    for what, pattern in _COUNTED.items():
-        here = run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
-        if here != counts.get(what, 0):
-            return f"{here:,} {what} instead of {counts.get(what, 0):,}"
-    return ""
+    columns, quoted = [], []
+    for header, kind in CSVS[name].items():
+        column = f'"{plain_name(header)}"'
+        if kind.endswith("[]"):
+            column = f"array_to_string({column}, ';')"
+        columns.append(f'{column} AS "{header}"')
+        if header == plain_name(header) and kind == "VARCHAR":
+            quoted.append(f'"{header}"')
+    force = f", FORCE_QUOTE ({', '.join(quoted)})" if quoted else ""
+    target = literal(folder / name)
+    db.execute(f"COPY (SELECT {', '.join(columns)} FROM ({sql})) TO {target} (FORMAT csv, HEADER{force})")  # noqa: S608
 
 
 def rows_of(folder: Path, name: str) -> str:
-    """SQL that reads an import CSV, with plain names and types; a list without members is empty."""
-    columns = ", ".join(
-        f"""CASE WHEN "{header}" = '' THEN [] ELSE string_split("{header}", ';') END AS {plain_name(header)}"""
-        if kind.endswith("[]")
-        else f'"{header}" AS "{plain_name(header)}"'
-        for header, kind in CSVS[name].items()
-    )
-    types = ", ".join(f"'{header}': '{kind.removesuffix('[]')}'" for header, kind in CSVS[name].items())
-    return f"""SELECT {columns} FROM read_csv({literal(folder / name)}, header = true, delim = ',', quote = '"',
-        escape = '"', auto_detect = false, max_line_size = 33554432, nullstr = {literal(NULL)},
-        columns = {{{types}}})"""  # noqa: S608
+    """SQL that reads the import CSV `name`, with plain names and types; a list without members is empty."""
+    columns, types = [], []
+    for header, kind in CSVS[name].items():
+        column = f'"{header}"'
+        if kind.endswith("[]"):
+            column = f"CASE WHEN {column} = '' THEN [] ELSE string_split({column}, ';') END"
+        columns.append(f'{column} AS "{plain_name(header)}"')
+        types.append(f"'{header}': '{kind.removesuffix('[]')}'")
+    return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
+        quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432, nullstr = {literal(NULL)},
+        columns = {{{", ".join(types)}}})"""  # noqa: S608
+
+
+def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
+    """The first count of graph.json that a graph does not have, or "". `run` answers a Cypher query."""
+    for what, pattern in _COUNTED.items():
+        count = run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
+        if count != counts.get(what, 0):
+            return f"{count:,} {what} instead of {counts.get(what, 0):,}"
+    return ""

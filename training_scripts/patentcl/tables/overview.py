@@ -1,4 +1,4 @@
-"""Figures of a restructured corpus, read from its import CSVs by DuckDB: what the notebook draws before mining."""
+"""Statistics of a restructured corpus, read from its import CSVs: what the notebook shows before mining."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from .import_csvs import rows_of
 
 @dataclass(frozen=True)
 class Overview:
-    """`patents`: date and section of each patent; the arrays: links of each patent, (N,) integers."""
+    """`patents`: date and section of each patent, by rank; the arrays: how many links it has, (N,) integers."""
 
     patents: pd.DataFrame
     citations_out: np.ndarray
@@ -21,28 +21,24 @@ class Overview:
     classes_per_patent: np.ndarray
 
 
-_DEGREES = """
-SELECT rank, count(*) AS links FROM (SELECT {column} AS rank FROM read_csv($path, header = true, all_varchar = true))
-GROUP BY rank
-"""
-
-
 def overview(graph: Path) -> Overview:
-    """Read the figures of the corpus in `graph`, the folder that `restructure` wrote."""
+    """Read the statistics of the corpus in `graph`, the folder that `restructure` wrote."""
     with connect() as db:
         db.execute(MACROS)
         patents = db.execute(
             f"SELECT date, section_of(subclass) AS section FROM ({rows_of(graph, 'patents.csv')})"  # noqa: S608
         ).df()
-        links = [
-            db.execute(_DEGREES.format(column=f'"{column}"'), {"path": str(graph / file)}).df()["links"].to_numpy()
-            for file, column in (
-                ("citations.csv", ":START_ID(Patent)"),
-                ("citations.csv", ":END_ID(Patent)"),
-                ("classifications.csv", ":END_ID(Patent)"),
-            )
-        ]
-    return Overview(patents, *(np.pad(found, (0, len(patents) - len(found))) for found in links))
+
+        def links(file: str, end: str) -> np.ndarray:
+            sql = f'SELECT "{end}" AS rank, count(*) AS links FROM ({rows_of(graph, file)}) GROUP BY ALL'  # noqa: S608
+            counted = db.execute(sql).fetchnumpy()
+            of_all = np.zeros(len(patents), dtype=int)
+            of_all[counted["rank"]] = counted["links"]
+            return of_all
+
+        return Overview(
+            patents, links("citations.csv", "start"), links("citations.csv", "end"), links("classifications.csv", "end")
+        )
 
 
 def subclass_titles(graph: Path) -> dict[str, str]:

@@ -1,0 +1,124 @@
+-- PatentsView's tables, read into patent_rows, abstract_rows, citation_rows, class_rows and titles → the import CSVs.
+-- restructure.py runs the sections in this order.
+
+-- ## macros
+
+CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
+CREATE MACRO is_withdrawn(flag) AS lower(flag) IN ('1', 'true', 't', 'yes');
+
+-- ## one row an id
+-- A repeated row is rare, so only the rows of repeated ids are sorted, not the whole table.
+
+CREATE TABLE repeated AS SELECT patent_id FROM patent_rows GROUP BY patent_id HAVING count(*) > 1;
+CREATE TABLE kept AS
+    SELECT * FROM patent_rows WHERE patent_id NOT IN (FROM repeated)
+    UNION ALL
+    SELECT unnest(r) FROM (SELECT min(r) AS r FROM patent_rows r WHERE patent_id IN (FROM repeated) GROUP BY patent_id);
+DELETE FROM kept WHERE trim(patent_id) = '';
+CREATE TABLE withdrawn AS SELECT patent_id FROM kept WHERE is_withdrawn(withdrawn);
+DELETE FROM kept WHERE is_withdrawn(withdrawn) AND NOT getvariable('keep_withdrawn');
+
+-- ## abstracts
+
+CREATE TABLE abstract AS
+    SELECT patent_id, min(abstract) AS abstract FROM abstract_rows SEMI JOIN kept USING (patent_id) GROUP BY patent_id;
+
+-- ## classes
+
+CREATE TABLE class AS
+    SELECT patent_id, subclass, min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence
+    FROM (SELECT patent_id, trim(subclass) AS subclass, sequence FROM class_rows)
+    SEMI JOIN kept USING (patent_id) WHERE subclass <> '' GROUP BY ALL;
+CREATE TABLE classes_of AS
+    SELECT patent_id, list(subclass ORDER BY sequence, subclass) AS subclasses FROM class GROUP BY patent_id;
+
+-- ## numbers
+-- Patents are numbered without their texts, which would have to be sorted along.
+
+CREATE TABLE number AS
+SELECT row_number() OVER (
+           ORDER BY subclass IS NULL, section_of(subclass), class_of(subclass), subclass,
+                    md5(getvariable('seed') || ':' || patent_id), patent_id
+       ) - 1 AS rank, patent_id
+FROM (SELECT patent_id, subclasses[1] AS subclass FROM kept LEFT JOIN classes_of USING (patent_id));
+CREATE TABLE patent AS
+SELECT rank, patent_id, title, coalesce(abstract.abstract, '') AS abstract, coalesce(date, '') AS date,
+       coalesce(type, '') AS type, coalesce(subclasses[1], '') AS subclass, coalesce(subclasses, []) AS subclasses,
+       number_of(getvariable('seed') || CASE WHEN letters(coalesce(abstract.abstract, '')) = '' THEN ':id:' || patent_id
+                                             ELSE ':text:' || letters(abstract.abstract) END) AS family
+FROM number JOIN kept USING (patent_id) LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id);
+
+-- ## citations
+-- An examiner's citation says more than an applicant's, so a repeated citation takes that category.
+
+CREATE TABLE linked AS
+    SELECT a.rank AS citing, b.rank AS cited, coalesce(category, '') AS category FROM citation_rows c
+    JOIN number a ON a.patent_id = c.citing JOIN number b ON b.patent_id = c.cited;
+CREATE TABLE citation AS
+    SELECT citing, cited, CASE WHEN bool_or(category = 'cited by examiner') THEN 'cited by examiner'
+                               ELSE max(category) END AS category
+    FROM linked WHERE citing <> cited GROUP BY citing, cited;
+
+-- ## outside patents
+-- Cited patents that are not in the table: those that at least two cite, as one citation links no two patents.
+
+CREATE TABLE beyond AS
+    SELECT DISTINCT a.rank AS citing, c.cited FROM citation_rows c JOIN number a ON a.patent_id = c.citing
+    ANTI JOIN number b ON b.patent_id = c.cited WHERE trim(c.cited) <> '';
+CREATE TABLE outside AS
+    SELECT row_number() OVER (ORDER BY cited) - 1 AS number, cited AS patent_id, count(*) AS cited_by
+    FROM beyond GROUP BY cited HAVING count(*) > 1;
+
+-- ## newness
+-- A family is as new as its newest patent, so that no patent is newer than its split says. Newness is the share of
+-- patents in newer families, in millionths; a family without a date counts as the oldest.
+
+CREATE TABLE newness AS
+WITH newest AS (SELECT family, max(date) AS date, count(*) AS patents FROM patent GROUP BY family),
+     days AS (SELECT date, sum(patents) AS patents FROM newest GROUP BY date),
+     newer AS (SELECT date, sum(patents) OVER (ORDER BY date DESC) - patents AS patents FROM days)
+SELECT family, (newer.patents * 1000000 // (SELECT count(*) FROM patent))::BIGINT AS newness
+FROM newest JOIN newer USING (date);
+
+-- ## subclasses
+
+CREATE TABLE subclass AS
+WITH branch AS (
+    SELECT symbol, section_of(symbol) AS section, class_of(symbol) AS class,
+           count(patent.rank) AS count, coalesce(min(patent.rank), 0) AS first
+    FROM (SELECT DISTINCT subclass AS symbol FROM class) s LEFT JOIN patent ON patent.subclass = s.symbol
+    GROUP BY symbol)
+SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
+       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section, class), 0) AS class_first,
+       sum(count) OVER (PARTITION BY section, class)::BIGINT AS class_count,
+       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section), 0) AS section_first,
+       sum(count) OVER (PARTITION BY section)::BIGINT AS section_count
+FROM branch LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
+
+-- ## patents.csv
+
+SELECT patent.*, newness * 1000000 + family % 1000000 AS split, coalesce(cited_by, 0) AS cited_by,
+       trim(abstract) <> '' AS has_abstract
+FROM patent JOIN newness USING (family)
+LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)
+ORDER BY rank
+
+-- ## cpc_subclasses.csv
+
+FROM subclass ORDER BY symbol
+
+-- ## outside_patents.csv
+
+FROM outside ORDER BY number
+
+-- ## citations.csv
+
+SELECT citing AS start, cited AS "end", category FROM citation ORDER BY citing, cited
+
+-- ## outside_citations.csv
+
+SELECT citing AS start, number AS "end" FROM beyond JOIN outside ON patent_id = cited ORDER BY citing, number
+
+-- ## classifications.csv
+
+SELECT class.subclass AS start, rank AS "end" FROM class JOIN number USING (patent_id) ORDER BY 1, 2
