@@ -1,32 +1,38 @@
-"""A synthetic sample of PatentsView's tables, of any size, for trying, testing and measuring without a download.
+"""Write a synthetic sample of PatentsView's tables, of any size, for trying, testing and measuring without a download.
 
 python -m patentcl.sample --patents 2000 --out data/sample
 """
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..common.cli import run_script
+from ..common.cli import parse_options, run_script
 from ..common.files import DATA
-from .plan import INSIDE
+from .plan import CITATIONS
 from .write import write_sample
 
 
-def main() -> None:
-    """Read the command line, write the sample, tell its counts."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--patents", type=int, default=2000, help="how many patents (default 2000)")
-    parser.add_argument("--out", type=Path, default=DATA / "sample", help="folder (default data/sample)")
-    parser.add_argument("--seed", type=int, default=42, help="another seed, other patents (default 42)")
-    parser.add_argument("--citations", type=float, default=INSIDE, metavar="MEAN",
-                        help="citations drawn for a patent; about 0.6 of them stay (default 7.2)")  # fmt: skip
-    parser.add_argument("--old-columns", action="store_true", help="tables and columns as before 2023")
-    parser.add_argument("--zip", action="store_true", help="each table as NAME.tsv.zip, as PatentsView has it")
-    parser.add_argument("--overwrite", action="store_true", help="replace another sample in the folder")
-    given = parser.parse_args()
-    counts = write_sample(given.out, given.patents, given.seed, given.old_columns, given.zip, given.overwrite,
-                          given.citations)  # fmt: skip
-    print(f"{given.out}: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items()))
+@dataclass
+class Options:
+    """The command line."""
+
+    patents: int = field(default=2000, metadata={"help": "number of patents"})
+    out: Path = field(default=DATA / "sample", metadata={"help": "folder to write", "metavar": "DIR"})
+    seed: int = field(default=42, metadata={"help": "seed; another one gives other patents"})
+    citations: float = field(
+        default=CITATIONS, metadata={"help": "mean citations drawn for a patent; about 0.6 of them stay"}
+    )
+    old_columns: bool = field(default=False, metadata={"help": "write tables and columns as before 2023"})
+    zip: bool = field(default=False, metadata={"help": "write each table as NAME.tsv.zip, as PatentsView does"})
+    overwrite: bool = field(default=False, metadata={"help": "replace another sample in the folder"})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the sample and print its counts."""
+    (o,) = parse_options(__doc__, Options, argv=argv)
+    counts = write_sample(o.out, o.patents, o.seed, o.old_columns, o.zip, o.overwrite, o.citations)
+    print(f"{o.out}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
 
 if __name__ == "__main__":

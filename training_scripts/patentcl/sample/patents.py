@@ -1,59 +1,21 @@
 """The rows of the sample's tables: patents with their texts, citations and classes, a block of patents at a time.
 
-A text says five of the six concepts of the patent's line, one of a patent it cites, the line's made-up words with
-varying endings, subject words of its own and of related subclasses, and phrases that mean nothing. What is hard
-in the real tables is here too: `CASES`, `HARD`, and rows that are repeated, reversed or lead out of the table.
+A text names five of the six concepts of the patent's line, one of a patent that it cites, the line's made-up words
+with varying endings, subject words of its own and of related subclasses, and phrases without meaning. It also holds
+what is hard in the real tables: `CASES`, `HARD`, and rows that are repeated, reversed or lead out of the table.
 """
 
 from typing import Any
 
 import numpy as np
 
-from .plan import (
-    BLOCK,
-    CASE,
-    CLASS_OF,
-    SECTION_OF,
-    SYMBOLS,
-    TYPES,
-    Ints,
-    Plan,
-    Words,
-    cite,
-    near,
-    type_of,
-)
-from .words import (
-    ENDINGS,
-    GENERAL,
-    HARD,
-    PAIRS,
-    SENTENCES,
-    SUBCLASSES,
-    SURNAMES,
-    SYLLABLES,
-    TITLES,
-)
+from .plan import BLOCK, CASE, CLASS_OF, SECTION_OF, SYMBOLS, TYPES, Ints, Plan, Words, cite, near, type_of
+from .words import ENDINGS, GENERAL, HARD, PAIRS, SENTENCES, SUBCLASSES, SURNAMES, SYLLABLES, TITLES, Sentences
 
 Fields = dict[str, Any]  # field → one value a row, quotes in texts doubled
 
 FAVOURED = 0.8  # how often a patent says the side it favours
 OWN, CLASS = 0.38, 0.27  # subject words of the own subclass, of its class; the rest are of its section
-
-# What is counted. `citations_inside` have both ends in the table, `_duplicate` and `_self` ones among them;
-# `citations_dangling` cite what is not there. A family is a patent with those that continue it, under its
-# abstract up to case and white space. `unclassified` patents have no CPC row.
-COUNTED = [
-    "patents",
-    "withdrawn",
-    "families",
-    "citations_inside",
-    "citations_dangling",
-    "citations_duplicate",
-    "citations_self",
-    "unclassified",
-    "empty_abstracts",
-]
 
 SUBJECTS = np.array([words for _, words in SUBCLASSES.values()], object)
 TERMS = np.array(PAIRS, object)
@@ -62,64 +24,59 @@ CATEGORIES = np.array(["cited by examiner", "cited by applicant", "cited by othe
 
 
 def invent(plan: Plan, first: int) -> tuple[dict[str, Fields], dict[str, int]]:
-    """Invent the patents from number `first` to the end of its block.
+    """Invent the patents from number `first` to the end of its block: the rows of each table, and counts.
 
-    Returns the rows of each table, as field → one value a row with quotes doubled, and what was counted.
+    Of the counts, `citations_inside` are those with both ends in the table, `_duplicate` and `_self` ones among them;
+    `citations_dangling` cite what is not there. A family is a patent with those that continue it, under its abstract
+    up to case and white space. `unclassified` patents have no CPC row.
     """
     rng = np.random.default_rng([plan.seed, 1 + first // BLOCK])
     number = np.arange(first, min(first + BLOCK, plan.patents))
     pairs = cite(plan, number, rng)
     patents = _write(plan, number, pairs, rng)
-    classes, unclassified = _classify(plan, number, patents["patent_id"], rng)
-    citations, counts = _list_citations(plan, number, pairs, rng)
-    abstracts = patents["patent_abstract"]
-    counts |= {
+    ids, abstracts = patents["patent_id"], patents["patent_abstract"]
+    classes, unclassified = _classify(plan, number, ids, rng)
+    citations, counted = _list_citations(plan, number, pairs, rng)
+    # A design without an abstract has no row in that table, other patents have an empty one.
+    listed = np.flatnonzero((CASE[number % 100] != "design") | np.array([text != "" for text in abstracts])).tolist()
+    strays = [str(20_000_000 + n) for n in number[number % 250 == 111].tolist()]  # ids of no patent in the table
+    stray = {"cpc_sequence": 0, "cpc_section": "A", "cpc_class": "A01", "cpc_subclass": "A01B",
+             "cpc_group": "A01B1/00", "cpc_type": "inventional"}  # fmt: skip
+    twice = np.flatnonzero(number % 250 == 101).tolist()
+    rows = {
+        "patents": {field: values + [values[k] for k in twice] for field, values in patents.items()},
+        "abstracts": {
+            "patent_id": [ids[k] for k in listed] + strays,
+            "patent_abstract": [abstracts[k] for k in listed] + ["An abstract without a patent."] * len(strays),
+        },
+        "classes": {
+            "patent_id": classes.pop("patent_id") + strays,
+            **{field: values + [stray[field]] * len(strays) for field, values in classes.items()},
+        },
+        "citations": citations,
+    }
+    return rows, {
         "patents": len(number),
         "withdrawn": sum(patents["withdrawn"]),
         "families": len(np.unique(plan.parent[number][plan.parent[number] >= 0])),
+        **counted,
         "unclassified": unclassified,
         "empty_abstracts": abstracts.count(""),
     }
-    # A design without an abstract has no row of it, other patents an empty one.
-    listed = np.flatnonzero((CASE[number % 100] != "design") | np.array([a != "" for a in abstracts])).tolist()
-    strays = [str(20_000_000 + n) for n in number[number % 250 == 111].tolist()]  # of no patent in the table
-    rows = {
-        "abstracts": {
-            "patent_id": [patents["patent_id"][k] for k in listed] + strays,
-            "patent_abstract": [abstracts[k] for k in listed] + ["An abstract without a patent."] * len(strays),
-        },
-        "classes": {f: v + _STRAY_CLASS[f] * len(strays) for f, v in classes.items()},
-        "citations": citations,
-    }
-    rows["classes"]["patent_id"] = classes["patent_id"] + strays
-    twice = np.flatnonzero(number % 250 == 101).tolist()
-    rows["patents"] = {field: values + [values[k] for k in twice] for field, values in patents.items()}
-    return rows, counts
-
-
-_STRAY_CLASS: dict[str, list[Any]] = {
-    "patent_id": [],
-    "cpc_sequence": [0],
-    "cpc_section": ["A"],
-    "cpc_class": ["A01"],
-    "cpc_subclass": ["A01B"],
-    "cpc_group": ["A01B1/00"],
-    "cpc_type": ["inventional"],
-}
 
 
 def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> tuple[Fields, dict[str, int]]:
-    """Return the rows of citations, with repeated, reversed, own and dangling ones, and their counts."""
-    repeated, back, own = pairs[5::90], pairs[50::250, ::-1], np.repeat(number[40::400, None], 2, axis=1)
+    """Return the rows of citations, with repeated, reversed, self and dangling ones, and their counts."""
+    repeated, back, itself = pairs[5::90], pairs[50::250, ::-1], np.repeat(number[40::400, None], 2, axis=1)
     dangling = np.stack([rng.choice(number, len(pairs) // 3), np.full(len(pairs) // 3, -1)], axis=1)
-    rows = np.concatenate([pairs, repeated, own, dangling])
+    rows = np.concatenate([pairs, repeated, itself, dangling])
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     start = np.searchsorted(rows[:, 0], rows[:, 0])
-    # The cited patent cites its citing one: a later row of a patent that may lie in a block long written.
+    # In the rows of `back` the cited patent cites the citing one; it may be in a block that is written already.
     sequence = np.append(np.arange(len(rows)) - start, 100 + np.arange(len(back)))
     citing, cited = np.concatenate([rows, back]).T
     inside = cited >= 0
-    # What is not in the table was granted before it begins.
+    # A cited patent outside the table was granted before the table begins.
     outside_id = rng.integers(1_500_000, 3_900_000, len(cited)).tolist()
     outside_date = rng.integers(1930, 1975, len(cited)).tolist()
     known = plan.ids(np.maximum(cited, 0))
@@ -140,20 +97,17 @@ def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Genera
         "citations_inside": int(inside.sum()),
         "citations_dangling": len(dangling),
         "citations_duplicate": len(repeated),
-        "citations_self": len(own),
+        "citations_self": len(itself),
     }
 
 
-# --------------------------------------------------------------------------------------------- classes
-
-
 def _classify(plan: Plan, number: Ints, ids: list[str], rng: np.random.Generator) -> tuple[Fields, int]:
-    """Return the CPC rows, in no order, and how many patents have none: 1 to 4 subclasses, some of them twice."""
+    """Return the CPC rows, 1 to 4 subclasses a patent, some of them twice, and how many patents have none."""
     case = CASE[number % 100]
     without = (type_of(number) > 0) | (case == "unclassified")
     many = rng.choice([1, 2, 3, 4], len(number), p=[0.45, 0.3, 0.15, 0.1])
     many[without] = 0
-    # Five places: the line's four subclasses, as far as the patent has them, and the primary one once more.
+    # Five places: the line's four subclasses, of which the patent has the first ones, and the primary one again.
     places = plan.branches[plan.line[number]][:, [0, 1, 2, 3, 0]]
     used = np.column_stack([np.arange(4) < many[:, None], (many > 0) & (rng.random(len(number)) < 0.5)])
     sequence = used.cumsum(axis=1) - 1
@@ -172,9 +126,6 @@ def _classify(plan: Plan, number: Ints, ids: list[str], rng: np.random.Generator
         "cpc_type": np.where(rng.random(len(symbols)) < 0.6, "inventional", "additional").tolist(),
     }
     return fields, int(without.sum())
-
-
-# ------------------------------------------------------------------------------------------------ text
 
 
 def _write(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> Fields:
@@ -237,8 +188,8 @@ def _some_cited(number: Ints, pairs: Ints, rng: np.random.Generator) -> Ints:
     return np.where(size > 0, cited, number)
 
 
-def _compose(sentences: list[tuple[str, list[str]]], words: dict[str, Words], rng: np.random.Generator) -> list[str]:
-    """Return a text a patent: of each sentence one of its ways to say it, the gaps filled with the next words."""
+def _compose(sentences: Sentences, words: dict[str, Words], rng: np.random.Generator) -> list[str]:
+    """Return a text a patent: a template of each sentence, drawn, with the gaps filled by the next words."""
     n = len(words["g"])
     texts = np.full(n, "", object)
     used = dict.fromkeys(words, 0)
@@ -256,7 +207,7 @@ def _compose(sentences: list[tuple[str, list[str]]], words: dict[str, Words], rn
 
 
 def _spoil(number: Ints, case: Ints, titles: list[str], abstracts: list[str]) -> None:
-    """Put the hard texts in place, see `CASES`."""
+    """Replace texts by the hard ones of `CASES`."""
     for k in np.flatnonzero(case != "plain").tolist():
         n = int(number[k])
         if case[k] == "hard text":
@@ -271,7 +222,7 @@ def _spoil(number: Ints, case: Ints, titles: list[str], abstracts: list[str]) ->
             abstracts[k] = f"The ornamental design for {titles[k]}, view {n}."
 
 
-def _vary(abstract: str, way: int) -> str:
+def _vary(abstract: str, number: int) -> str:
     """Return an abstract as a continuation repeats it: the same, up to case and white space."""
     ways = [abstract, abstract.upper(), abstract.lower(), abstract.replace(". ", ".  "), abstract.replace(" ", "\n", 3)]
-    return ways[way % len(ways)]
+    return ways[number % len(ways)]

@@ -1,11 +1,11 @@
-"""Who is who in the sample: lines of inventions, their subclasses, concepts and made-up words, who cites whom.
+"""The plan of the sample: lines of inventions, their subclasses, concepts and made-up words, and who cites whom.
 
 Patents come in lines of inventions. A line has a subclass, six concepts and two made-up words. A concept has two names
-(`valve`, `shut-off member`) and a patent favours one side of the pairs; four of the six are of a vocabulary that is
-the CPC section's own. Most citations go to an earlier patent of
-the line, rather to one that favours the other side: matching words finds these in part, a model that learns the
-pairs finds more, and the pairs are the same for all patents, seen or not. Other citations go to the same
-subclass, to a partner line in another subclass that shares two concepts, or anywhere.
+(`valve`, `shut-off member`) and a patent favours one side of the pairs; four of the six concepts are from a vocabulary
+of the CPC section. Most citations go to an earlier patent of the line, preferably to one that favours the other side:
+matching words finds some of these, a model that learns the pairs finds more, and the pairs are the same for all
+patents, seen or not. Other citations go to the same subclass, to a partner line in another subclass that shares two
+concepts, or anywhere.
 
 Patents are numbered from 0 in order of date. Rare cases are placed by number, so that a small sample has them too.
 """
@@ -24,10 +24,10 @@ Words = NDArray[np.object_]
 
 BLOCK = 50_000  # patents invented at a time, about 0.4 GB; a multiple of all periods by number
 LINE = 8  # patents in a line of inventions, on average
-INSIDE = 7.2  # citations drawn for a patent; about four stay, the others find nothing earlier or repeat one
-ROADS = {"line": 0.6, "subclass": 0.2, "partner": 0.12, "anywhere": 0.08}  # where citations go
+CITATIONS = 7.2  # citations drawn for a patent; about four stay, the others find nothing earlier or repeat one
+TARGETS = {"line": 0.6, "subclass": 0.2, "partner": 0.12, "anywhere": 0.08}  # where citations go
 
-# What a patent is, by its number modulo 100; the others are plain.
+# The kind of a patent, by its number modulo 100; all others are plain.
 CASES = {
     **dict.fromkeys((7, 27, 47, 67, 87), "design"),
     **dict.fromkeys((3, 23, 43, 63), "hard text"),
@@ -40,7 +40,7 @@ CASES = {
 }
 CASE = np.array([CASES.get(n, "plain") for n in range(100)])
 
-# Types of patent: id letters, first id, how many ids there are until 2024, how far apart their numbers lie.
+# For each type of patent: letters of its ids, first id, number of ids until 2024, distance of their numbers.
 TYPES = np.array(["utility", "design", "plant", "reissue"], object)
 TYPE = np.select([CASE == "design", CASE == "plant", CASE == "reissue"], [1, 2, 3], 0)  # by number modulo 100
 LETTERS = np.array(["", "D", "PP", "RE"], object)
@@ -57,7 +57,7 @@ CLASS_OF = np.array([symbol[:3] for symbol in SUBCLASSES])
 
 @dataclass(frozen=True)
 class Plan:
-    """What patents must know of one another: about 40 bytes for each of `patents`."""
+    """What patents depend on of one another: about 40 bytes for each of `patents`."""
 
     patents: int
     seed: int
@@ -72,7 +72,7 @@ class Plan:
     by_subclass: Ints  # (patents,) primary subclass * patents + number, sorted
 
     @staticmethod
-    def draw(patents: int, seed: int, cites: float = INSIDE) -> "Plan":
+    def draw(patents: int, seed: int, cites: float = CITATIONS) -> "Plan":
         """Draw the plan of a sample."""
         rng = np.random.default_rng([seed, 0])
         lines = 2 * max(1, patents // (2 * LINE))
@@ -134,14 +134,14 @@ def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
     citing = np.repeat(number, np.minimum(rng.negative_binomial(2, 2 / (2 + plan.cites), len(number)), most))
     line, branch = plan.line[citing], plan.branches[plan.line[citing], 0]
     one, other = (plan.earlier(plan.by_line, line, citing, rng) for _ in range(2))
-    roads = [
-        np.where(plan.side[one] == plan.side[citing], other, one),  # rather one that favours the other side
+    targets = [
+        np.where(plan.side[one] == plan.side[citing], other, one),  # preferably one that favours the other side
         plan.earlier(plan.by_subclass, branch, citing, rng),
         plan.earlier(plan.by_line, line ^ 1, citing, rng),
         (rng.random(len(citing)) * citing).astype(np.int64),
     ]
-    cited = np.choose(rng.choice(len(ROADS), len(citing), p=list(ROADS.values())), roads)
-    continues = number[(plan.parent[number] >= 0) & (number % 2 == 0)]  # the odd ones keep silent about it
+    cited = np.choose(rng.choice(len(TARGETS), len(citing), p=list(TARGETS.values())), targets)
+    continues = number[(plan.parent[number] >= 0) & (number % 2 == 0)]  # the odd ones do not cite their parent
     citing, cited = np.append(citing, continues), np.append(cited, plan.parent[continues])
     good = (cited >= 0) & (cited != citing)
     key = np.unique(citing[good] * plan.patents + cited[good])
@@ -149,12 +149,12 @@ def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _draw_parents(number: Ints, rng: np.random.Generator) -> Ints:
-    """Let 3 % of patents continue one of the thirty before; both plain, so that the text is theirs to vary."""
+    """Let 3 % of patents continue one of the thirty before; both are plain, as the others have special texts."""
     parent = np.maximum(number - rng.integers(1, 31, len(number)), -1)
     parent = np.where(rng.random(len(number)) < 0.03, parent, -1)
     plain = CASE[number % 100] == "plain"
     same_block = parent // BLOCK == number // BLOCK
-    chained = parent[parent] >= 0  # no continuation of a continuation: the first is the parent of all
+    chained = parent[parent] >= 0  # no continuation of a continuation
     return np.where(plain & plain[parent] & same_block & ~chained, parent, -1)
 
 

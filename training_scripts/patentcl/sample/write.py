@@ -1,10 +1,7 @@
-"""A synthetic sample of PatentsView's tables, of any size, for trying, testing and measuring without a download.
+"""Write the synthetic sample as PatentsView's tables: as today's, or as those before 2023.
 
-    python -m patentcl.sample --patents 2000 --out data/sample
-
-The patents are invented, the CPC symbols are real, and the text carries a signal that a model can learn: see
-`sample_plan.py` for how, `sample_patents.py` for the rows and `sample_words.py` for the words. This module writes them
-down, as today's tables or, with `--old-columns`, as those before 2023.
+The patents are invented, the CPC symbols are real, and the text carries a signal that a model can learn: `plan.py`
+says how, `patents.py` makes the rows, and `words.txt` holds the words.
 """
 
 import zipfile
@@ -15,10 +12,10 @@ from itertools import count, repeat
 from pathlib import Path
 from typing import IO, Any
 
-from ..common.cli import InputError
+from ..common.cli import InputError, check_seed
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
-from .patents import COUNTED, Fields, invent
-from .plan import BLOCK, INSIDE, Plan
+from .patents import Fields, invent
+from .plan import BLOCK, CITATIONS, Plan
 from .words import SUBCLASSES
 
 RECORD = "sample.json"
@@ -51,59 +48,53 @@ def write_sample(
     old_columns: bool = False,
     zipped: bool = False,
     overwrite: bool = False,
-    citations: float = INSIDE,
+    citations: float = CITATIONS,
 ) -> dict[str, Any]:
-    """Write a sample of `patents` patents into the folder `out`; return its counts (`sample_patents.COUNTED`).
+    """Write a sample of `patents` patents into the folder `out`; return its counts, those of `invent`.
 
-    Equal arguments give equal bytes; asked again with the arguments of the sample that is there, it does nothing.
-    Raises `InputError` when `out` holds another sample and `overwrite` is off, and always when `out` holds
-    something that is no part of a sample.
+    Equal arguments give equal bytes, and a second call does nothing. Raises `InputError` if `out` holds another
+    sample and `overwrite` is off, and always if it holds a file that is not of a sample.
     """
-    if patents < 1 or seed < 0:
-        raise InputError(f"--patents {patents} --seed {seed}: ask for at least 1 patent, and a seed from 0 on")
+    if patents < 1:
+        raise InputError(f"--patents {patents}: must be at least 1")
     if not 0 < citations <= 100:
-        raise InputError(f"--citations {citations}: draw more than 0 and at most 100 for a patent")
+        raise InputError(f"--citations {citations}: must be above 0 and at most 100")
+    check_seed(seed)
     params = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
-    _refuse_foreign(out)
-    if not overwrite and is_done(out / RECORD, params):
-        print(f"{out} holds this sample already: nothing to do (--overwrite repeats it)")
-        return dict(read_json(out / RECORD)["counts"])
-    check_replaceable(out / RECORD, params, overwrite)
-    plan = Plan.draw(patents, seed, citations)
-    counts = Counter(dict.fromkeys(COUNTED, 0))
+    record = out / RECORD
+    if not overwrite and is_done(record, params):
+        print(f"sample: {out} is up to date")
+        return dict(read_json(record)["counts"])
+    check_replaceable(record, params, overwrite)
+    if record.exists():
+        foreign = {path.name for path in out.iterdir()} - {RECORD, *read_json(record).get("files", {})}
+        if foreign:
+            raise InputError(f"{out / min(foreign)} is not of the sample. Move it, or choose another --out")
     with beside(out) as folder:
         folder.mkdir()
-        with ExitStack() as opened:
-            layout = BEFORE_2023 if old_columns else TODAY
-            tables = {name: Table(opened, folder, layout[name], zipped) for name in layout}
-            titles = [title for title, _ in SUBCLASSES.values()]
-            tables["subclasses"].write({"id": list(SUBCLASSES), "title": titles})
-            for first in range(0, patents, BLOCK):
-                rows, counted = invent(plan, first)
-                counts.update(counted)
-                for name in tables.keys() & rows.keys():  # the old layout has no table of abstracts
-                    tables[name].write(rows[name])
+        counts = _write_tables(
+            Plan.draw(patents, seed, citations), folder, BEFORE_2023 if old_columns else TODAY, zipped
+        )
         files = sorted(path.name for path in folder.iterdir())
         write_record(folder / RECORD, {"params": params, "counts": counts}, files)
+    return counts
+
+
+def _write_tables(plan: Plan, folder: Path, layout: dict[str, str], zipped: bool) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    with ExitStack() as opened:
+        tables = {name: Table(opened, folder, layout[name], zipped) for name in layout}
+        tables["subclasses"].write({"id": list(SUBCLASSES), "title": [title for title, _ in SUBCLASSES.values()]})
+        for first in range(0, plan.patents, BLOCK):
+            rows, counted = invent(plan, first)
+            counts.update(counted)
+            for name in tables.keys() & rows.keys():  # the old layout has no table of abstracts
+                tables[name].write(rows[name])
     return dict(counts)
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Raise `InputError` when replacing the folder `out` would delete what this module did not write."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out} is a file: name a folder with --out")
-    names = {path.name for path in out.iterdir()}
-    files = {layout.split(":")[0] for layout in [*TODAY.values(), *BEFORE_2023.values()]}
-    ours = {RECORD} | {f"{name}.tsv{end}" for name in files for end in ("", ".zip")}
-    # Without its record even a file of our name may be PatentsView's own.
-    if foreign := sorted(names - ours if RECORD in names else names):
-        raise InputError(f"{out} holds {foreign[0]}, which is no part of a sample: choose a new or empty folder")
-
-
 class Table:
-    """One TSV file as PatentsView writes it: text in quotes, numbers bare, a header row; perhaps in a ZIP."""
+    """One TSV file as PatentsView writes it: texts quoted, numbers not, a header row; optionally in a ZIP."""
 
     def __init__(self, opened: ExitStack, folder: Path, layout: str, zipped: bool) -> None:
         """Create the file that `layout` names and write its header; `opened` closes it."""
@@ -116,7 +107,7 @@ class Table:
         self.file.write(("\t".join(f'"{column}"' for column, _, _ in pairs) + "\n").encode())
 
     def write(self, rows: Fields) -> None:
-        """Append rows given as field → list; the lists have one length, and quotes in them are doubled already."""
+        """Append rows, field → values; quotes in texts must be doubled already."""
         columns = {**self.always, **rows}
         lines = (self.row % values for values in zip(*(columns[f] for f in self.fields), strict=False))
         self.file.write("".join(lines).encode())
@@ -124,15 +115,12 @@ class Table:
 
 @contextmanager
 def _create(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
-    """Open `path` for writing, or its namesake inside `path`.zip, dated 1980 so that equal rows give equal bytes."""
+    """Open `path` for writing, or the member of that name in `path`.zip, dated 1980: equal rows give equal bytes."""
     if not zipped:
         with path.open("wb") as file:
             yield file
         return
     member = zipfile.ZipInfo(path.name)
     member.compress_type = zipfile.ZIP_DEFLATED
-    with (
-        zipfile.ZipFile(f"{path}.zip", "w") as archive,
-        archive.open(member, "w", force_zip64=True) as file,
-    ):
+    with zipfile.ZipFile(f"{path}.zip", "w") as archive, archive.open(member, "w", force_zip64=True) as file:
         yield file
