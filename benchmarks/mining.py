@@ -136,7 +136,11 @@ def ours(patents: int, data: Path, graph: Any, way: str, prepared: float) -> Row
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         found = run_batches(
-            graph, source, Mining(triplets=None), Batches(Path(folder) / "batches", {}), sections(data / "graph")
+            graph,
+            source,
+            Mining("FULL"),
+            Batches(Path(folder) / "batches", {"graph": source["fingerprint"]}),
+            sections(data / "graph"),
         )
         seconds = time.time() - started
     negatives = pd.concat([found[kind][["anchor", "negative"]] for kind in KINDS])

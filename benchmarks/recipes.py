@@ -66,15 +66,15 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet loss, margin 5": ("coupled", {"loss": "triplet", "margin": 5, "lr": 5e-5}),
     "published": ("cited", {"loss": "triplet", "margin": 5, "lr": 2e-5, "epochs": 10}),
 }
-CITED = Mining(TRIPLETS, per_anchor=5, val=0.2, test=0.4)
+CITED = Mining(str(TRIPLETS), per_anchor=5, val=0.2, test=0.4)
 MOST_QUERIES = {"real": 2_000, "sample": 60}  # the sample has as many as one likes, and its effects are large
 MININGS = {
     "cited": CITED,
     "coupled": replace(CITED, positives="coupled"),
     "examiner": replace(CITED, positives="examiner"),
     "filtered": replace(CITED, positives="coupled", filter_model=MINILM),
-    "random": replace(CITED, positives="coupled", negatives={"citation": 0.0, "sibling": 0.0, "random": 1.0}),
-    "citation": replace(CITED, positives="coupled", negatives={"citation": 1.0, "sibling": 0.0, "random": 0.0}),
+    "random": replace(CITED, positives="coupled", negatives="random=1"),
+    "citation": replace(CITED, positives="coupled", negatives="citation=1"),
     "single": replace(CITED, positives="coupled", per_anchor=1),
 }
 SHARES = (1.0, 0.5)  # of the trained weights
@@ -103,7 +103,7 @@ def main() -> None:
     write_sample(corpora["sample"], patents=2_000)
     for corpus, tables in corpora.items():
         for name, mining in MININGS.items():
-            asked_mining = replace(mining, most_queries=MOST_QUERIES[corpus])
+            asked_mining = replace(mining, max_queries=MOST_QUERIES[corpus])
             tables_to_triplets(tables, args.work / corpus, name, asked_mining)
     folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
     cited = {corpus: load_dataset(folder / "cited") for corpus, folder in folders.items()}

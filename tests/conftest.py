@@ -34,7 +34,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the graph of `tables` and its triplets, named 200."""
     data = tmp_path_factory.mktemp("data")
-    tables_to_triplets(tables, data, "200", Mining(triplets=200))
+    tables_to_triplets(tables, data, "200", Mining("200"))
     return data
 
 

@@ -21,7 +21,7 @@ from patentcl.triplets.report import report as report_of_mining
 def by_time(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample again, split by time."""
     data = tmp_path_factory.mktemp("by-time")
-    tables_to_triplets(tables, data, "200", Mining(200, split="time", positives="coupled"))
+    tables_to_triplets(tables, data, "200", Mining("200", split="time", positives="coupled"))
     return data / "triplets" / "200"
 
 

@@ -1,10 +1,11 @@
-"""Dataset obey their definition, checked here from the CSVs without any graph."""
+"""Triplets obey their definition, checked here from the CSVs without any graph."""
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,11 @@ from patentcl.graph.base import open_graph
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
 from patentcl.pipeline import tables_to_triplets
-from patentcl.tables.cpc import Sections
 from patentcl.tables.restructure import restructure
-from patentcl.triplets.dataset import load_dataset
+from patentcl.triplets.dataset import ROLES, Dataset, load_dataset
 from patentcl.triplets.mine import mine, query_parts
-from patentcl.triplets.options import KINDS, POSITIVES, Mining, check, check_mining, parse_shares, parse_size
+from patentcl.triplets.options import KINDS, Mining, Positives
 from patentcl.triplets.report import report
-from patentcl.triplets.select import are_enough, corpus_to_search, held_out, negatives
 from patentcl.triplets.write import write_training_csv
 
 
@@ -53,23 +52,45 @@ class Corpus:
         for rank, number in outside.itertuples(index=False):
             self.cites_any[ids.iloc[int(rank)]].add(f"outside {number}")
 
+    def check(self, row: Any) -> None:
+        """Assert that a row of triplets obeys the definition."""
+        a, p, n = row.anchor_id, row.positive_id, row.negative_id
+        if row.positive_kind == "coupled":
+            assert p not in self.cites[a] and len(self.cites_any[a] & self.cites_any[p]) >= 2
+        else:
+            assert p in self.cites[a] and (row.positive_kind == "examiner") == ((a, p) in self.examiner)
+        assert row.cpc_subclass in self.classes[a] & self.classes[p]
+        assert not self.classes[a] & self.classes[n]
+        assert n not in self.cites[a] and a not in self.cites[n]
+        assert len({self.family[x] for x in (a, p, n)}) == 3
+        assert all(self.abstract[x].strip() for x in (a, p, n))
+        assert all(self.primary[x] for x in (a, p, n))
+        if row.negative_kind == "citation":
+            assert any(n in self.cites[b] for b in self.cites[a])
+        if row.negative_kind == "sibling":
+            assert self.primary[a][0] == self.primary[n][0]
 
-def check_row(corpus: Corpus, row: Any) -> None:
-    a, p, n = row.anchor_id, row.positive_id, row.negative_id
-    shared = len(corpus.cites_any[a] & corpus.cites_any[p])
-    assert p in corpus.cites[a] if row.positive_kind != "coupled" else p not in corpus.cites[a] and shared >= 2
-    if row.positive_kind != "coupled":
-        assert (row.positive_kind == "examiner") == ((a, p) in corpus.examiner)
-    assert row.cpc_subclass in corpus.classes[a] & corpus.classes[p]
-    assert not corpus.classes[a] & corpus.classes[n]
-    assert n not in corpus.cites[a] and a not in corpus.cites[n]
-    assert len({corpus.family[x] for x in (a, p, n)}) == 3
-    assert all(corpus.abstract[x].strip() for x in (a, p, n))
-    assert all(corpus.primary[x] for x in (a, p, n))
-    if row.negative_kind == "citation":
-        assert any(n in corpus.cites[b] for b in corpus.cites[a])
-    if row.negative_kind == "sibling":
-        assert corpus.primary[a][0] == corpus.primary[n][0]
+
+@pytest.fixture
+def data(road: Path, tmp_path: Path) -> Path:
+    """A copy of the data folder `road`, to mine into."""
+    return shutil.copytree(road, tmp_path / "data")
+
+
+@pytest.fixture
+def mined(data: Path) -> Callable[..., tuple[dict[str, Any], Dataset]]:
+    """Mine into a folder of the copy: its record and its triplets."""
+
+    def run(name: str, mining: Mining) -> tuple[dict[str, Any], Dataset]:
+        graph = open_graph("embedded", data)
+        record = mine(graph, data, name, mining)
+        graph.close()
+        return record, load_dataset(data / "triplets" / name)
+
+    return run
+
+
+Mined = Callable[..., tuple[dict[str, Any], Dataset]]
 
 
 def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> None:
@@ -78,188 +99,184 @@ def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> N
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
     for row in triplets.itertuples():
-        check_row(corpus, row)
+        corpus.check(row)
 
 
-def test_what_the_report_counts_is_what_the_tables_hold(road: Path) -> None:
-    corpus, found = Corpus(road / "graph"), read_json(road / "triplets" / "200" / "triplets.json")["found"]
+def test_the_record_counts_what_the_tables_hold(road: Path) -> None:
+    corpus, counts = Corpus(road / "graph"), read_json(road / "triplets" / "200" / "triplets.json")["found"]
     pairs = [(a, x) for a, cited in corpus.cites.items() if corpus.abstract[a].strip() for x in cited]
     readable = [(a, x) for a, x in pairs if corpus.abstract[x].strip()]
     sharing = [(a, x) for a, x in readable if corpus.classes[a] & corpus.classes[x] - {""}]
 
-    assert found["citation pairs of theirs inside the table"] == len(pairs)
-    assert found["… both with an abstract"] == len(readable)
-    assert found["… sharing a CPC subclass"] == len(sharing)
-    assert found["… of different families"] == sum(corpus.family[a] != corpus.family[x] for a, x in sharing)
+    assert counts["citation pairs of theirs inside the table"] == len(pairs)
+    assert counts["… both with an abstract"] == len(readable)
+    assert counts["… sharing a CPC subclass"] == len(sharing)
+    assert counts["… of different families"] == sum(corpus.family[a] != corpus.family[x] for a, x in sharing)
 
 
 def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(road: Path) -> None:
-    data = load_dataset(road / "triplets" / "200")
-    texts = data.texts.set_index("patent_id")
-    roles = ["anchor_id", "positive_id", "negative_id"]
+    dataset = load_dataset(road / "triplets" / "200")
+    texts = dataset.texts.set_index("patent_id")
     normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
-
-    used = {split: pd.unique(rows[roles].to_numpy().ravel()) for split, rows in data.triplets.groupby("split")}
     held = set(texts.index[texts["split"] != "train"])
-    assert not held & set(used["train"])
-    assert not set(normal[used["train"]]) & set(normal[sorted(held)])
-    assert not set(texts.index[texts["split"] == "test"]) & set(used["val"])
-    assert (texts["split"].loc[data.retrieval["query_id"]].to_numpy() == data.retrieval["split"].to_numpy()).all()
+    train = sorted(dataset.ids_in("train"))
+
+    assert not held & set(train)
+    assert not set(normal[train]) & set(normal[sorted(held)])
+    assert not set(texts.index[texts["split"] == "test"]) & dataset.ids_in("val")
+    query_splits = texts["split"].loc[dataset.retrieval["query_id"]]
+    assert query_splits.tolist() == dataset.retrieval["split"].tolist()
 
 
-def test_smaller_sizes_are_part_of_larger_ones_and_the_same_seed_gives_the_same_bytes(
-    road: Path, tmp_path: Path
-) -> None:
-    graph = open_graph("embedded", road)
-    for number in (50, 400):
-        mine(graph, road, str(number), Mining(triplets=number))
+def test_smaller_sizes_are_part_of_larger_ones(road: Path, mined: Mined) -> None:
+    datasets = [mined("50", Mining("50"))[1], load_dataset(road / "triplets" / "200"), mined("400", Mining("400"))[1]]
+
     small, middle, large = (
-        load_dataset(road / "triplets" / n).triplets.query("split == 'train'") for n in ("50", "200", "400")
+        set(dataset.triplets.query("split == 'train'").itertuples(index=False, name=None)) for dataset in datasets
     )
-    first = (road / "triplets" / "50" / "triplets.parquet").read_bytes()
-    mine(graph, road, "50", Mining(triplets=50), overwrite=True)
+    assert small < middle < large
+
+
+def test_the_same_seed_gives_the_same_bytes(road: Path, data: Path) -> None:
+    graph = open_graph("embedded", data)
+    mine(graph, data, "200", Mining("200"), overwrite=True)
     graph.close()
 
-    def rows(frame: pd.DataFrame) -> set[tuple[str, ...]]:
-        return set(frame.itertuples(index=False, name=None))
-
-    assert rows(small) <= rows(middle) <= rows(large)
-    assert (road / "triplets" / "50" / "triplets.parquet").read_bytes() == first
+    old, new = (folder / "triplets" / "200" / "triplets.parquet" for folder in (road, data))
+    assert old.stat().st_mtime < new.stat().st_mtime and old.read_bytes() == new.read_bytes()
 
 
-def test_batches_do_not_change_the_result_and_an_interrupted_mining_goes_on(road: Path) -> None:
-    class Dying:
-        """A graph that dies after some answers."""
+class Dying:
+    """A graph that dies after some answers."""
 
-        batch, sessions = 100, 1
+    batch, sessions = 100, 1
 
-        def __init__(self, answers: int) -> None:
-            self.inner, self.left, self.asked = open_graph("embedded", road), answers, 0
+    def __init__(self, data: Path, answers: int) -> None:
+        self.inner, self.left, self.queries = open_graph("embedded", data), answers, 0
 
-        def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
-            self.left, self.asked = self.left - 1, self.asked + 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-            return self.inner.run(query, parameters)
+    def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+        self.left, self.queries = self.left - 1, self.queries + 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.inner.run(query, parameters)
 
-        def holds(self, fingerprint: str) -> bool:
-            return self.inner.holds(fingerprint)
+    def holds(self, fingerprint: str) -> bool:
+        return self.inner.holds(fingerprint)
 
-        def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
+    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
 
-        def stop(self) -> None: ...
+    def stop(self) -> None: ...
 
-        def close(self) -> None:
-            self.inner.close()
+    def close(self) -> None:
+        self.inner.close()
 
-    settings = Mining(triplets=200)
-    dying = Dying(answers=5)
+
+def test_an_interrupted_mining_resumes_and_batches_do_not_change_the_result(data: Path) -> None:
+    dying = Dying(data, answers=5)
     with pytest.raises(KeyboardInterrupt):
-        mine(dying, road, "batches", settings)
+        mine(dying, data, "batches", Mining("200"))
     dying.close()
-    assert not (road / "triplets" / "batches").exists()
+    assert not (data / "triplets" / "batches").exists()
 
-    going_on = Dying(answers=10**6)
-    mine(going_on, road, "batches", settings)
-    going_on.close()
+    resumed = Dying(data, answers=10**6)
+    mine(resumed, data, "batches", Mining("200"))
+    resumed.close()
 
-    batches = -(-read_json(road / "graph" / "graph.json")["counts"]["patents"] // 100)
-    parts = len(query_parts()) - 1  # coupled patents were not asked for
-    assert going_on.asked == batches * parts - 5
-    whole, in_batches = (load_dataset(road / "triplets" / name).triplets for name in ("200", "batches"))
-    pd.testing.assert_frame_equal(whole, in_batches)
-
-
-def test_two_runs_of_one_name_and_a_replaced_graph_are_refused(tables: Path, tmp_path: Path) -> None:
-    restructure(tables, tmp_path / "graph")
-    graph = open_graph("embedded", tmp_path)
-    graph.import_csvs(tmp_path / "graph")
-    with locked(tmp_path / "triplets" / ".x.batches"), pytest.raises(InputError, match="another process is writing"):
-        mine(graph, tmp_path, "x", Mining(triplets=50))
-
-    record = read_json(tmp_path / "ladybug" / "import.json")
-    write_json(tmp_path / "ladybug" / "import.json", {"params": {"graph": "of other tables"}})
-    with pytest.raises(InputError, match="was replaced by another process"):
-        mine(graph, tmp_path, "x", Mining(triplets=50))
-    assert not (tmp_path / "triplets" / "x").exists()
-    assert not list(tmp_path.glob("triplets/.x.batches/*.parquet"))
-
-    write_json(tmp_path / "ladybug" / "import.json", record)
-    assert mine(graph, tmp_path, "x", Mining(triplets=50))["triplets"]["train"] == 50
+    batches = -(-read_json(data / "graph" / "graph.json")["counts"]["patents"] // 100)
+    assert resumed.queries == batches * len(query_parts(Mining("200"))) - 5
+    at_once, in_batches = (load_dataset(data / "triplets" / name).triplets for name in ("200", "batches"))
+    pd.testing.assert_frame_equal(at_once, in_batches)
 
 
-def test_results_that_were_cut_are_noticed(tables: Path, tmp_path: Path) -> None:
-    tables_to_triplets(tables, tmp_path, "x", Mining(triplets=50))
-    whole = (tmp_path / "triplets" / "x" / "triplets.parquet").read_bytes()
-    (tmp_path / "triplets" / "x" / "triplets.parquet").write_bytes(whole[:-9])
-    tables_to_triplets(tables, tmp_path, "x", Mining(triplets=50))
-    assert (tmp_path / "triplets" / "x" / "triplets.parquet").read_bytes() == whole
+def test_two_runs_of_one_name_are_refused(data: Path) -> None:
+    graph = open_graph("embedded", data)
 
-    for file, sentence in {"patents.csv": "patents instead of", "cpc_subclasses.csv": "names no class"}.items():
-        lines = (tmp_path / "graph" / file).read_text().splitlines(keepends=True)
-        (tmp_path / "graph" / file).write_text("".join(lines[:1]))
-        with pytest.raises(InputError, match=sentence):
-            tables_to_triplets(tables, tmp_path, "y", Mining(triplets=50))
-        (tmp_path / "graph" / file).write_text("".join(lines))
+    with locked(data / "triplets" / ".x.batches"), pytest.raises(InputError, match=r"\.x\.batches"):
+        mine(graph, data, "x", Mining("50"))
 
-
-def test_shares_of_the_kinds_are_asked_for_and_falling_back_is_counted(road: Path) -> None:
-    graph = open_graph("embedded", road)
-    record = mine(graph, road, "citation-only", Mining(triplets=200, negatives=parse_shares("citation=1")))
+    assert mine(graph, data, "x", Mining("50"))["triplets"]["train"] == 50
     graph.close()
+
+
+def test_a_graph_that_is_replaced_while_it_is_mined_is_noticed(data: Path) -> None:
+    graph, record = open_graph("embedded", data), data / "ladybug" / "import.json"
+    known = read_json(record)
+
+    write_json(record, {"params": {"graph": "of other tables"}})
+    with pytest.raises(InputError, match="graph"):
+        mine(graph, data, "x", Mining("50"))
+    assert not (data / "triplets" / "x").exists()
+    assert not list(data.glob("triplets/.x.batches/*.parquet"))
+
+    write_json(record, known)
+    assert mine(graph, data, "x", Mining("50"))["triplets"]["train"] == 50
+    graph.close()
+
+
+def test_a_file_that_was_cut_or_lost_is_mined_again(data: Path) -> None:
+    graph, folder = open_graph("embedded", data), data / "triplets" / "200"
+    complete = {file: (folder / file).read_bytes() for file in ("triplets.parquet", "ids_val.txt", "texts.parquet")}
+    (folder / "triplets.parquet").write_bytes(complete["triplets.parquet"][:-9])
+    mine(graph, data, "200", Mining("200"))
+    (folder / "ids_val.txt").write_text("")
+    (folder / "texts.parquet").unlink()
+    mine(graph, data, "200", Mining("200"))
+    graph.close()
+
+    assert {file: (folder / file).read_bytes() for file in complete} == complete
+
+
+@pytest.mark.parametrize("file", ["patents.csv", "cpc_subclasses.csv"])
+def test_import_csvs_that_were_cut_are_named(file: str, data: Path) -> None:
+    path = data / "graph" / file
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    graph = open_graph("embedded", data)
+
+    with pytest.raises(InputError, match=file):
+        mine(graph, data, "x", Mining("50"))
+    graph.close()
+
+
+def test_kinds_of_negative_follow_the_shares_and_falling_back_is_counted(mined: Mined) -> None:
+    record, _ = mined("x", Mining("200", negatives="citation=1"))
 
     counts = record["negatives"]
     assert counts["wanted"]["sibling"] == counts["wanted"]["random"] == 0
-    assert (
-        counts["got"]["citation"] + sum(counts["fell back"].values()) + counts["none found"]
-        == counts["wanted"]["citation"]
-    )
+    fell_back = sum(counts["fell back"].values())
+    assert fell_back > 0
+    assert counts["got"]["citation"] + fell_back + counts["none found"] == counts["wanted"]["citation"]
     assert "citation → sibling" in report(record)
 
 
-def test_the_examiners_citations_come_first_and_coupled_patents_after_the_cited_ones(road: Path) -> None:
-    graph, corpus = open_graph("embedded", road), Corpus(road / "graph")
+def test_examiner_citations_come_first_and_coupled_patents_after_the_cited_ones(data: Path, mined: Mined) -> None:
     cited, examiner, coupled = (
-        mine(graph, road, name, Mining(triplets=None, per_anchor=2, positives=name)) for name in POSITIVES
+        mined(name, Mining("FULL", per_anchor=2, positives=name)) for name in get_args(Positives)
     )
-    graph.close()
-    tables = {name: load_dataset(road / "triplets" / name).triplets for name in POSITIVES}
+    corpus, triplets = Corpus(data / "graph"), coupled[1].triplets
 
-    assert examiner["positives"]["examiner"] > cited["positives"]["examiner"] > 0
-    assert coupled["positives"]["coupled"] > 20 and cited["positives"]["coupled"] == 0
-    assert "positive: coupled" in report(coupled)
-    assert "as the examiner's" not in report(examiner)  # these tables say who cited
-    assert "--positives examiner is as cited" in report(examiner | {"examiner's citations": 0})
-    for row in tables["coupled"].itertuples():
-        check_row(corpus, row)
-    only_cited = tables["coupled"].query("positive_kind != 'coupled'")
-    assert set(only_cited["split"]) == {"train", "val", "test"}  # and coupled ones are for training alone
-    assert set(tables["coupled"].query("positive_kind == 'coupled'")["split"]) == {"train"}
+    assert examiner[0]["positives"]["examiner"] > cited[0]["positives"]["examiner"] > 0
+    assert coupled[0]["positives"]["coupled"] > 20 and cited[0]["positives"]["coupled"] == 0
+    assert "positive: coupled" in report(coupled[0])
+    for row in triplets.itertuples():
+        corpus.check(row)
+    by_kind = triplets.groupby(triplets["positive_kind"] == "coupled")["split"].agg(set)
+    assert by_kind[True] == {"train"} and by_kind[False] == {"train", "val", "test"}
 
 
-def test_a_patent_with_the_text_of_a_positive_is_no_negative() -> None:
-    pairs = pd.DataFrame({"anchor": [0, 0, 1], "positive": [2, 3, 2], "nth": [0, 1, 0]})
-    found = {kind: pd.DataFrame({"anchor": [0, 1], "negative": [4, 4]}) for kind in KINDS}
-    found["random"] = pd.DataFrame({"anchor": [0], "negative": [5]})
-    family = np.array([10, 11, 12, 13, 13, 15])  # 4 repeats the abstract of 3, a positive of anchor 0
+def test_the_report_notes_tables_that_mark_no_examiner_citation(mined: Mined) -> None:
+    record, _ = mined("x", Mining("20", positives="examiner"))
 
-    triplets, counts = negatives(pairs, found, Mining(), family, seed=0)
-
-    assert triplets[["anchor", "negative"]].to_numpy().tolist() == [[0, 5], [0, 5], [1, 4]]
-    assert counts["none found"] == 0 and found["citation"]["negative"].tolist() == [4, 4]
+    assert "--positives cited" not in report(record)
+    assert "--positives cited" in report(record | {"examiner's citations": 0})
 
 
-def test_an_evaluation_searches_as_many_patents_as_asked_for_or_all() -> None:
-    retrieval = pd.DataFrame({"query": [1, 2], "relevant": [3, 4]})
-    sizes = {n: len(corpus_to_search(retrieval, np.arange(50), Mining(corpus=n), seed=0)) for n in (0, 10, 2)}
-
-    assert sizes == {0: 50, 10: 10, 2: 4}  # what is asked for and cited is always there
+def test_the_report_notes_fewer_triplets_than_requested(mined: Mined) -> None:
+    assert "100,000" in report(mined("x", Mining("100K"))[0])
+    assert "requested" not in report(mined("y", Mining("20"))[0])
 
 
-def test_sections_take_turns_in_the_corpus_proportions(road: Path) -> None:
-    graph = open_graph("embedded", road)
-    record = mine(graph, road, "turns", Mining(triplets=80))
-    graph.close()
+def test_sections_take_turns_in_the_corpus_proportions(mined: Mined) -> None:
+    record, _ = mined("x", Mining("80"))
 
     corpus, train = (np.array(record["sections"][part]) for part in ("corpus", "train"))
     assert corpus.sum() == pytest.approx(1, abs=1e-3) == train.sum()
@@ -267,131 +284,108 @@ def test_sections_take_turns_in_the_corpus_proportions(road: Path) -> None:
     assert f"(of the corpus {corpus[0]:.1%})" in report(record)
 
 
-def test_anchors_are_enough_when_no_section_is_used_up_too_early() -> None:
-    where = Sections(np.array([0, 100]), np.array([0.8, 0.2]), np.array(["A", "B"]))
-
-    def found(first: int, second: int) -> dict[str, pd.DataFrame]:
-        anchors = [*range(first), *range(100, 100 + second)]
-        cited = pd.DataFrame({"anchor": anchors, "place": 999_999, "positives": [[1]] * len(anchors)})
-        return {"cited": cited, **dict.fromkeys(KINDS, pd.DataFrame({"anchor": anchors}))}
-
-    assert are_enough(found(40, 30), Mining(triplets=50), where, 0)
-    assert not are_enough(found(39, 30), Mining(triplets=50), where, 0)  # the first section is used up before
-    assert not are_enough(found(60, 9), Mining(triplets=50), where, 0)
-
-
-def test_a_model_filters_negatives_that_are_closer_than_the_positive(road: Path) -> None:
-    graph = open_graph("embedded", road)
-    plain = mine(graph, road, "plain", Mining(triplets=20))
-    record = mine(graph, road, "filtered", Mining(triplets=20, filter_model=MINILM))
-    graph.close()
-    kept, all_of_them = (load_dataset(road / "triplets" / name) for name in ("filtered", "plain"))
+def test_a_model_filters_negatives_that_are_closer_than_the_positive(data: Path, mined: Mined) -> None:
+    (plain, complete), (record, kept) = mined("plain", Mining("20")), mined("x", Mining("20", filter_model=MINILM))
 
     assert record["negatives"]["false negatives dropped"] > 0 == plain["negatives"]["false negatives dropped"]
-    assert "dropped: negative closer than the positive" in report(record)
-    none = record | {"negatives": record["negatives"] | {"false negatives dropped": 0}}
-    assert re.search("dropped: negative closer than the positive +0\n", report(none))
-    assert "dropped: negative closer" not in report(plain)
-    assert (kept.triplets["split"] == "train").sum() == 20  # the next ones take their places
+    line = r"dropped: .* {}\n"
+    assert re.search(line.format(record["negatives"]["false negatives dropped"]), report(record))
+    assert not re.search(line.format(0), report(plain))
     train = kept.triplets.query("split == 'train'")
-    row = kept.texts.reset_index().set_index("patent_id")["index"]
-    scores = dense_scores(embed(find_model(MINILM), kept.texts, road / "embeddings"))
-    rows = np.stack([row[train[f"{role}_id"]].to_numpy() for role in ("anchor", "positive", "negative")], axis=1)
-    assert triplets_right(scores, rows).all()
-    tested = [data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, all_of_them)]
-    pd.testing.assert_frame_equal(tested[0], tested[1])  # what is tested is the same
+    assert len(train) == 20  # the next ones take the places of dropped ones
+    used = replace(kept, texts=kept.texts[kept.texts["patent_id"].isin(kept.ids_in("train"))])
+    scores = dense_scores(embed(find_model(MINILM), used.texts, data / "embeddings"))
+    assert triplets_right(scores, used.rows(train[list(ROLES)])).all()
+    held, unfiltered = (data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, complete))
+    pd.testing.assert_frame_equal(held, unfiltered)
 
 
-def test_own_corpus_with_classes_of_ones_own(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_custom_corpus_with_classes_of_another_scheme(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
     patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(80)]
     classes = [(f"p{i}", 'pumps, "old"' if i % 2 else "lamps") for i in range(80)]
     citations = [(f"p{i}", f"p{i - 2}") for i in range(2, 80)]
 
     tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
 
-    triplets = load_dataset(tmp_path / "triplets" / "10K").triplets
+    corpus, triplets = Corpus(tmp_path / "graph"), load_dataset(tmp_path / "triplets" / "10K").triplets
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
-        check_row(Corpus(tmp_path / "graph"), row)
+        corpus.check(row)
 
 
 def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
     folder = own_corpus([("1", "A", "a"), ("2", "B", "b")], [("1", "2")], [("1", "A01B"), ("2", "B01D")])
 
-    with pytest.raises(InputError, match="gives no train triplet"):
+    with pytest.raises(InputError, match="--positives coupled"):
         tables_to_triplets(folder, tmp_path, "10K", Mining())
 
     assert not (tmp_path / "triplets" / "10K").exists()
 
 
-def test_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: Path) -> None:
+def test_a_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: Path) -> None:
     rows = write_training_csv(road / "triplets" / "200", tmp_path / "triplet_training.csv")
     table = pd.read_csv(tmp_path / "triplet_training.csv", dtype=str, keep_default_na=False)
-    data = load_dataset(tmp_path / "triplet_training.csv")
+    dataset = load_dataset(tmp_path / "triplet_training.csv")
 
     assert len(table) == rows == 200  # the train triplets only
-    assert list(table) == ["a_id", "a_title", "a_abstract", "p_id", "p_title", "p_abstract", "n_id", "n_title",
-                           "n_abstract", "cpc_id"]  # fmt: skip
-    assert {"train", "val", "test"} == set(data.triplets["split"])
-    split = data.texts.set_index("patent_id")["split"]
-    train = data.triplets[data.triplets["split"] == "train"]
-    assert set(split[pd.unique(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())]) == {"train"}
+    assert list(table) == [*(f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")), "cpc_id"]
+    assert {"train", "val", "test"} == set(dataset.triplets["split"])
+    split = dataset.texts.set_index("patent_id")["split"]
+    assert set(split[sorted(dataset.ids_in("train"))]) == {"train"}
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("options", "flag"),
     [
-        (lambda: parse_size("10k!"), "is no size"),
-        (lambda: held_out(100, Mining(coupled=0)), "--coupled 0 must be at least 1"),
-        (lambda: check(Mining(coupled=3)), "--coupled 3 has no meaning without --positives coupled"),
-        (lambda: check(Mining(positives="copled")), "--positives copled is not one of cited, examiner, coupled"),
-        (lambda: check(Mining(split="date")), "--split date is not one of random, time"),
-        (lambda: check_mining(Mining(filter_model="./nowhere")), r"\./nowhere"),
-        (lambda: parse_size("0"), "is no size"),
-        (lambda: parse_shares("citation=0.5,easy=0.5"), "'easy=0.5' is not one of"),
-        (lambda: parse_shares("random=0"), "share above 0"),
-        (lambda: parse_shares("random=1" + "0" * 400), "none without end"),
+        ({"triplets": "10k!"}, "--triplets 10k!"),
+        ({"triplets": "0"}, "--triplets 0"),
+        ({"coupled": 0}, "--coupled 0"),
+        ({"coupled": 3}, "--positives coupled"),
+        ({"corpus": -1}, "--corpus -1"),
+        ({"positives": "copled"}, "--positives copled"),
+        ({"split": "date"}, "--split date"),
+        ({"val": 0.5, "test": 0.6}, "--val 0.5, --test 0.6"),
+        ({"filter_model": "./nowhere"}, r"\./nowhere"),
+        ({"negatives": "citation=0.5,easy=0.5"}, "--negatives 'easy=0.5'"),
+        ({"negatives": "random=1,random=2"}, "--negatives .* random"),
+        ({"negatives": "random=0"}, "--negatives random=0"),
+        ({"negatives": "random=1" + "0" * 400}, "--negatives random=1"),
     ],
 )
-def test_bad_arguments_are_refused(call: Callable[[], object], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        call()
+def test_options_that_make_no_sense_name_the_flag(options: dict[str, Any], flag: str) -> None:
+    with pytest.raises(InputError, match=flag):
+        Mining(**options)
 
 
-def test_files_of_others_are_kept_and_lost_files_made_again(road: Path, tables: Path, tmp_path: Path) -> None:
+def test_options_derive_name_count_and_shares() -> None:
+    assert (Mining("10k").name, Mining("10k").count) == ("10K", 10_000)
+    assert (Mining("FULL").count, Mining("300").count) == (None, 300)
+    assert Mining(negatives="citation=3, random=1").shares == {"citation": 0.75, "sibling": 0, "random": 0.25}
+    assert Mining("10K", negatives="random=5").params() == Mining("10000", negatives="random=1").params()
+
+
+def test_files_of_others_are_kept(tables: Path, tmp_path: Path) -> None:
     (tmp_path / "graph").mkdir()
     (tmp_path / "graph" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="not ours to replace"):
+
+    with pytest.raises(InputError, match=r"graph\.json"):
         restructure(tables, tmp_path / "graph", overwrite=True)
-    with pytest.raises(InputError, match="the tables lie in it"):
+    with pytest.raises(InputError, match="tables"):
         restructure(tables, tables)
-    with pytest.raises(InputError, match="rename it"):
+    with pytest.raises(InputError, match=r"t\[1\]"):
         restructure(tmp_path / "t[1]", tmp_path / "graph")
+
     assert (tmp_path / "graph" / "thesis.txt").read_text() == "mine"
-
-    graph = open_graph("embedded", road)
-    mine(graph, road, "lost", Mining(triplets=20))
-    (road / "triplets" / "lost" / "texts.parquet").unlink()
-    mine(graph, road, "lost", Mining(triplets=20))
-    graph.close()
-    assert (load_dataset(road / "triplets" / "lost").texts["subclass"] == "").any()  # empty stays empty, not null
-
-
-def test_shares_held_out_must_leave_something(road: Path) -> None:
-    graph = open_graph("embedded", road)
-    with pytest.raises(InputError, match="together below 1"):
-        mine(graph, road, "bad", replace(Mining(), val=0.5, test=0.6))
-    graph.close()
 
 
 def test_real_patents(water: Path, tmp_path: Path) -> None:
     restructure(water, tmp_path / "graph")
     record = tables_to_triplets(water, tmp_path, "10K", Mining())["mining"]
 
-    found = record["found"]
-    assert found["citation pairs of theirs inside the table"] == 305
-    assert found["… sharing a CPC subclass"] == 261
-    assert sum(record["triplets"].values()) == found["… chosen"] > 100
+    counts = record["found"]
+    assert counts["citation pairs of theirs inside the table"] == 305
+    assert counts["… sharing a CPC subclass"] == 261
+    assert sum(record["triplets"].values()) == counts["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")
     for row in load_dataset(tmp_path / "triplets" / "10K").triplets.itertuples():
-        check_row(corpus, row)
+        corpus.check(row)

@@ -28,10 +28,11 @@ from patentcl.graph.neo4j_admin import available, is_running, run_tool
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.tables.restructure import restructure
-from patentcl.triplets.mine import mine, query_parts
-from patentcl.triplets.options import Mining, P, Q
+from patentcl.triplets.mine import mine, query_parameters, query_parts
+from patentcl.triplets.options import Mining
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+COUPLED = Mining("FULL", positives="coupled")  # which needs all parts of the query
 HANDLER = REPOSITORY / "training_scripts" / "patent_handler.py"
 
 pytestmark = pytest.mark.skipif(not available(), reason="NEO4J_HOME names no Neo4j server, or there is no Java")
@@ -75,7 +76,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Tables of 3,000 sample patents, and a data folder with the embedded graph's triplets of them."""
     folder = tmp_path_factory.mktemp("sample-3000")
     write_sample(folder / "tables", patents=3_000)
-    tables_to_triplets(folder / "tables", folder / "data", "FULL", Mining(triplets=None))
+    tables_to_triplets(folder / "tables", folder / "data", "FULL", Mining("FULL"))
     return folder / "tables", folder / "data"
 
 
@@ -133,13 +134,10 @@ def operators(plan: dict[str, Any]) -> list[str]:
 
 
 def assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, data: Path) -> None:
-    counts = read_json(data / "graph" / "graph.json")["counts"]
     graph = neo4j_graph()
-    parameters = {"classified": counts["classified"], "n": counts["patents"], "p": P, "q": Q, "seed": 42, "draws": 4,
-                  "test": 200_000, "held": 300_000, "anchors": 300_000, "from": 0, "to": 999_983,
-                  "lo": 1000, "hi": 1100, "over": 1, "coupled": 2, "hub": 50}  # fmt: skip
+    parameters = query_parameters(read_json(data / "graph" / "graph.json"), COUPLED) | {"lo": 1000, "hi": 1100}
     with graph.session("READ") as session:
-        result = session.run("PROFILE " + query_parts()[part], parameters)
+        result = session.run("PROFILE " + query_parts(COUPLED)[part], parameters)
         rows = len(list(result))
         plan = operators(result.consume().profile or {})
     graph.close()
@@ -150,7 +148,7 @@ def assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, da
     assert ranges and all("a:Patent(rank) WHERE rank >= $lo AND rank < $hi" in line for line in ranges)
 
 
-@pytest.mark.parametrize("part", query_parts())
+@pytest.mark.parametrize("part", query_parts(COUPLED))
 def test_the_plan_of_each_part_of_the_query(part: str, imported: Path) -> None:
     assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part, imported)
 
@@ -172,7 +170,7 @@ def test_a_graph_that_is_replaced_while_it_is_mined_is_noticed(imported: Path) -
     change = "MATCH (i:PatentCL) SET i.fingerprint = $fingerprint"
     graph.write(change, {"fingerprint": "of other tables"})
     with pytest.raises(InputError, match="was replaced by another process"):
-        mine(graph, imported, "replaced", Mining(triplets=100))
+        mine(graph, imported, "replaced", Mining("100"))
     graph.write(change, {"fingerprint": fingerprint})
     graph.close()
 
@@ -216,7 +214,7 @@ def test_a_server_that_dies_while_mining_is_waited_for(
 
     crashing = threading.Thread(target=crash)
     crashing.start()
-    mine(graph, imported, "killed", Mining(triplets=None))
+    mine(graph, imported, "killed", Mining("FULL"))
     crashing.join()
     graph.close()
 
@@ -229,7 +227,7 @@ def test_online_import_of_real_patents_goes_on_where_it_stopped(
     imported: Path, server: LocalServer, water: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    tables_to_triplets(water, tmp_path / "embedded", "FULL", Mining(triplets=None))
+    tables_to_triplets(water, tmp_path / "embedded", "FULL", Mining("FULL"))
     restructure(water, tmp_path / "graph")
     graph, write, written = neo4j_graph(way="online", sessions=2), Neo4jGraph.write, 0
 
@@ -245,7 +243,7 @@ def test_online_import_of_real_patents_goes_on_where_it_stopped(
         graph.import_csvs(tmp_path / "graph", overwrite=True)
     graph.close()
     with pytest.raises(InputError, match="holds an import that was not finished"):
-        tables_to_triplets(water, tmp_path, "FULL", Mining(triplets=None), neo4j_graph())
+        tables_to_triplets(water, tmp_path, "FULL", Mining("FULL"), neo4j_graph())
 
     done = handle(water, tmp_path, "--import", "online", "--triplets", "FULL")
 
@@ -260,7 +258,8 @@ def compare_with_the_csvs(csvs: Path) -> None:
     graph = neo4j_graph()
     patents = graph.run(
         """MATCH (p:Patent) RETURN p.rank AS rank, p.patent_id AS patent_id, p.title AS title, p.abstract AS abstract,
-           p.date AS date, p.subclass AS subclass, p.family AS family, p.split AS split, p.cited_by AS cited_by,
+           p.date AS date, p.subclass AS subclass, p.family AS family, p.place AS place,
+           p.time_place AS time_place, p.bucket AS bucket, p.cited_by AS cited_by,
            p.has_abstract AS has_abstract,
            reduce(s = '', x IN coalesce(p.subclasses, []) | s + CASE WHEN s = '' THEN '' ELSE ';' END + x) AS classes
            ORDER BY rank""",
@@ -275,7 +274,8 @@ def compare_with_the_csvs(csvs: Path) -> None:
         read = "FROM read_csv('{}', header = true, quote = '\"', escape = '\"', nullstr = '\x01', {})"
         expected = db.execute(
             """SELECT "rank:ID(Patent){id-type:long}"::BIGINT, patent_id, title, abstract, date, subclass,
-               "family:long"::BIGINT, "split:long"::BIGINT, "cited_by:long"::BIGINT,
+               "family:long"::BIGINT, "place:long"::BIGINT, "time_place:long"::BIGINT, "bucket:long"::BIGINT,
+               "cited_by:long"::BIGINT,
                "has_abstract:boolean"::BOOLEAN, "subclasses:string[]" """
             + read.format(csvs / "patents.csv", "all_varchar = true")
         ).fetchall()
@@ -291,7 +291,7 @@ def compare_with_the_csvs(csvs: Path) -> None:
 
 def test_a_hundred_thousand_patents_with_a_miner_that_is_killed(server: LocalServer, tmp_path: Path) -> None:
     write_sample(tmp_path / "tables", patents=100_000)
-    tables_to_triplets(tmp_path / "tables", tmp_path / "embedded", "100K", Mining(triplets=100_000))
+    tables_to_triplets(tmp_path / "tables", tmp_path / "embedded", "100K", Mining("100K"))
     restructure(tmp_path / "tables", tmp_path / "data" / "graph")
     graph = neo4j_graph(way="offline")
     graph.import_csvs(tmp_path / "data" / "graph", overwrite=True)
@@ -312,7 +312,7 @@ def test_a_hundred_thousand_patents_with_a_miner_that_is_killed(server: LocalSer
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after" in done.stdout
     assert triplets(tmp_path / "data", "100K") == triplets(tmp_path / "embedded", "100K")
-    for part in query_parts():
+    for part in query_parts(COUPLED):
         assert_a_batch_scans_no_patents_and_makes_no_cartesian_product(part, tmp_path / "data")
 
 
@@ -334,7 +334,7 @@ def test_ones_own_nodes_and_names_are_left_alone(imported: Path, sample: tuple[P
     handled = handle(sample[0], imported, "--import", "online", "--triplets", "FULL", "--positives", "coupled",
                      "--split", "time", "--overwrite")  # fmt: skip
     assert handled.returncode == 0, handled.stderr
-    tables_to_triplets(sample[0], tmp_path, "FULL", Mining(triplets=None, positives="coupled", split="time"))
+    tables_to_triplets(sample[0], tmp_path, "FULL", Mining("FULL", positives="coupled", split="time"))
     assert triplets(imported) == triplets(tmp_path)
     graph.close()
 

@@ -22,11 +22,13 @@ def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(r
 
     assert patents[RANK].astype(int).tolist() == list(range(len(patents)))
     for _, branch in branches.iterrows():
-        for level, width in (("", 4), ("class_", 3), ("section_", 1)):
-            first, count = branch[f"{level}first:long"], branch[f"{level}count:long"]
+        symbol, own = branch.iloc[0], branch["count:long"]
+        alone = (patents["subclass"].str[:3] == symbol[:3]).sum() == own  # no other subclass of its class has patents
+        for level, width in (("", 4), ("sibling_", 1 if alone else 3), ("section_", 1)):
+            first, count = branch[f"{level}first:long"], branch[f"{level}others:long"] + own if level else own
             symbols = patents["subclass"].iloc[first : first + count].str[:width]
-            assert set(symbols) <= {branch.iloc[0][:width]}
-            assert count == (patents["subclass"].str[:width] == branch.iloc[0][:width]).sum()
+            assert set(symbols) <= {symbol[:width]}
+            assert count == (patents["subclass"].str[:width] == symbol[:width]).sum()
     assert (patents["subclass"] == "").sum() == (patents["subclass"].iloc[::-1] == "").cumprod().sum()
 
 

@@ -1,54 +1,78 @@
-"""A folder of triplets is read as it was written, and what is not whole is told or made again."""
+"""A folder of triplets is read as it was written, and files that changed are noticed."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from patentcl.common.cli import InputError
-from patentcl.graph.base import open_graph
+from patentcl.common.files import read_json, write_json
 from patentcl.pipeline import tables_to_triplets
-from patentcl.triplets.dataset import load_dataset
-from patentcl.triplets.mine import mine
+from patentcl.triplets.dataset import ROLES, TABLES, load_dataset
 from patentcl.triplets.options import Mining
 
 
-def test_a_folder_with_a_file_that_was_emptied_is_mined_again(road: Path, tmp_path: Path) -> None:
-    shutil.copytree(road, tmp_path / "data")
-    file = tmp_path / "data" / "triplets" / "200" / "ids_val.txt"
-    complete = file.read_text()
-    file.write_text("")
-
-    mine(open_graph("embedded", tmp_path / "data"), tmp_path / "data", "200", Mining(triplets=200))
-
-    assert file.read_text() == complete != ""
+@pytest.fixture
+def folder(road: Path, tmp_path: Path) -> Path:
+    """A copy of a folder of triplets."""
+    return shutil.copytree(road / "triplets" / "200", tmp_path / "200")
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda texts: pd.concat([texts, texts.iloc[[3]]]), "patent .+ stands there twice"),
-        (lambda texts: texts.drop(columns="section"), "no column section"),
-        (lambda texts: texts.assign(in_corpus="yes"), "column in_corpus does not hold true or false"),
-        (lambda texts: texts.assign(family="a"), "column family does not hold whole numbers"),
-        (lambda texts: texts.assign(subclasses="A01B"), "column subclasses does not hold lists"),
-        (lambda texts: texts.assign(title=7), "column title does not hold texts"),
-    ],
-)
-def test_texts_that_are_not_as_we_write_them_are_told_in_a_sentence(
-    change: Callable[[pd.DataFrame], pd.DataFrame], says: str, road: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "200"
-    shutil.copytree(road / "triplets" / "200", folder)
-    change(pd.read_parquet(folder / "texts.parquet")).to_parquet(folder / "texts.parquet")
+def test_rows_look_up_texts_by_patent_id(road: Path) -> None:
+    data = load_dataset(road / "triplets" / "200")
 
-    with pytest.raises(InputError, match=rf"texts\.parquet is none of ours \(.*{says}\): mine again with --overwrite"):
+    rows = data.rows(data.triplets[list(ROLES)])
+    assert rows.shape == (len(data.triplets), 3)
+    looked_up = data.texts["patent_id"].to_numpy()[rows]
+    assert np.array_equal(looked_up, data.triplets[list(ROLES)].to_numpy())
+    assert data.rows([data.texts["patent_id"][7], data.texts["patent_id"][3]]).tolist() == [7, 3]
+    with pytest.raises(KeyError, match="no such id"):
+        data.rows(["no such id"])
+
+
+def test_an_empty_field_stays_the_empty_text(road: Path) -> None:
+    texts = load_dataset(road / "triplets" / "200").texts
+
+    assert (texts["subclass"] == "").any() and not texts.isna().any(axis=None)
+
+
+@pytest.mark.parametrize("file", TABLES)
+def test_a_table_that_changed_since_mining_is_named(file: str, folder: Path) -> None:
+    frame = pd.read_parquet(folder / file)
+    pd.concat([frame, frame.iloc[[3]]]).to_parquet(folder / file)
+
+    with pytest.raises(InputError, match=file):
         load_dataset(folder)
 
 
-def test_ids_stand_in_their_files_as_they_are(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_change_that_keeps_the_size_is_noticed(folder: Path) -> None:
+    content = bytearray((folder / "texts.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "texts.parquet").write_bytes(content)
+
+    with pytest.raises(InputError, match=r"texts\.parquet"):
+        load_dataset(folder)
+
+
+def test_a_folder_of_an_earlier_version_has_no_hash_and_is_read(folder: Path) -> None:
+    record = read_json(folder / "triplets.json")
+    write_json(folder / "triplets.json", {key: record[key] for key in record if key not in ("fingerprint", "files")})
+    assert len(load_dataset(folder).triplets)
+
+    (folder / "texts.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="200"):
+        load_dataset(folder)
+
+
+def test_a_folder_that_is_missing_names_those_that_exist(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"100K.*triplets\.parquet.*--triplets 200"):
+        load_dataset(folder.with_name("100K"))
+
+
+def test_ids_are_written_to_their_files_unchanged(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
     names = [f"EP 0{i} 'a', \"b\" \\;" if i % 2 else f" {i}\t" for i in range(60)]
     citations = [(names[i], names[i - 2]) for i in range(2, 60)]
     patents = [(name, f"Title {name}", f"Abstract number {i}.") for i, name in enumerate(names)]

@@ -47,7 +47,7 @@ def smoke(training: Any, running: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="patentcl-smoke-") as folder:
         here = Path(folder)
         write_sample(here / "tables", patents=300)
-        tables_to_triplets(here / "tables", here, "smoke", Mining(triplets=96))
+        tables_to_triplets(here / "tables", here, "smoke", Mining("96"))
         settings = replace(training, epochs=1, evaluations=1, max_length=training.max_length or 64)
         data = load_dataset(here / "triplets" / "smoke")
         try:

@@ -53,7 +53,7 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """Keep the layout of the docstring, and show defaults."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if any(action.default is nothing for nothing in (None, False, True)):
+        if action.default in (None, "") or isinstance(action.default, bool):
             return action.help
         return super()._get_help_string(action)
 

@@ -14,10 +14,10 @@ from ..tables.import_csvs import miscounted
 
 _SCHEMA = """
 CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
-    type STRING, subclass STRING, subclasses STRING[], family INT64, split INT64, cited_by INT64,
-    has_abstract BOOLEAN);
+    type STRING, subclass STRING, subclasses STRING[], family INT64, place INT64, time_place INT64,
+    bucket INT64, cited_by INT64, has_abstract BOOLEAN);
 CREATE NODE TABLE CPCSubclass(symbol STRING PRIMARY KEY, title STRING, class STRING, section STRING, first INT64,
-    count INT64, class_first INT64, class_count INT64, section_first INT64, section_count INT64);
+    count INT64, sibling_first INT64, sibling_others INT64, section_first INT64, section_others INT64);
 CREATE NODE TABLE OutsidePatent(number INT64 PRIMARY KEY, patent_id STRING, cited_by INT64);
 CREATE REL TABLE CITES(FROM Patent TO Patent, category STRING);
 CREATE REL TABLE CITES_OUTSIDE(FROM Patent TO OutsidePatent);
@@ -30,11 +30,11 @@ _FORM = """header=true, parallel=false, auto_detect=false, delim=',', quote='"',
 _COPY = {
     "patents.csv": """
         COPY Patent FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
-            type STRING, subclass STRING, subclasses STRING, family INT64, split INT64, cited_by INT64,
-            has_abstract BOOLEAN)
+            type STRING, subclass STRING, subclasses STRING, family INT64, place INT64, time_place INT64,
+            bucket INT64, cited_by INT64, has_abstract BOOLEAN)
         FROM '{path}' ({form})
         RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
-            split, cited_by, has_abstract)""",
+            place, time_place, bucket, cited_by, has_abstract)""",
     "cpc_subclasses.csv": "COPY CPCSubclass FROM '{path}' ({form})",
     "outside_patents.csv": "COPY OutsidePatent FROM '{path}' ({form})",
     "citations.csv": "COPY CITES FROM '{path}' ({form})",

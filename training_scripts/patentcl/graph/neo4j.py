@@ -71,7 +71,7 @@ class Neo4jOptions:
     most. `database` "" is NEO4J_DATABASE, else neo4j. `heap` and `off_heap` are the memory of the offline import.
     """
 
-    way: str = ""
+    way: str = field(default="", metadata={"aliases": ["--import"], "choices": ("", "offline", "online")})
     sessions: int = 0
     database: str = ""
     heap: str = "2g"

@@ -12,7 +12,7 @@ def in_parallel(
     work: Callable[[Item], Result],
     items: Iterable[Item],
     width: int,
-    finished: Callable[[Result], None],
+    finished: Callable[[Result], object],
     stop: Callable[[], None],
 ) -> None:
     """Do `work` on each item in `width` threads; give each result to `finished`, in this thread, as it comes.

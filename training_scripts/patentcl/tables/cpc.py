@@ -70,8 +70,8 @@ def sections(graph: Path) -> Sections:
     path = graph / "cpc_subclasses.csv"
     with readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."), connect() as db:
         rows = db.execute(
-            f"""SELECT section_first AS first, section_count AS count, section AS name
-            FROM ({rows_of(graph, path.name)}) WHERE section_count > 0 GROUP BY ALL ORDER BY first"""  # noqa: S608
+            f"""SELECT section_first AS first, sum(count) AS count, section AS name
+            FROM ({rows_of(graph, path.name)}) GROUP BY ALL HAVING sum(count) > 0 ORDER BY first"""  # noqa: S608
         ).df()
     if rows.empty:
         raise InputError(f"{path}: no class has a patent. Restructure again with --overwrite")

@@ -5,8 +5,9 @@ hash of the id; unclassified patents come last. Each section, class and subclass
 ranks, so a random patent of any branch is arithmetic: `first + something % count`.
 
 A `family` is the set of patents whose abstracts have the same letters and digits, ignoring case (continuations repeat
-their parent's). It is a seeded hash of that text. Splits are made of whole families:
-`split` holds a family's two places from 0 to 999,999, at random (% 1000000) and from new to old (// 1000000).
+their parent's). It is a seeded hash of that text. Splits are made of whole families by
+their place from 0 to 999,999: `place` is random, `time_place` goes from new to old. `bucket` is another random number
+of the family, by which mining samples anchors.
 
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`. The work itself is in `restructure.sql`.
@@ -66,7 +67,8 @@ def restructure(
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
     found = find_tables(tables)
-    params = {"tables": found.fingerprint, "seed": seed, "keep_withdrawn": keep_withdrawn}
+    columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
+    params = {"tables": found.fingerprint, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
     if not overwrite and is_done(graph / RECORD, params):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)

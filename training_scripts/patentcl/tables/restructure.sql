@@ -69,37 +69,44 @@ CREATE TABLE outside AS
     SELECT row_number() OVER (ORDER BY cited) - 1 AS number, cited AS patent_id, count(*) AS cited_by
     FROM beyond GROUP BY cited HAVING count(*) > 1;
 
--- ## newness
--- A family is as new as its newest patent, so that no patent is newer than its split says. Newness is the share of
+-- ## places in time
+-- A family is as new as its newest patent, so that no patent is newer than its split says. Its place is the share of
 -- patents in newer families, in millionths; a family without a date counts as the oldest.
 
-CREATE TABLE newness AS
+CREATE TABLE place_in_time AS
 WITH newest AS (SELECT family, max(date) AS date, count(*) AS patents FROM patent GROUP BY family),
      days AS (SELECT date, sum(patents) AS patents FROM newest GROUP BY date),
      newer AS (SELECT date, sum(patents) OVER (ORDER BY date DESC) - patents AS patents FROM days)
-SELECT family, (newer.patents * 1000000 // (SELECT count(*) FROM patent))::BIGINT AS newness
+SELECT family, (newer.patents * 1000000 // (SELECT count(*) FROM patent))::BIGINT AS time_place
 FROM newest JOIN newer USING (date);
 
 -- ## subclasses
+-- A subclass is the range of ranks `first`, `count`. Its siblings are the other patents of its class, or of its section
+-- where the class has no other: `sibling_others` patents in the range that begins at `sibling_first`, without its own.
 
 CREATE TABLE subclass AS
 WITH branch AS (
     SELECT symbol, section_of(symbol) AS section, class_of(symbol) AS class,
            count(patent.rank) AS count, coalesce(min(patent.rank), 0) AS first
     FROM (SELECT DISTINCT subclass AS symbol FROM class) s LEFT JOIN patent ON patent.subclass = s.symbol
-    GROUP BY symbol)
+    GROUP BY symbol),
+beside AS (
+    SELECT *, coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section, class), 0) AS class_first,
+           coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section), 0) AS section_first,
+           sum(count) OVER (PARTITION BY section, class)::BIGINT - count AS class_others,
+           sum(count) OVER (PARTITION BY section)::BIGINT - count AS section_others
+    FROM branch)
 SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
-       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section, class), 0) AS class_first,
-       sum(count) OVER (PARTITION BY section, class)::BIGINT AS class_count,
-       coalesce(min(first) FILTER (count > 0) OVER (PARTITION BY section), 0) AS section_first,
-       sum(count) OVER (PARTITION BY section)::BIGINT AS section_count
-FROM branch LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
+       CASE WHEN class_others > 0 THEN class_first ELSE section_first END AS sibling_first,
+       CASE WHEN class_others > 0 THEN class_others ELSE section_others END AS sibling_others,
+       section_first, section_others
+FROM beside LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
 
 -- ## patents.csv
 
-SELECT patent.*, newness * 1000000 + family % 1000000 AS split, coalesce(cited_by, 0) AS cited_by,
+SELECT patent.*, family % 1000000 AS place, time_place, family % 999983 AS bucket, coalesce(cited_by, 0) AS cited_by,
        trim(abstract) <> '' AS has_abstract
-FROM patent JOIN newness USING (family)
+FROM patent JOIN place_in_time USING (family)
 LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)
 ORDER BY rank
 

@@ -1,27 +1,32 @@
-"""Triplets read from disk: a folder that mining wrote, or a CSV file from whatever source."""
+"""Triplets read from disk: a folder written by mining, or a CSV file from any source."""
 
 import csv
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype, is_list_like
 
 from ..common.cli import InputError, is_main_process
-from ..common.files import check_header, fingerprint
+from ..common.files import check_header, fingerprint, read_json
 from ..tables.cpc import class_of, section_of
 from ..tables.family import letters
 from .options import PLACES, SPLITS, Mining
 from .select import held_out, split_names
 
 ROLES = ("anchor_id", "positive_id", "negative_id")
+TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
+CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
+MAX_FIELD = 10_000_000  # characters of a field in a CSV
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Triplets read from disk: ids and splits, one text a patent, and what held-out patents cite.
+    """Triplets with ids and splits, one text per patent, and what held-out patents cite.
 
     `triplets`: anchor_id, positive_id, negative_id, negative_kind, positive_kind, cpc_subclass, split.
     `texts`: patent_id, title, abstract, family, split, in_corpus, and date, section, class, subclass, subclasses.
@@ -33,138 +38,108 @@ class Dataset:
     retrieval: pd.DataFrame
     fingerprint: str
 
+    @cached_property
+    def row(self) -> pd.Series:
+        """Row in `texts` of each patent: a Series of row numbers indexed by patent id."""
+        return pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
+
+    def rows(self, ids: pd.DataFrame | pd.Series | Iterable[str]) -> np.ndarray:
+        """Rows in `texts` of patents: ids of any shape → integers of that shape."""
+        values = np.asarray(ids if isinstance(ids, pd.DataFrame | pd.Series) else list(ids), dtype=object)
+        return self.row.loc[values.ravel()].to_numpy().reshape(values.shape)
+
     def ids_in(self, split: str) -> set[str]:
         """The patents of all roles in the triplets of `split`."""
         rows = self.triplets[self.triplets["split"] == split]
         return set(rows[list(ROLES)].to_numpy().ravel())
 
 
-READ = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
-TEXT_COLUMNS = ("patent_id", "title", "abstract", "section", "class", "subclass", "split")
-
-
 def load_dataset(path: Path, seed: int = 42) -> Dataset:
     """Read a folder of mined triplets, or a CSV file in the columns of `triplet_training.csv`.
 
     A CSV has no splits: its families are split by a seeded hash, and triplets across splits are left out.
-    Raises `InputError` when the path holds neither.
+    Raises `InputError` when the path holds neither, or when files changed since they were mined.
     """
     if path.suffix.lower() == ".csv":
-        return load_csv(path, seed)
-    missing = next((name for name in READ if not (path / name).is_file()), None)
+        return _load_csv(path, seed)
+    missing = next((name for name in TABLES if not (path / name).is_file()), None)
     if missing:
         others = sorted(folder.parent.name for folder in path.parent.glob(f"[!.]*/{missing}"))
-        there = f"name one of {', '.join(others)} with --triplets, or " if others else ""
+        there = f"pass --triplets {' or '.join(others)}, or " if others else ""
         raise InputError(f"{path} holds no {missing}: {there}mine triplets first with patent_handler.py")
+    record = read_json(path / "triplets.json") if (path / "triplets.json").is_file() else {}
+    now = fingerprint(path / name for name in TABLES)
+    if record.get("fingerprint", now) != now:  # folders of earlier versions have none
+        raise InputError(f"{path}: {_changed(path, record)} changed since mining. Mine again with --overwrite")
     try:
-        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in READ)
+        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in TABLES)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
-        raise InputError(f"{path} holds a damaged file ({problem}): mine again with --overwrite") from None
-    data = Dataset(triplets, texts, retrieval, fingerprint(path / name for name in READ))
-    _check(data, path)
-    return data
+        raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
+    return Dataset(triplets, texts, retrieval, now)
 
 
-def _wrong_in(texts: pd.DataFrame) -> str:
-    """What of the texts is not as we write it, or ""."""
-    twice = texts["patent_id"].duplicated()
-    if twice.any():
-        return f"patent {texts.loc[twice, 'patent_id'].iloc[0]} stands there twice"
-    kinds = {
-        **{name: (infer_dtype(texts[name]) in ("string", "empty"), "texts") for name in TEXT_COLUMNS},
-        "subclasses": (texts["subclasses"].map(is_list_like).all(), "lists"),
-        "family": (is_integer_dtype(texts["family"]), "whole numbers"),
-        "in_corpus": (is_bool_dtype(texts["in_corpus"]), "true or false"),
-    }
-    return next((f"the column {name} does not hold {kind}" for name, (right, kind) in kinds.items() if not right), "")
+def _changed(path: Path, record: dict[str, Any]) -> str:
+    """The tables whose sizes are not those of `record`, or all of them when the sizes are the same."""
+    names = [name for name in TABLES if (path / name).stat().st_size != record["files"][name]]
+    return ", ".join(names or TABLES)
 
 
-def _told(lost: pd.Series) -> str:
-    try:
-        return f"patent {lost.iloc[0]}"
-    except UnicodeDecodeError:
-        return "a patent whose id is no text"
+def _load_csv(path: Path, seed: int) -> Dataset:
+    """Read triplets with their texts. Families are split by a seeded hash, triplets across splits are left out."""
+    rows = _read_rows(path)
+    texts = _texts_of(rows, path, seed)
+    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis([*ROLES, "cpc_subclass"], axis=1)
+    split_of = texts.set_index("patent_id")["split"]
+    triplets = triplets.assign(negative_kind="given", positive_kind="given", split=triplets["anchor_id"].map(split_of))
+    level = {split: number for number, split in enumerate(SPLITS)}  # a role takes patents of its split or of one before
+    levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
+    triplets = triplets[levels.max(axis=1) <= levels["anchor_id"]].reset_index(drop=True)
+    if is_main_process():
+        counts = ", ".join(f"{(triplets['split'] == split).sum():,} {split}" for split in SPLITS)
+        print(f"{path}: {len(rows):,} triplets: {counts}, {len(rows) - len(triplets):,} left out (across splits)")
+    retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
+    retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
+    return Dataset(triplets, texts, retrieval, fingerprint([path]))
 
 
-def _check(data: Dataset, path: Path) -> None:
-    """Raise `InputError` unless the tables have their columns, and every patent that they name its text."""
-    wanted = {
-        "triplets": [*ROLES, "negative_kind", "split"],
-        "retrieval": ["query_id", "relevant_id", "split"],
-        "texts": [*TEXT_COLUMNS, "subclasses", "family", "in_corpus"],
-    }
-    for table, columns in wanted.items():
-        frame: pd.DataFrame = getattr(data, table)
-        missing = [name for name in columns if name not in frame]
-        unknown = missing or frame[columns].isna().any(axis=None) or not set(frame["split"]) <= set(SPLITS)
-        if unknown:
-            what = f"no column {missing[0]}" if missing else "values that are missing or unknown"
-            raise InputError(f"{path / table}.parquet is none of ours ({what}): mine again with --overwrite")
-    if wrong := _wrong_in(data.texts):
-        raise InputError(f"{path / 'texts.parquet'} is none of ours ({wrong}): mine again with --overwrite")
-    named = [data.triplets[role] for role in ROLES] + [data.retrieval[role] for role in ("query_id", "relevant_id")]
-    for column in named:
-        lost = column[~column.isin(data.texts["patent_id"])]
-        if len(lost):
-            file = path / "texts.parquet"
-            raise InputError(f"{file} lacks the text of {_told(lost)}: mine again with --overwrite")
-    if data.triplets.empty:
-        raise InputError(f"{path} holds no triplet: mine again with --overwrite")
-
-
-COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
-LONGEST = 10_000_000  # characters of a field
-
-
-def _what_became(path: Path, splits: pd.Series, rows: int) -> str:
-    counts = ", ".join(f"{(splits == split).sum():,} {split}" for split in ("train", "val", "test"))
-    left_out = f"{rows - len(splits):,} left out because their patents fall into different splits"
-    return f"{path}: {rows:,} triplets: {counts}, {left_out}"
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """The rows of a CSV of triplets, each as long as the header, with ids, and one text an id."""
-    csv.field_size_limit(LONGEST)
+def _read_rows(path: Path) -> pd.DataFrame:
+    """The rows of a CSV of triplets: as many fields as the header, three different ids each."""
+    csv.field_size_limit(MAX_FIELD)
+    rows: list[list[str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            check_header(path, header, COLUMNS)
-            rows = []
+            check_header(path, header, CSV_COLUMNS)
             for row in reader:
                 if len(row) != len(header):
                     where = f"{path}, line {reader.line_num}"
-                    raise InputError(f"{where}: {len(row)} fields, but the header has {len(header)}")
+                    raise InputError(f"{where}: expected {len(header)} fields, found {len(row)}. Fix the line")
                 rows.append(row)
     except UnicodeDecodeError as problem:
-        raise InputError(f"{path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from None
+        raise InputError(f"{path}, byte {problem.start}: not UTF-8. Save the file as UTF-8") from None
     except csv.Error as problem:
-        raise InputError(f"{path}, line {reader.line_num}: {problem}: mend the file") from None
+        raise InputError(f"{path}, line {reader.line_num}: {problem}. Fix the line") from None
     except OSError as problem:
-        raise InputError(f"{path} cannot be read ({problem.strerror}): name another file") from None
+        raise InputError(f"{path} cannot be read ({problem.strerror}): pass another file") from None
     if not rows:
         raise InputError(f"{path} holds no triplet, only a header")
-    frame = pd.DataFrame(rows, columns=header)[COLUMNS]
-    for place, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
-        if not all(ids) or len(set(ids)) < 3:
-            raise InputError(f"{path}, triplet {place}: a_id, p_id and n_id are {', '.join(ids)}: they must be three")
-        if any(len(name.splitlines()) > 1 for name in ids):
-            raise InputError(f"{path}, triplet {place}: an id has a line break, {ids}: mend it")
+    frame = pd.DataFrame(rows, columns=header)[CSV_COLUMNS]
+    for number, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
+        if len(set(ids)) < 3 or any(len(name.splitlines()) != 1 for name in ids):
+            raise InputError(f"{path}, triplet {number}: a_id, p_id, n_id are {ids}; expected three ids of one line")
     return frame
 
 
-def load_csv(path: Path, seed: int) -> Dataset:
-    """Read triplets with their texts. Families are split by a seeded hash, triplets across splits are left out."""
-    rows = _read_csv(path)
-    roles = [
-        rows[[f"{role}_id", f"{role}_title", f"{role}_abstract"]].set_axis(["patent_id", "title", "abstract"], axis=1)
-        for role in "apn"
-    ]
+def _texts_of(rows: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
+    """One row per patent, with its family, split and CPC subclass (that of the first triplet that names one)."""
+    parts = ["patent_id", "title", "abstract"]
+    roles = [rows[[f"{role}_id", f"{role}_title", f"{role}_abstract"]].set_axis(parts, axis=1) for role in "apn"]
     texts = pd.concat(roles).drop_duplicates(ignore_index=True)
     twice = texts["patent_id"].duplicated()
     if twice.any():
         patent, title = texts.loc[twice, ["patent_id", "title"]].iloc[0]
-        raise InputError(f"{path}: patent {patent} has two different texts, one of the title {title!r}: mend the file")
+        raise InputError(f"{path}: patent {patent} has two different texts, one titled {title!r}. Keep one of them")
     normal = letters(texts["abstract"])
     normal = normal.where(normal != "", ":id:" + texts["patent_id"])
     numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
@@ -172,19 +147,6 @@ def load_csv(path: Path, seed: int) -> Dataset:
     texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
-    texts = texts.assign(section=texts["subclass"].map(section_of), date="", in_corpus=True)
-    texts["class"] = texts["subclass"].map(class_of)
+    texts["section"], texts["class"] = texts["subclass"].map(section_of), texts["subclass"].map(class_of)
     texts["subclasses"] = texts["subclass"].map(lambda symbol: [symbol] if symbol else [])
-    split_of = texts.set_index("patent_id")["split"]
-    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis([*ROLES, "cpc_subclass"], axis=1)
-    triplets["negative_kind"], triplets["positive_kind"] = "given", "given"
-    triplets["split"] = triplets["anchor_id"].map(split_of)
-    level = {"train": 0, "val": 1, "test": 2}  # a role is played by a patent of the same split or a more public one
-    levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
-    allowed = levels.max(axis=1) <= levels["anchor_id"]
-    triplets = triplets[allowed].reset_index(drop=True)
-    if is_main_process():
-        print(_what_became(path, triplets["split"], len(rows)))
-    retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
-    retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
-    return Dataset(triplets, texts, retrieval, fingerprint([path]))
+    return texts.assign(date="", in_corpus=True)

@@ -1,110 +1,136 @@
-"""What to mine: the options, their checks, and how they are written on the command line."""
+"""What to mine: options with their help texts, choices, checks and derived values, in one place."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
 
-KINDS = ("citation", "sibling", "random")
-POSITIVES = ("cited", "examiner", "coupled")
+KINDS = ("citation", "sibling", "random")  # of negatives, from hard to easy; each is a part of triplets.cypher
+Positives = Literal["cited", "examiner", "coupled"]
 SPLITS = ("train", "val", "test")
-WAYS_TO_SPLIT = ("random", "time")
-PLACES, SAMPLE_BUCKETS = 1_000_000, 999_983  # as in triplets.cypher
-P, Q = 1_000_000_007, 998_244_353  # primes above any count of patents, so that draws visit all of a branch
-BEFORE_FILTER = 2  # with a filter of negatives, so many times as many train triplets are looked at as are wanted
+SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
+
+PLACES, BUCKETS = 1_000_000, 999_983  # numbers of a family by which splits are made and anchors sampled
+P, Q = 1_000_000_007, 998_244_353  # primes above any number of patents, so that draws visit a whole branch
+HUB = 50  # a patent that more patents cite couples nothing
+MAX_HELD_OUT = 20_000  # patents in each of val and test
 
 Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
-
-SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
 
 @dataclass(frozen=True)
 class Mining:
-    """What to mine. Shares are of patents for `val` and `test`, and of triplets for `negatives`.
+    """What to mine. Raises `InputError`, which names the flag, for values that make no sense.
 
-    `positives`: "cited"; "examiner" takes those that the examiner cited first; "coupled" adds, after the cited ones
-    and for train triplets only, patents that cite at least `coupled` of the same patents, such that at most `hub`
-    cite, for what everybody cites couples nothing. `split`: "random", or "time" to hold out the newest families.
-    `filter_model` drops train triplets whose negative that model finds closer than the positive ("": keeps all).
-
-    At most `most_held_out` patents are held out for each of val and test, and at most `most_queries` triplets and
-    retrieval queries are kept for each; `corpus` bounds the patents among which the cited ones must be found (0: all).
-    `draws` is how many draws a negative has, on large tables; on small ones it has more.
+    Coupled positives follow the cited ones of an anchor, in train triplets only. `val` and `test` are shares of
+    patents, of which at most `MAX_HELD_OUT` are held out for each.
     """
 
-    triplets: int | None = 10_000
-    per_anchor: int = 3
-    negatives: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1 / 3))
-    val: float = 0.1
-    test: float = 0.2
-    positives: str = "cited"
-    coupled: int = 2
-    split: str = "random"
-    filter_model: str = ""
-    hub: int = 50
-    most_held_out: int = 20_000
-    most_queries: int = 2_000
-    corpus: int = 50_000
-    draws: int = 2
+    _argument_group_name: ClassVar[str] = "triplets"
+    triplets: str = field(
+        default="10K", metadata={"help": "train triplets: 10K, 100K, 1M, FULL (all) or a number", "metavar": "SIZE"}
+    )
+    positives: Positives = field(
+        default="cited",
+        metadata={
+            "help": "cited: patents that the anchor cites; examiner: the same, examiner citations first; "
+            "coupled: after the cited ones, patents that cite the same patents"
+        },
+    )
+    coupled: int = field(
+        default=2,
+        metadata={
+            "help": "with --positives coupled: minimum number of shared citations, counting only patents that at most "
+            f"{HUB} patents cite",
+            "metavar": "K",
+        },
+    )
+    per_anchor: int = field(
+        default=3,
+        metadata={"help": "maximum number of positives per anchor, used when first ones run out", "metavar": "K"},
+    )
+    negatives: str = field(
+        default="citation=1,sibling=1,random=1",
+        metadata={"help": "shares of the kinds of negative", "metavar": "SHARES"},
+    )
+    filter_model: str = field(
+        default="",
+        metadata={
+            "help": "drop train triplets whose negative this model finds closer than the positive",
+            "metavar": "NAME|DIR",
+        },
+    )
+    split: Literal["random", "time"] = field(
+        default="random", metadata={"help": "hold out random families, or the newest ones"}
+    )
+    val: float = field(default=0.1, metadata={"help": "share of patents held out for validation"})
+    test: float = field(default=0.2, metadata={"help": "share of patents held out for testing"})
+    corpus: int = field(default=50_000, metadata={"help": "patents that an evaluation searches (0: all)"})
+    max_queries: int = field(
+        default=2_000, metadata={"help": "maximum number of queries, and of triplets, in each of val and test"}
+    )
 
+    def __post_init__(self) -> None:
+        """Check all values, before hours are spent on tables and graph."""
+        object.__setattr__(self, "triplets", str(self.triplets))  # a notebook may pass a number
+        if self.name not in SIZES and not re.fullmatch("[1-9][0-9]{0,14}", self.name):
+            raise InputError(f"--triplets {self.triplets}: expected {', '.join(SIZES)} or a number above 0")
+        for flag, value, least in (
+            ("--per-anchor", self.per_anchor, 1),
+            ("--coupled", self.coupled, 1),
+            ("--corpus", self.corpus, 0),
+            ("--max-queries", self.max_queries, 1),
+        ):
+            if not least <= value < 1_000_000_000:
+                raise InputError(f"{flag} {value}: expected a number from {least} to a billion")
+        for flag, word, words in (
+            ("--positives", self.positives, get_args(Positives)),
+            ("--split", self.split, ("random", "time")),
+        ):
+            if word not in words:
+                raise InputError(f"{flag} {word}: expected one of {', '.join(words)}")
+        if self.coupled != Mining.coupled and self.positives != "coupled":
+            raise InputError(f"--coupled {self.coupled} needs --positives coupled")
+        if not 0 < self.test < 1 or not 0 < self.val < 1 or self.val + self.test >= 1:
+            raise InputError(f"--val {self.val}, --test {self.test}: expected shares above 0 with a sum below 1")
+        _ = self.shares
+        if self.filter_model:
+            from ..models.load import find_model  # torch takes seconds to import; mining rarely needs it
 
-def over(mining: Mining) -> int:
-    """What `split` of a patent is divided by to get its place in the order by which splits are made."""
-    return PLACES if mining.split == "time" else 1
+            find_model(self.filter_model)
 
+    @property
+    def name(self) -> str:
+        """Name of the folder in `data/triplets/`, like "10K"."""
+        return self.triplets.upper()
 
-def check(mining: Mining) -> None:
-    """Raise `InputError` for what could be mined from no graph, or has no meaning."""
-    if mining.corpus < 0:
-        raise InputError(f"--corpus {mining.corpus} must be 0 (all patents) or a number above")
-    for name, value in (("--per-anchor", mining.per_anchor), ("--coupled", mining.coupled)):
-        if not 1 <= value < 1_000_000:
-            raise InputError(f"{name} {value} must be at least 1, and below a million")
-    for name, word, words in (("positives", mining.positives, POSITIVES), ("split", mining.split, WAYS_TO_SPLIT)):
-        if word not in words:
-            raise InputError(f"--{name} {word} is not one of {', '.join(words)}: take one of these")
-    if mining.coupled != Mining.coupled and mining.positives != "coupled":
-        raise InputError(f"--coupled {mining.coupled} has no meaning without --positives coupled: add that")
-    if not 0 < mining.test < 1 or not 0 < mining.val < 1 or mining.val + mining.test >= 1:
-        raise InputError(f"--val {mining.val} and --test {mining.test} are shares: both above 0, together below 1")
+    @property
+    def count(self) -> int | None:
+        """Number of train triplets, None for all."""
+        return SIZES[self.name] if self.name in SIZES else int(self.name)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each kind of negative, with a sum of 1."""
+        given: dict[str, float] = {}
+        for item in self.negatives.split(","):
+            kind, _, share = item.strip().partition("=")
+            if kind not in KINDS or not re.fullmatch(r"\d*\.?\d+", share):
+                raise InputError(f"--negatives {item!r}: expected one of {', '.join(KINDS)} with a share: citation=0.4")
+            if kind in given:
+                raise InputError(f"--negatives {self.negatives}: {kind} is given twice")
+            given[kind] = float(share)
+        total = sum(given.values())
+        if not 0 < total < inf:
+            raise InputError(f"--negatives {self.negatives[:60]}: expected at least one finite share above 0")
+        return {kind: given.get(kind, 0.0) / total for kind in KINDS}
 
-def parse_size(text: str) -> tuple[str, int | None]:
-    """Name and number of triplets of "10K", "100K", "1M", "FULL" (all: None) or a plain number."""
-    if text.upper() in SIZES:
-        return text.upper(), SIZES[text.upper()]
-    if re.fullmatch("[1-9][0-9]{0,14}", text):
-        return text, int(text)
-    raise InputError(f"--triplets {text} is no size: write {', '.join(SIZES)} or a number above 0")
-
-
-def parse_shares(text: str) -> dict[str, float]:
-    """Shares of the kinds of negative, as in "citation=0.4,sibling=0.3,random=0.3", scaled to a sum of 1."""
-    shares, seen = dict.fromkeys(KINDS, 0.0), set[str]()
-    for item in text.split(","):
-        kind, _, share = item.strip().partition("=")
-        if kind not in KINDS or not re.fullmatch(r"\d*\.?\d+", share):
-            raise InputError(
-                f"--negatives {text}: {item!r} is not one of {', '.join(KINDS)} with a share, like citation=0.4"
-            )
-        if kind in seen:
-            raise InputError(f"--negatives {text}: {kind} stands there twice")
-        seen.add(kind)
-        shares[kind] = float(share)
-    if not 0 < sum(shares.values()) < inf:
-        raise InputError(f"--negatives {text[:60]}: give at least one kind a share above 0, and none without end")
-    return {kind: share / sum(shares.values()) for kind, share in shares.items()}
-
-
-def check_mining(mining: Mining) -> None:
-    """Raise `InputError` for what mining would refuse, before hours go into tables and graph for it."""
-    check(mining)
-    if mining.filter_model:
-        from ..models.load import find_model  # torch takes seconds to import, and mining does without it otherwise
-
-        find_model(mining.filter_model)
+    def params(self) -> dict[str, Any]:
+        """All values in one form each, however they were written: they decide whether an earlier result is reused."""
+        return {**asdict(self), "triplets": self.count, "negatives": self.shares}

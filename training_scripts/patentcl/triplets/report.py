@@ -4,55 +4,55 @@ from typing import Any
 
 from .options import KINDS
 
-MOST_SECTIONS = 10  # that are worth a line each; other schemes than the CPC may have many
+MAX_SECTIONS = 10  # with a line each; schemes other than the CPC may have many
 
 
 def report(record: dict[str, Any]) -> str:
-    """The record of a mining as lines for a reader."""
-    lines = [f"{label:46} {count:>12,}" for label, count in record["found"].items()]
-    got, asked = record["negatives"]["got"], record["negatives"]["wanted"]
-    lines.append("of the pairs within the limit, those with a negative that is")
-    lines += [f"{f'  {kind}':46} {got[kind]:>12,}  (wanted {asked[kind]:,})" for kind in KINDS]
-    lines += [f"{f'    {way}':46} {count:>12,}" for way, count in record["negatives"]["fell back"].items() if count]
+    """The record `triplets.json` as lines: what was counted, what was chosen, and why not more."""
+    params, negatives = record["params"], record["negatives"]
+    lines = [_line(label, count) for label, count in record["found"].items()]
+    lines.append("of the pairs within the limit, those with a negative of the kind")
+    lines += [_line(f"  {kind}", negatives["got"][kind], f"wanted {negatives['wanted'][kind]:,}") for kind in KINDS]
+    lines += [_line(f"    {instead}", count) for instead, count in negatives["fell back"].items() if count]
     lines.append("of the chosen triplets")
-    for kind in KINDS:
-        lines.append(f"{f'  {kind}':46} {sum(counts[kind] for counts in record['kinds'].values()):>12,}")
-    asked_for = record["params"]["positives"]
-    for kind, count in record["positives"].items():
-        if count or kind == asked_for:
-            lines.append(f"{f'  positive: {kind}':46} {count:>12,}")
-    if asked_for == "examiner" and not record.get("examiner's citations", 1):
-        lines.append(
-            "  the tables mark no citation of these anchors as the examiner's: --positives examiner is as cited"
-        )
-    lines.append(f"{'  distinct negatives':46} {record['distinct negatives']:>12,}")
-    if record["params"]["filter_model"]:
-        dropped = record["negatives"]["false negatives dropped"]
-        lines.append(f"{'dropped: negative closer than the positive':46} {dropped:>12,}")
+    lines += [_line(f"  {kind}", sum(counts[kind] for counts in record["kinds"].values())) for kind in KINDS]
+    shown = {kind: n for kind, n in record["positives"].items() if n or kind == params["positives"]}
+    lines += [_line(f"  positive: {kind}", count) for kind, count in shown.items()]
+    if params["positives"] == "examiner" and not record["examiner's citations"]:
+        lines.append("  no citation of these anchors is marked as the examiner's: same result as --positives cited")
+    lines.append(_line("  distinct negatives", record["distinct negatives"]))
+    if params["filter_model"]:
+        lines.append(_line("dropped: negative closer than the positive", negatives["false negatives dropped"]))
+    if params["triplets"] and record["triplets"]["train"] < params["triplets"]:
+        advice = "" if params["positives"] == "coupled" else "; --positives coupled may give more"
+        lines.append(f"the tables give fewer train triplets than the {params['triplets']:,} requested{advice}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
-        more = f"  ({queries:,} queries that cite {record['relevant'][split]:,})" if queries is not None else ""
-        lines.append(f"{f'triplets {split}':46} {count:>12,}{more}")
-    if record["params"]["split"] == "time":
+        note = "" if queries is None else f"{queries:,} queries that cite {record['relevant'][split]:,}"
+        lines.append(_line(f"triplets {split}", count, note))
+    if params["split"] == "time":
         lines += _time_lines(record)
     sections = record["sections"]
-    if len(sections["names"]) <= MOST_SECTIONS:
+    if len(sections["names"]) <= MAX_SECTIONS:
         lines.append("of the anchors of train")
-        for name, corpus, train in zip(*(sections[k] for k in ("names", "corpus", "train")), strict=True):
-            lines.append(f"{f'  section {name}':46} {train:>12.1%}  (of the corpus {corpus:.1%})")
-    lines.append(f"{'patents to search':46} {record['corpus']:>12,}")
+        for name, corpus, train in zip(*(sections[key] for key in ("names", "corpus", "train")), strict=True):
+            lines.append(_line(f"  section {name}", f"{train:.1%}", f"of the corpus {corpus:.1%}"))
+    lines.append(_line("patents to search", record["corpus"]))
     return "\n".join(lines)
 
 
+def _line(label: str, count: int | str, note: str = "") -> str:
+    number = count if isinstance(count, str) else f"{count:,}"
+    return f"{label:46} {number:>12}" + (f"  ({note})" if note else "")
+
+
 def _time_lines(record: dict[str, Any]) -> list[str]:
-    """What a split by time means: it is one of families, each as new as its newest patent."""
+    """What a split by time means: it splits families, each as new as its newest patent."""
     lines = ["families, each as new as its newest patent"]
-    for split, (first, last) in record.get("dates of families", {}).items():
-        lines.append(f"{f'  {split}':46} {first} to {last}")
-    if older := record.get("older", 0):
-        lines.append(
-            f"{'  held-out patents older than the last of train':46} {older:>12,}  (with newer ones in their families)"
-        )
+    lines += [f"{f'  {split}':46} {first} to {last}" for split, (first, last) in record["dates of families"].items()]
+    if older := record["older"]:
+        note = "with newer ones in their families"
+        lines.append(_line("  held-out patents older than the last of train", older, note))
     if record["undated"]:
-        lines.append(f"{'patents without a date, taken for the oldest':46} {record['undated']:>12,}")
+        lines.append(_line("patents without a date, treated as the oldest", record["undated"]))
     return lines

@@ -1,89 +1,96 @@
 // Mines triplets: an anchor, a patent it cites that shares a CPC subclass, and a patent that is neither.
 //
-// One text for Ladybug and Neo4j. Each part returns one row an anchor and reads the anchors of one batch, a range of
-// ranks [$lo, $hi).
+// One text for Ladybug and Neo4j. Each part returns one row per anchor and reads the anchors of one batch:
+// ranks from $lo to $hi (exclusive), each in the WHERE clause of its first MATCH.
 //
-// A patent is held out for val or test by its place, split / $over % 1000000: test below $test, val below $held, train
-// from there on. With $over 1 the place is random, with 1000000 the newest come first; a family has one place.
-// A role in a train triplet is played by train patents only, in a val triplet by train or val
-// patents, in a test triplet by any. Of the train anchors those are read whose family number (mod 999983) lies
-// in [$from, $to), a seeded sample; of the others those below $anchors, which is $held or 0.
+// Splits. A family has one random place from 0 to 999,999. Places below $test are test, those below $held are val, the
+// rest is train. With --split time, mining reads .time_place (from new to old) wherever this text says .place.
+// A train triplet consists of train patents, a val triplet of train or val patents, a test triplet of any.
 //
-// Random draws are arithmetic: ranks are numbered so that every section, class and subclass is one contiguous range,
-// and draw k takes number  (anchor * $p + k * $q + $seed) % others  of the range without the anchor's own subclass.
-// Draws below $draws are of the anchor's class, those below 2 * $draws of its section, as are those of a class that has
-// no other subclass; the rest are of all patents. The first that passes the conditions wins: the smallest
-// k * $n + rank, % $n. The integers are the same on both engines.
+// Samples. Train anchors are read by bucket, a seeded number of the family, from $from to $to (exclusive), until there
+// are enough; the held-out anchors come with the first sample, which starts at 0.
+//
+// Random draws. Patents are numbered by CPC symbol: every section, class and subclass is one range of ranks. A number
+// drawn from such a range without the anchor's own subclass is a random patent of the branch. $p and $q are primes above
+// the number of patents $n, so successive draws visit a whole branch, and all engines draw the same patents.
+// min(key * $n + rank) % $n is the rank with the smallest key.
 
 // part: cited
+// What each anchor cites: the positives, the relevant patents of a held-out query, and the counts of the report.
 MATCH (a:Patent)-[c:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
-  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
-       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-WITH a, c, x, (a.rank < $classified AND x.rank < $classified
-               AND any(s IN x.subclasses WHERE s IN a.subclasses)) AS shares,
-     ((a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
-      AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)) AS allowed
-RETURN a.rank AS anchor, a.split / $over % 1000000 AS place, count(*) AS cited,
-       sum(CASE WHEN x.has_abstract THEN 1 ELSE 0 END) AS with_abstract,
-       sum(CASE WHEN x.has_abstract AND shares THEN 1 ELSE 0 END) AS sharing,
-       sum(CASE WHEN x.has_abstract AND shares AND x.family <> a.family THEN 1 ELSE 0 END) AS other_family,
-       collect(CASE WHEN x.has_abstract AND shares AND x.family <> a.family AND allowed THEN x.rank END) AS positives,
+  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
+WITH a, c, x, x.has_abstract AND x.subclass <> '' AND any(s IN x.subclasses WHERE s IN a.subclasses) AS shares,
+     x.has_abstract AND x.family <> a.family
+     AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held) AS usable
+RETURN a.rank AS anchor, a.place AS place, count(*) AS cited,
+       count(CASE WHEN x.has_abstract THEN 1 END) AS with_abstract,
+       count(CASE WHEN shares THEN 1 END) AS sharing,
+       count(CASE WHEN shares AND x.family <> a.family THEN 1 END) AS other_family,
+       collect(CASE WHEN shares AND usable THEN x.rank END) AS positives,
        collect(CASE WHEN c.category = 'cited by examiner' THEN x.rank END) AS examiner,
-       collect(CASE WHEN a.split / $over % 1000000 < $held AND x.has_abstract AND x.family <> a.family AND allowed
-                    THEN x.rank END) AS relevant
+       collect(CASE WHEN usable AND a.place < $held THEN x.rank END) AS relevant
 
 // part: coupled
+// Patents that cite at least $coupled of the patents that a train anchor cites. What more than $hub patents cite is left
+// out: it connects everything and slows the query.
 MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]->(o)<-[:CITES|CITES_OUTSIDE]-(x:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified AND a.has_abstract
-  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
-       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND o.cited_by <= $hub AND x.subclass <> '' AND x.has_abstract AND x.family <> a.family
-  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
-  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+  AND a.place >= $held AND a.bucket >= $from AND a.bucket < $to
+  AND o.cited_by <= $hub
+  AND x.place >= $held AND x.has_abstract AND x.subclass <> '' AND x.family <> a.family
 WITH a, x, count(*) AS shared
 WHERE shared >= $coupled AND any(s IN x.subclasses WHERE s IN a.subclasses)
-RETURN a.rank AS anchor, collect(shared * $n + x.rank) AS coupled
+RETURN a.rank AS anchor, collect(x.rank) AS coupled, collect(shared) AS shared
 
 // part: citation
-MATCH (a:Patent)-[:CITES]->(b:Patent)-[:CITES]->(x:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
-       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND a.has_abstract AND x.subclass <> '' AND x.has_abstract AND x.family <> a.family
-  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
-  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
+// A negative that a cited patent cites: close by, but of other subclasses. Candidates are collected before what the
+// anchor cites or is cited by is removed, so that each anchor's citations are read once.
+MATCH (a:Patent)-[:CITES]->(:Patent)-[:CITES]->(x:Patent)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
+  AND x.has_abstract AND x.subclass <> '' AND x.family <> a.family
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
   AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
-WITH a, collect(DISTINCT x.rank) AS further
+WITH a, collect(DISTINCT x.rank) AS candidates
 MATCH (a)-[:CITES]-(n:Patent)
-WITH a, further, collect(n.rank) AS near
-UNWIND further AS x
-WITH a, near, x
-WHERE NOT x IN near
+WITH a, candidates, collect(n.rank) AS near
+UNWIND candidates AS x
+WITH a, near, x WHERE NOT x IN near
 RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
 
-// part: drawn
+// part: sibling
+// A negative of the anchor's class: draws below $draws are of c's siblings (its class, or its section where the class
+// has no other subclass), the later ones of its section. The first usable draw wins.
 MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.rank < $classified
-  AND (a.split / $over % 1000000 < $anchors OR a.split / $over % 1000000 >= $held
-       AND a.family % 999983 >= $from AND a.family % 999983 < $to)
-  AND a.has_abstract
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
 WITH a, collect(n.rank) AS near
-MATCH (c:CPCSubclass)
-WHERE c.symbol = a.subclass
-UNWIND range(0, 3 * $draws - 1) AS k
-WITH a, near, k, c.first AS own, c.count AS owned,
-     CASE WHEN k >= 2 * $draws THEN 0
-          WHEN k < $draws AND c.class_count > c.count THEN c.class_first ELSE c.section_first END AS start,
-     CASE WHEN k >= 2 * $draws THEN $classified
-          WHEN k < $draws AND c.class_count > c.count THEN c.class_count ELSE c.section_count END - c.count AS others
+MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass
+UNWIND range(0, 2 * $draws - 1) AS draw
+WITH a, near, c, draw, CASE WHEN draw < $draws THEN c.sibling_first ELSE c.section_first END AS start,
+     CASE WHEN draw < $draws THEN c.sibling_others ELSE c.section_others END AS others
 WHERE others > 0
-WITH a, near, k, own, owned, start + (a.rank * $p + k * $q + $seed) % others AS number
-WITH a, near, k, CASE WHEN number < own THEN number ELSE number + owned END AS draw
+WITH a, near, c, draw, start + (a.rank * $p + draw * $q + $seed) % others AS number
+WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
 MATCH (x:Patent)
-WHERE x.rank = draw AND x.has_abstract AND x.family <> a.family
-  AND (a.split / $over % 1000000 < $test OR x.split / $over % 1000000 >= $test)
-  AND (a.split / $over % 1000000 < $held OR x.split / $over % 1000000 >= $held)
-  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses) AND NOT x.rank IN near
-RETURN a.rank AS anchor, min(CASE WHEN k < 2 * $draws THEN k * $n + x.rank END) % $n AS sibling,
-       min(CASE WHEN k >= 2 * $draws THEN k * $n + x.rank END) % $n AS random
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative
+
+// part: random
+// A negative of any other subclass.
+MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
+WITH a, collect(n.rank) AS near
+MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.count < $classified
+UNWIND range(2 * $draws, 3 * $draws - 1) AS draw
+WITH a, near, c, draw, (a.rank * $p + draw * $q + $seed) % ($classified - c.count) AS number
+WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
+MATCH (x:Patent)
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative

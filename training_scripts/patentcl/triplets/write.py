@@ -1,14 +1,16 @@
-"""Triplets on disk: written, exported.
+"""Triplets written to disk: chosen from the graph's answers, joined with their texts, counted.
 
 `data/triplets/<name>/` holds `triplets.parquet` (anchor_id, positive_id, negative_id, negative_kind, positive_kind,
-cpc_subclass, split), `texts.parquet` (one row a patent), `retrieval.parquet` (query_id, relevant_id, split: what
+cpc_subclass, split), `texts.parquet` (one row per patent), `retrieval.parquet` (query_id, relevant_id, split: what
 held-out patents cite), the ids of each split as `ids_train.txt` (patents in train triplets), `ids_val.txt` and
 `ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`, the record.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import numpy as np
@@ -17,126 +19,14 @@ import pandas as pd
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors
 from ..common.files import beside
-from ..tables.cpc import MACROS, sections
+from ..tables.cpc import MACROS, Sections, sections
 from ..tables.import_csvs import rows_of
-from .options import KINDS, POSITIVES, SAMPLE_BUCKETS, SPLITS, Keep, Mining, over
+from .options import KINDS, SPLITS, Keep, Mining, Positives
 from .select import choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
 
+Closer = Callable[[pd.DataFrame, np.ndarray], np.ndarray]  # texts, rows (n, 3) of them → is the negative closer, (n,)
 
-def write_triplets(
-    folder: Path,
-    graph: Path,
-    source: dict[str, Any],
-    mining: Mining,
-    found: dict[str, pd.DataFrame],
-    closer: Callable[[pd.DataFrame, np.ndarray], np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """Choose the triplets, look their texts up, write the files; return the counts.
-
-    `closer(texts, triplets)` says for rows (n, 3) of `texts` whether the negative is closer than the positive, (n,);
-    such train triplets are dropped.
-    """
-    seed, patents = source["params"]["seed"], source["counts"]["patents"]
-    test, held = held_out(patents, mining)
-    with connect() as db:
-        db.execute(MACROS)
-        db.execute(f"SET VARIABLE test = {test}; SET VARIABLE held = {held}; SET VARIABLE over = {over(mining)}")
-        with readable_errors(f"{graph / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
-            db.execute(f"CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
-        numbers = db.execute(
-            """SELECT rank, family, split // getvariable('over') % 1000000 AS place, has_abstract, date
-            FROM patent ORDER BY rank"""
-        ).df()
-        if len(numbers) != patents:
-            difference = f"{len(numbers):,} patents instead of {patents:,}"
-            raise InputError(f"{graph / 'patents.csv'} holds {difference}: restructure again with --overwrite")
-        undated = int((numbers["date"] == "").sum())
-        if mining.split == "time" and numbers["date"].nunique() < 2:
-            raise InputError(f"{graph} has no two dates to split by: take --split random, or tables with dates")
-        split_of = split_names(numbers["place"].to_numpy(), test, held)
-        pairs = positives(found, mining, patents, seed)
-        pairs["split"] = split_of[pairs["anchor"].to_numpy()]
-        triplets, got = negatives(pairs, found, mining, numbers["family"].to_numpy(), seed)
-        triplets["order"] = numbers["family"].to_numpy()[triplets["anchor"].to_numpy()] % SAMPLE_BUCKETS
-        chosen, dropped = choose(triplets, mining, sections(graph), _keep(db, closer) if closer else None)
-        if not (chosen["split"] == "train").any():
-            raise InputError(
-                f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
-                "train patents of different families that share a subclass and have abstracts, with a negative "
-                "besides; use larger tables, lower --val and --test, or take --positives coupled"
-            )
-        retrieval = retrieval_pairs(found["cited"], split_of, mining, seed)
-        corpus = corpus_to_search(retrieval, numbers.loc[numbers["has_abstract"], "rank"].to_numpy(), mining, seed)
-        for table, frame in {"chosen": chosen, "retrieval": retrieval, "corpus": corpus}.items():
-            db.register(table, frame)
-        for file, sql in _FILES.items():
-            form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
-            with readable_errors(f"{folder / file} cannot be written", "Is there room on the disk?"):
-                db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
-        dates = _dates(db)
-    return {
-        "found": _funnel(found["cited"], pairs, triplets, chosen),
-        "triplets": chosen["split"].value_counts().reindex(SPLITS, fill_value=0).to_dict(),
-        "positives": chosen["positive_kind"].value_counts().reindex(POSITIVES, fill_value=0).to_dict(),
-        "sections": _by_section(chosen, graph),
-        "negatives": {**got, "false negatives dropped": dropped},
-        "kinds": {
-            s: g["kind"].value_counts().reindex(KINDS, fill_value=0).to_dict() for s, g in chosen.groupby("split")
-        },
-        "undated": undated,
-        "distinct negatives": int(chosen["negative"].nunique()),
-        "held out": {s: int((split_of == s).sum()) for s in ("val", "test")},
-        **dates,
-        "examiner's citations": int(found["cited"]["examiner"].str.len().sum()),
-        "queries": retrieval.groupby("split")["query"].nunique().reindex(["val", "test"], fill_value=0).to_dict(),
-        "relevant": retrieval["split"].value_counts().reindex(["val", "test"], fill_value=0).to_dict(),
-        "corpus": len(corpus),
-    }
-
-
-def _dates(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """First and last date of the families of each split, a family being as new as its newest patent, by which it is
-    held out; and how many held-out patents are older than the last one of train.
-    """
-    db.execute("""
-        CREATE TABLE dated AS
-        SELECT date, max(date) OVER (PARTITION BY family) AS newest,
-               CASE WHEN place < getvariable('test') THEN 'test' WHEN place < getvariable('held') THEN 'val'
-                    ELSE 'train' END AS split
-        FROM (SELECT date, family, split // getvariable('over') % 1000000 AS place FROM patent)""")
-    rows = db.execute("SELECT split, min(newest), max(newest) FROM dated WHERE newest <> '' GROUP BY split").fetchall()
-    rows.sort(key=lambda row: SPLITS.index(row[0]))
-    older = db.execute("""
-        SELECT count(*) FROM dated
-        WHERE split <> 'train' AND date < (SELECT max(newest) FROM dated WHERE split = 'train')""").fetchone()
-    return {"dates of families": {split: dates for split, *dates in rows}, "older": older[0] if older else 0}
-
-
-def _keep(db: duckdb.DuckDBPyConnection, closer: Callable[[pd.DataFrame, np.ndarray], np.ndarray]) -> Keep:
-    """Look the texts of some triplets up, and keep those whose negative is not closer than the positive."""
-
-    def keep(rows: pd.DataFrame) -> np.ndarray:
-        ranks = rows[["anchor", "positive", "negative"]].to_numpy()
-        asked, where = np.unique(ranks, return_inverse=True)
-        db.register("asked", pd.DataFrame({"rank": asked}))
-        texts = db.execute("SELECT title, abstract FROM patent JOIN asked USING (rank) ORDER BY rank").df()
-        return ~closer(texts, where.reshape(ranks.shape))
-
-    return keep
-
-
-def _by_section(chosen: pd.DataFrame, graph: Path) -> dict[str, list[Any]]:
-    """Share of the classified patents and of the train triplets' anchors, by the first rank of a section."""
-    where = sections(graph)
-    train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
-    reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
-    return {
-        "names": where.names.tolist(),
-        "corpus": [round(float(share), 4) for share in where.share],
-        "train": [round(float(share), 4) for share in reached],
-    }
-
-
+# Files of a folder of triplets, each with the query that writes it.
 _FILES = {
     "triplets.parquet": """
         SELECT a.patent_id AS anchor_id, p.patent_id AS positive_id, n.patent_id AS negative_id, kind AS negative_kind,
@@ -146,13 +36,9 @@ _FILES = {
         FROM chosen JOIN patent a ON a.rank = anchor JOIN patent p ON p.rank = positive
         JOIN patent n ON n.rank = negative ORDER BY position""",
     "texts.parquet": """
-        SELECT patent_id, title, abstract, date,
-               section_of(subclass) AS section, class_of(subclass) AS class,
-               subclass, subclasses, family,
-               CASE WHEN place < getvariable('test') THEN 'test' WHEN place < getvariable('held') THEN 'val'
-                    ELSE 'train' END AS split,
-               rank IN (SELECT rank FROM corpus) AS in_corpus
-        FROM (SELECT * EXCLUDE (has_abstract, split), split // getvariable('over') % 1000000 AS place FROM patent)
+        SELECT patent_id, title, abstract, date, section_of(subclass) AS section, class_of(subclass) AS class,
+               subclass, subclasses, family, split, rank IN (SELECT rank FROM corpus) AS in_corpus
+        FROM patent JOIN splits USING (rank)
         WHERE rank IN (SELECT anchor FROM chosen UNION SELECT positive FROM chosen UNION SELECT negative FROM chosen
                        UNION SELECT rank FROM corpus)
         ORDER BY rank""",
@@ -162,43 +48,196 @@ _FILES = {
     "ids_train.txt": """
         SELECT patent_id FROM patent WHERE rank IN (SELECT unnest([anchor, positive, negative]) FROM chosen
                                                     WHERE split = 'train') ORDER BY rank""",
-    "ids_val.txt": """
-        SELECT patent_id FROM patent WHERE split // getvariable('over') % 1000000 >= getvariable('test')
-        AND split // getvariable('over') % 1000000 < getvariable('held') ORDER BY rank""",
-    "ids_test.txt": """
-        SELECT patent_id FROM patent WHERE split // getvariable('over') % 1000000 < getvariable('test')
-        ORDER BY rank""",
+    "ids_val.txt": "SELECT patent_id FROM patent JOIN splits USING (rank) WHERE split = 'val' ORDER BY rank",
+    "ids_test.txt": "SELECT patent_id FROM patent JOIN splits USING (rank) WHERE split = 'test' ORDER BY rank",
 }
-
 FILES_OF_FOLDER = tuple(_FILES)
 
 
-def _funnel(cited: pd.DataFrame, pairs: pd.DataFrame, triplets: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, int]:
-    """How many citation pairs were found and what became of them."""
+@dataclass(frozen=True)
+class Chosen:
+    """What becomes of the answers, all in ranks: tables of pairs, triplets, chosen triplets, retrieval and corpus."""
+
+    pairs: pd.DataFrame
+    triplets: pd.DataFrame
+    chosen: pd.DataFrame
+    retrieval: pd.DataFrame
+    corpus: pd.DataFrame
+    negatives: dict[str, Any]
+
+
+def write_triplets(
+    folder: Path,
+    graph: Path,
+    source: dict[str, Any],
+    mining: Mining,
+    answers: dict[str, pd.DataFrame],
+    closer: Closer | None = None,
+) -> dict[str, Any]:
+    """Choose triplets from the `answers` of the query, write their files to `folder` and return the counts.
+
+    `graph` holds the import CSVs, `source` is their record. Train triplets whose negative is `closer` than the positive
+    are dropped. Raises `InputError` when no train triplet is left.
+    """
+    with _patents(graph, source["counts"]["patents"]) as db:
+        patents = _with_splits(db, graph, mining)
+        where = sections(graph)
+        keep = _keep(db, closer) if closer else None
+        result = _choose(patents, where, source["params"]["seed"], mining, answers, keep)
+        if not (result.chosen["split"] == "train").any():
+            raise InputError(
+                f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
+                "train patents of different families that share a subclass and have abstracts, with a negative. "
+                "Use larger tables, lower --val and --test, or pass --positives coupled"
+            )
+        _write_files(db, folder, result)
+        return {**_counts(result, answers["cited"], patents, where), **_dates(db)}
+
+
+@contextmanager
+def _patents(graph: Path, number: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the table `patent` of the import CSVs, which must have `number` rows."""
+    file = graph / "patents.csv"
+    with connect() as db:
+        db.execute(MACROS)
+        with readable_errors(f"{file} cannot be read", "Restructure again with --overwrite."):
+            db.execute(f"CREATE TABLE patent AS {rows_of(graph, file.name)}")
+        rows = db.table("patent").count("*").fetchall()[0][0]
+        if rows != number:
+            raise InputError(f"{file} has {rows:,} patents instead of {number:,}: restructure again with --overwrite")
+        yield db
+
+
+def _with_splits(db: duckdb.DuckDBPyConnection, graph: Path, mining: Mining) -> pd.DataFrame:
+    """Split the patents: rank, family, bucket, has_abstract, date, split, in order of rank; also the table `splits`."""
+    place = "time_place" if mining.split == "time" else "place"
+    patents = db.execute(
+        f"SELECT rank, family, bucket, has_abstract, date, {place} AS place FROM patent ORDER BY rank"  # noqa: S608
+    ).df()
+    if mining.split == "time" and patents["date"].nunique() < 2:
+        raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")
+    patents["split"] = split_names(patents.pop("place").to_numpy(), *held_out(len(patents), mining))
+    splits = patents[["rank", "split"]]
+    db.register("splits", splits)
+    return patents
+
+
+def _choose(
+    patents: pd.DataFrame,
+    where: Sections,
+    seed: int,
+    mining: Mining,
+    answers: dict[str, pd.DataFrame],
+    keep: Keep | None,
+) -> Chosen:
+    """The triplets, and what an evaluation searches, from the answers of the query."""
+    split_of, buckets = patents["split"].to_numpy(), patents["bucket"].to_numpy()
+    pairs = positives(answers, mining, seed)
+    pairs["split"] = split_of[pairs["anchor"].to_numpy()]
+    triplets, counts = negatives(pairs, answers, mining, patents["family"].to_numpy(), seed)
+    triplets["order"] = buckets[triplets["anchor"].to_numpy()]
+    chosen, dropped = choose(triplets, mining, where, keep)
+    retrieval = retrieval_pairs(answers["cited"], split_of, mining, seed)
+    corpus = corpus_to_search(retrieval, patents.loc[patents["has_abstract"], "rank"].to_numpy(), mining, seed)
+    return Chosen(pairs, triplets, chosen, retrieval, corpus, {**counts, "false negatives dropped": dropped})
+
+
+def _keep(db: duckdb.DuckDBPyConnection, closer: Closer) -> Keep:
+    """Look up the texts of triplets, and keep those whose negative is not closer than the positive."""
+
+    def keep(rows: pd.DataFrame) -> np.ndarray:
+        ranks = rows[["anchor", "positive", "negative"]].to_numpy()
+        distinct, where = np.unique(ranks, return_inverse=True)
+        db.register("wanted", pd.DataFrame({"rank": distinct}))
+        texts = db.execute("SELECT title, abstract FROM patent JOIN wanted USING (rank) ORDER BY rank").df()
+        return ~closer(texts, where.reshape(ranks.shape))
+
+    return keep
+
+
+def _write_files(db: duckdb.DuckDBPyConnection, folder: Path, result: Chosen) -> None:
+    """Write the files of `_FILES` to `folder`."""
+    for table in ("chosen", "retrieval", "corpus"):
+        db.register(table, getattr(result, table))
+    for file, sql in _FILES.items():
+        form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
+        with readable_errors(f"{folder / file} cannot be written", "Is there room on the disk?"):
+            db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
+
+
+def _counts(result: Chosen, cited: pd.DataFrame, patents: pd.DataFrame, where: Sections) -> dict[str, Any]:
+    """What the record says of the triplets."""
+    chosen, retrieval, held = result.chosen, result.retrieval, SPLITS[1:]
     return {
-        "anchors looked at that cite inside the table": len(cited),
-        "citation pairs of theirs inside the table": int(cited["cited"].sum()),
-        "… both with an abstract": int(cited["with_abstract"].sum()),
-        "… sharing a CPC subclass": int(cited["sharing"].sum()),
-        "… of different families": int(cited["other_family"].sum()),
-        "… not across splits": int(cited["positives"].str.len().sum()),
-        "positives up to --per-anchor, coupled ones too": len(pairs),
-        "… with a negative": len(triplets),
-        "… chosen": len(chosen),
+        "found": {
+            "anchors looked at that cite inside the table": len(cited),
+            "citation pairs of theirs inside the table": int(cited["cited"].sum()),
+            "… both with an abstract": int(cited["with_abstract"].sum()),
+            "… sharing a CPC subclass": int(cited["sharing"].sum()),
+            "… of different families": int(cited["other_family"].sum()),
+            "… not across splits": int(cited["positives"].str.len().sum()),
+            "positives up to --per-anchor, coupled ones too": len(result.pairs),
+            "… with a negative": len(result.triplets),
+            "… chosen": len(chosen),
+        },
+        "triplets": _tally(chosen["split"], SPLITS),
+        "positives": _tally(chosen["positive_kind"], get_args(Positives)),
+        "sections": _by_section(chosen, where),
+        "negatives": result.negatives,
+        "kinds": {split: _tally(rows["kind"], KINDS) for split, rows in chosen.groupby("split")},
+        "undated": int((patents["date"] == "").sum()),
+        "distinct negatives": int(chosen["negative"].nunique()),
+        "held out": _tally(patents["split"], held),
+        "examiner's citations": int(cited["examiner"].str.len().sum()),
+        "queries": _tally(retrieval.drop_duplicates("query")["split"], held),
+        "relevant": _tally(retrieval["split"], held),
+        "corpus": len(result.corpus),
     }
+
+
+def _tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
+    """How many of `values` are each of `names`."""
+    return {name: int((values == name).sum()) for name in names}
+
+
+def _by_section(chosen: pd.DataFrame, where: Sections) -> dict[str, list[Any]]:
+    """Share of the classified patents and of the train triplets' anchors in each section, in order of rank."""
+    train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
+    reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
+    return {
+        "names": where.names.tolist(),
+        "corpus": [round(float(share), 4) for share in where.share],
+        "train": [round(float(share), 4) for share in reached],
+    }
+
+
+def _dates(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """First and last date of the families of each split; and how many held-out patents are older than train's last.
+
+    A family is as new as its newest patent, by which it is held out.
+    """
+    db.execute("""
+        CREATE TABLE dated AS
+        SELECT date, max(date) OVER (PARTITION BY family) AS newest, split FROM patent JOIN splits USING (rank)""")
+    rows = db.execute("SELECT split, min(newest), max(newest) FROM dated WHERE newest <> '' GROUP BY split").fetchall()
+    rows.sort(key=lambda row: SPLITS.index(row[0]))
+    older = db.execute("""
+        SELECT count(*) FROM dated
+        WHERE split <> 'train' AND date < (SELECT max(newest) FROM dated WHERE split = 'train')""").fetchall()[0][0]
+    return {"dates of families": {split: dates for split, *dates in rows}, "older": older}
 
 
 def write_training_csv(folder: Path, path: Path) -> int:
     """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows."""
-    damaged = readable_errors(f"{folder} holds a corrupt file", "Mine again with --overwrite.")
-    with damaged, beside(path) as scratch, connect() as db:
-        triplets, texts = literal(folder / "triplets.parquet"), literal(folder / "texts.parquet")
-        row = db.execute(f"""
-            COPY (SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
-                         positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
-                         negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
-                  FROM {triplets} t JOIN {texts} a ON a.patent_id = anchor_id
-                  JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
-                  WHERE t.split = 'train' ORDER BY t.file_row_number)
-            TO {literal(scratch)} (HEADER, FORCE_QUOTE *)""").fetchone()  # noqa: S608
-    return int(row[0]) if row else 0
+    triplets, texts = literal(folder / "triplets.parquet"), literal(folder / "texts.parquet")
+    sql = f"""
+        SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
+               positive_id AS p_id, p.title AS p_title, p.abstract AS p_abstract,
+               negative_id AS n_id, n.title AS n_title, n.abstract AS n_abstract, cpc_subclass AS cpc_id
+        FROM {triplets} t JOIN {texts} a ON a.patent_id = anchor_id
+        JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
+        WHERE t.split = 'train' ORDER BY t.file_row_number"""  # noqa: S608
+    corrupt = readable_errors(f"{folder} holds a corrupt file", "Mine again with --overwrite.")
+    with corrupt, beside(path) as scratch, connect() as db:
+        rows = db.execute(f"COPY ({sql}) TO {literal(scratch)} (HEADER, FORCE_QUOTE *)").fetchall()
+    return int(rows[0][0])
