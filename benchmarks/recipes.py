@@ -31,9 +31,9 @@ from sentence_transformers import SentenceTransformer
 from patentcl.common.cli import InputError, Interrupted, run_script
 from patentcl.common.files import DATA, write_json
 from patentcl.common.hashing import mix
-from patentcl.evaluation.held_out import EvaluationSet, evaluation_set
-from patentcl.evaluation.metrics import retrieval_measures
-from patentcl.evaluation.rankers import Scores, bm25_scores, dense_scores
+from patentcl.evaluation.held_out import HeldOut, held_out_set
+from patentcl.evaluation.metrics import quick
+from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker
 from patentcl.models.embed import embed, encode
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
@@ -107,7 +107,7 @@ def main() -> None:
             tables_to_triplets(tables, args.work / corpus, name, asked_mining)
     folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
     cited = {corpus: load_dataset(folder / "cited") for corpus, folder in folders.items()}
-    held_out = {corpus: HeldOut(data, args.corpus_sample) for corpus, data in cited.items()}
+    held_out = {corpus: CorpusQueries(data, args.corpus_sample) for corpus, data in cited.items()}
     base = base_figures(held_out, args.work / "embeddings")
     runs: list[dict[str, Any]] = []
     for seed in range(args.seeds):  # all recipes once before any a second time
@@ -150,28 +150,28 @@ def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-class HeldOut:
+class CorpusQueries:
     """The queries of val and test of a corpus, and the texts that either needs."""
 
     def __init__(self, data: Dataset, most_texts: int) -> None:
         """Cut the corpus to about `most_texts` (0: not cut) for each split; held-out triplets are not looked at."""
         data = replace(data, triplets=data.triplets[data.triplets["split"] == "train"])
-        self.sets = {split: evaluation_set(data, split, most_texts) for split in ("val", "test")}
+        self.sets = {split: held_out_set(data, split, most_texts) for split in ("val", "test")}
         self.texts = pd.concat([on.texts for on in self.sets.values()]).drop_duplicates("patent_id", ignore_index=True)
 
     def ndcg(self, embeddings: np.ndarray) -> dict[str, float]:
         """nDCG@10 by split, of embeddings (N, d) of `texts`."""
         row = pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
-        scores = {split: dense_scores(embeddings[row[on.texts["patent_id"]]]) for split, on in self.sets.items()}
+        scores = {split: dense_ranker(embeddings[row[on.texts["patent_id"]]]) for split, on in self.sets.items()}
         return {split: ndcg(scores[split], on) for split, on in self.sets.items()}
 
 
-def ndcg(scores: Scores, on: EvaluationSet) -> float:
+def ndcg(ranker: Ranker, held_out: HeldOut) -> float:
     """Mean nDCG@10 over the queries."""
-    return float(retrieval_measures(scores, on)["nDCG@10"].mean())
+    return quick(ranker, held_out).values["nDCG@10"]
 
 
-def run(training: Training, data: Dataset, held_out: dict[str, HeldOut], work: Path) -> list[dict[str, Any]]:
+def run(training: Training, data: Dataset, held_out: dict[str, CorpusQueries], work: Path) -> list[dict[str, Any]]:
     """Train once; the figures of the trained and of the averaged weights."""
     model = find_model(MINILM).take()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -196,21 +196,21 @@ def shuffled(data: Dataset, seed: int) -> Dataset:
     return replace(data, triplets=data.triplets.iloc[order].reset_index(drop=True))
 
 
-def figures(model: SentenceTransformer, held_out: dict[str, HeldOut]) -> dict[str, float]:
+def figures(model: SentenceTransformer, held_out: dict[str, CorpusQueries]) -> dict[str, float]:
     """nDCG@10 by corpus and split, and the MRR of docstrings."""
     found = {c: corpus.ndcg(encode(model, corpus.texts)) for c, corpus in held_out.items()}
     by_column = {f"{corpus} {split}": value for corpus, values in found.items() for split, value in values.items()}
     return {**by_column, "docstrings": docstring_mrr(encode(model, docstrings()))}
 
 
-def base_figures(held_out: dict[str, HeldOut], cache: Path) -> pd.DataFrame:
+def base_figures(held_out: dict[str, CorpusQueries], cache: Path) -> pd.DataFrame:
     """The rows that nothing was trained for."""
     base = find_model(MINILM)
     words, dense = {}, {"docstrings": docstring_mrr(embed(base, docstrings(), cache))}
     for corpus, held in held_out.items():
         for split, value in held.ndcg(embed(base, held.texts, cache)).items():
             dense[f"{corpus} {split}"] = value
-            words[f"{corpus} {split}"] = ndcg(bm25_scores(held.sets[split].texts), held.sets[split])
+            words[f"{corpus} {split}"] = ndcg(bm25_ranker(held.sets[split].texts), held.sets[split])
     return pd.DataFrame({"BM25": words, "base": dense}).T
 
 
@@ -244,7 +244,7 @@ def docstring_mrr(vectors: np.ndarray) -> float:
     return float((1 / ranks).mean())
 
 
-def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[str, HeldOut], split: str) -> None:
+def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[str, CorpusQueries], split: str) -> None:
     """Mean and spread over the seeds of each recipe, as differences to the base."""
     queries = ", ".join(f"{len(np.unique(held.sets[split].pairs[:, 0]))} of {c}" for c, held in held_out.items())
     columns = [*(f"{corpus} {split}" for corpus in held_out), "docstrings"]

@@ -1,15 +1,14 @@
 """What is tested was not seen: between the splits of one folder, and between folders."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from patentcl.common.files import read_json
-from patentcl.evaluation.held_out import evaluation_set
-from patentcl.evaluation.leakage import TRAINED_ON, overlaps, report, warnings_of
+from patentcl.evaluation.__main__ import main
+from patentcl.evaluation.held_out import held_out_set
+from patentcl.evaluation.leakage import SHARED, TRAINED_ON, leaking, overlaps, warnings_of
 from patentcl.models.load import find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import load_dataset
@@ -28,10 +27,10 @@ def by_time(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time: Path) -> None:
     for folder in (road / "triplets" / "200", by_time):
         data = load_dataset(folder)
-        rows = overlaps(data, data)
-        assert [(row.trained, row.tested) for row in rows] == [("train", "val"), ("train", "test"), ("val", "test")]
-        assert min(row.patents for row in rows) > 20
-        assert not any(row.leaks for row in rows)
+        shared = overlaps(data, data)
+        assert shared["seen by"].tolist() == ["train", "train", "val"]
+        assert shared["held out"].tolist() == ["val", "test", "test"]
+        assert shared["patents"].min() > 20 and not leaking(shared).any()
 
 
 def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
@@ -41,14 +40,14 @@ def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
     seen = texts.loc[texts["patent_id"] == train["anchor_id"], "abstract"].item()
     texts.loc[texts["patent_id"] == test["anchor_id"], "abstract"] = seen.upper().replace(" ", " - ")
 
-    rewritten = overlaps(replace(data, texts=texts), replace(data, texts=texts))[1]
-    assert (rewritten.ids, rewritten.families, rewritten.texts) == (0, 0, 1)
+    rewritten = replace(data, texts=texts)
+    assert overlaps(rewritten, rewritten)[SHARED].iloc[1].tolist() == [0, 0, 1]
 
     used = data.triplets.copy()
     used.loc[used.index[used["split"] == "train"][0], "negative_id"] = test["anchor_id"]
-    leaked = overlaps(replace(data, triplets=used), data)[1]
-    assert leaked.ids == leaked.families == 1
-    assert "leaks: 1" in report([leaked])
+    leaked = overlaps(replace(data, triplets=used), data)
+    assert leaked[SHARED].iloc[1].tolist()[:2] == [1, 1]
+    assert leaking(leaked).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(("table", "column"), [("triplets", "negative_id"), ("retrieval", "relevant_id")])
@@ -62,24 +61,26 @@ def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_
         rows = getattr(data, table).copy()
         rows.loc[rows.index[rows["split"] == split][0], column] = anchor[other]
         changed = replace(data, **{table: rows})
-        return [row.ids for row in overlaps(changed, changed)]
+        return overlaps(changed, changed)["same id"].tolist()
 
     assert with_a_patent_of("test", "val") == [0, 0, 1]
     assert with_a_patent_of("val", "test") == [0, 0, 0]
 
 
-def test_the_command_tells_overlaps_of_folders_and_the_ids_are_there_to_compare(road: Path, by_time: Path) -> None:
+def test_the_command_exits_with_1_if_anything_leaks(
+    road: Path, by_time: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [road / "triplets" / "200", by_time]
 
-    def check(*names: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "patentcl.evaluation", "--check-leakage", *map(str, names)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    main(["--check-leakage", str(folders[0])])
+    assert "no leak" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["--check-leakage", *map(str, folders)])  # trained at random, tested on the newest
+    assert ended.value.code == 1 and "leaks: " in capsys.readouterr().out
 
-    alone, together = check(folders[0]), check(*folders)
 
-    assert alone.returncode == 0 and "no leak" in alone.stdout
-    assert together.returncode == 1 and "leaks: " in together.stdout  # trained at random, tested on the newest
-    for folder in folders:
+def test_the_lists_of_ids_are_those_of_the_triplets(road: Path, by_time: Path) -> None:
+    for folder in (road / "triplets" / "200", by_time):
         ids = {s: (folder / f"ids_{s}.txt").read_text().split() for s in ("train", "val", "test")}
         assert not set(ids["train"]) & set(ids["val"] + ids["test"])
         train = load_dataset(folder).triplets.query("split == 'train'")
@@ -104,7 +105,7 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
 
 
 def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(road: Path, tmp_path: Path) -> None:
-    on = evaluation_set(load_dataset(road / "triplets" / "200"), "test")
+    on = held_out_set(load_dataset(road / "triplets" / "200"), "test")
     texts = on.texts.assign(patent_id=[f"US 'a', \"{i}\" B" for i in on.texts["patent_id"]])
     odd = replace(on, texts=texts)
     seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)
@@ -116,7 +117,7 @@ def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(ro
     families = texts.loc[texts["patent_id"].isin(seen), "family"]
     known, held = texts["family"].isin(families).sum(), (texts["split"] == "test").sum()
     (line,) = warnings_of([model], odd)
-    assert f"was trained on {known} of the {held} patents" in line
+    assert f" {known} of the {held} " in line
     (tmp_path / TRAINED_ON).write_text("")
     (line,) = warnings_of([model], odd)
-    assert f"{TRAINED_ON} names no patent" in line
+    assert str(tmp_path / TRAINED_ON) in line

@@ -14,11 +14,10 @@ import pytest
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
-from patentcl.evaluation.metrics import triplets_right
-from patentcl.evaluation.rankers import dense_scores
 from patentcl.graph.base import open_graph
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
+from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import ROLES, Dataset, load_dataset
@@ -294,8 +293,9 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(data: Path,
     train = kept.triplets.query("split == 'train'")
     assert len(train) == 20  # the next ones take the places of dropped ones
     used = replace(kept, texts=kept.texts[kept.texts["patent_id"].isin(kept.ids_in("train"))])
-    scores = dense_scores(embed(find_model(MINILM), used.texts, data / "embeddings"))
-    assert triplets_right(scores, used.rows(train[list(ROLES)])).all()
+    unit = unit_rows(embed(find_model(MINILM), used.texts, data / "embeddings"))
+    anchor, positive, negative = unit[used.rows(train[list(ROLES)])].swapaxes(0, 1)
+    assert ((anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)).all()
     held, unfiltered = (data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, complete))
     pd.testing.assert_frame_equal(held, unfiltered)
 

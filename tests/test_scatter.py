@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 from patentcl.common.cli import InputError
-from patentcl.evaluation.separation import metrics_table, picture_metrics
+from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
 from patentcl.figures.layout import PALETTE, SECTION_COLOURS, colour_groups, common_frame, project, shortened
 from patentcl.tables.cpc import SECTIONS
 
@@ -22,6 +22,7 @@ def patents(symbols: list[str]) -> pd.DataFrame:
             "class": [s[:3] for s in symbols],
             "subclass": symbols,
             "subclasses": [[s] if s else [] for s in symbols],
+            "family": range(len(symbols)),
         }
     )
 
@@ -97,36 +98,45 @@ def test_titles_name_subclasses_in_the_legend() -> None:
     assert shortened("one two  three", 9) == "one two…"
 
 
+def of_one(rows: np.ndarray, frame: pd.DataFrame) -> dict[str, float]:
+    """The picture metrics of one embedding."""
+    return {str(name): float(column.item()) for name, column in picture_metrics({"it": rows}, frame).items()}
+
+
 def test_metrics_of_clusters_and_of_noise() -> None:
-    clear = picture_metrics(clouds(THREE, apart=9), patents(THREE))
+    clear, noise = (of_one(clouds(THREE, apart=apart), patents(THREE)) for apart in (9, 0))
+
+    assert list(clear) == [KNN, "kNN accuracy (class)", "v-measure (section)"]
     assert all(value > 0.95 for value in clear.values())
-    noise = picture_metrics(clouds(THREE, apart=0), patents(THREE))
-    assert noise[KNN] < 0.6
-    assert noise["v-measure (section)"] < 0.3
+    assert noise[KNN] < 0.6 and noise["v-measure (section)"] < 0.3
 
 
 def test_metrics_without_two_groups_are_nan() -> None:
-    assert all(np.isnan(v) for v in picture_metrics(clouds(["A01B"] * 9, apart=1), patents(["A01B"] * 9)).values())
-    unclassified = picture_metrics(clouds(THREE, apart=1), patents([""] * 60))
-    assert all(np.isnan(v) for v in unclassified.values())
+    one = of_one(clouds(["A01B"] * 9, apart=1), patents(["A01B"] * 9))
+    unclassified = of_one(clouds(THREE, apart=1), patents([""] * 60))
+
+    assert np.isnan([*one.values(), *unclassified.values()]).all()
 
 
 def test_a_family_does_not_vote_for_itself() -> None:
-    # Noise, in which every text stands eleven times: a patent's ten neighbours are its own copies.
+    # Noise, in which every text occurs eleven times: a patent's ten neighbours are its own copies.
     symbols = ["A01B", "C02F"] * 10
     rows = np.repeat(clouds(symbols, apart=0), 11, axis=0)
-    frame, family = patents([s for s in symbols for _ in range(11)]), np.repeat(np.arange(20), 11)
-    assert picture_metrics(rows, frame)[KNN] > 0.9
-    assert picture_metrics(rows, frame, family=family)[KNN] < 0.8
+    frame = patents([s for s in symbols for _ in range(11)])
+
+    assert of_one(rows, frame)[KNN] > 0.9
+    assert of_one(rows, frame.assign(family=np.repeat(np.arange(20), 11)))[KNN] < 0.8
 
 
-def test_your_own_metric_is_a_column() -> None:
-    def silhouette(rows: np.ndarray, frame: pd.DataFrame) -> float:
-        return silhouette_score(rows, frame["section"], metric="cosine")
+def test_a_custom_metric_is_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "silhouette", METRICS[KNN])  # removed again at the end
 
-    models = {"clear": clouds(THREE, apart=9), "noise": clouds(THREE, apart=0)}
-    table = metrics_table(models, patents(THREE), extra={"silhouette": silhouette})
-    assert list(table.index) == ["clear", "noise"]
-    assert list(table.columns)[-1] == "silhouette"
+    @metric("silhouette", PICTURE)
+    def silhouette(embeddings: np.ndarray, frame: pd.DataFrame, seed: int) -> float:
+        return silhouette_score(embeddings, frame["section"], metric="cosine")
+
+    table = picture_metrics({"clear": clouds(THREE, apart=9), "noise": clouds(THREE, apart=0)}, patents(THREE))
+
+    assert list(table.index) == ["clear", "noise"] and list(table.columns)[-1] == "silhouette"
     clear, noise = table["silhouette"]
     assert clear > 0.8 > 0.2 > noise

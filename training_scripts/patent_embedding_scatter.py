@@ -35,9 +35,9 @@ def main() -> None:
     """Embed, project, measure, draw."""
     args = parse_arguments()
     from patentcl.evaluation.compare import compare, embed_all, patents_to_compare, with_base
-    from patentcl.evaluation.held_out import evaluation_set
+    from patentcl.evaluation.held_out import held_out_set
+    from patentcl.evaluation.metrics import picture_metrics
     from patentcl.evaluation.report import check_output
-    from patentcl.evaluation.separation import metrics_table
     from patentcl.figures.layout import colour_groups, project
     from patentcl.figures.page import scatter_html
     from patentcl.figures.scatter import scatter_png
@@ -52,8 +52,8 @@ def main() -> None:
     patents = patents_to_compare(data, args.sample, args.split, args.seed)
     check_output(output, "evaluation")
     embeddings = embed_all(models, patents, cache, args.max_length)
-    metrics = metrics_table(embeddings, patents, seed=args.seed, family=patents["family"].to_numpy())
-    on = evaluation_set(data, "test", args.corpus_sample, args.seed)
+    metrics = picture_metrics(embeddings, patents, args.seed)
+    on = held_out_set(data, "test", args.corpus_sample, args.seed)
     report = compare(models, on, cache, args.max_length, args.seed)
     metrics = metrics.join(report.main_metrics(), how="outer")
     print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{report.to_text()}")

@@ -1,4 +1,4 @@
-"""Several models on the same patents: the patents, their embeddings, and a row of figures for each."""
+"""Compare models on the same patents: choose the patents, embed them with each model, and score each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,56 +13,51 @@ from ..common.hashing import mix
 from ..models.embed import embed
 from ..models.load import Model, find_model, fingerprint_of
 from ..triplets.dataset import Dataset
-from .held_out import EvaluationSet
+from .held_out import HeldOut
 from .leakage import warnings_of
-from .metrics import evaluate
-from .rankers import bm25_scores, dense_scores, fused_scores, tfidf_scores
+from .metrics import measure
+from .rankers import bm25_ranker, dense_ranker, tfidf_ranker
 from .report import Report
+from .scoring import score
 
 
 def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
-    """At most `sample` classified patents of `split` ("all": of every split), seeded, in the order of their classes.
+    """Return at most `sample` classified patents of `split` ("all": of every split), seeded, ordered by class.
 
-    The test split holds patents that no training has seen, so the pictures show what carries over.
+    No training saw the patents of the test split, so pictures of it show what generalises.
     """
     texts = data.texts[(data.texts["subclass"] != "") & (data.texts["abstract"].str.strip() != "")]
     if split != "all":
         texts = texts[texts["split"] == split]
     chosen = np.argsort(mix(texts["family"].to_numpy() + np.arange(len(texts)), seed), kind="stable")[:sample]
     if len(chosen) < 4:
-        raise InputError(
-            f"{len(chosen)} classified patents in the split {split} are too few for a picture: take --split all"
-        )
+        raise InputError(f"--split {split} holds {len(chosen)} classified patents, too few for a picture; try all")
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
 def with_base(names: Sequence[str]) -> list[Model]:
-    """The models, and before them the base of the first one where it is a model of ours and that is not among them.
+    """Find the models; the base of the first one comes before them if patentCL trained it and the base is not listed.
 
-    Raises `InputError` where one of them is not there, before anything is computed.
+    Raises `InputError` for a model that is not found, before anything is computed.
     """
     if not names:
-        raise InputError("no model is named: name at least one")
+        raise InputError("--models names no model")
     models = [find_model(name) for name in names]
-    folder = models[0].folder
-    if not (folder / "run.json").exists():
+    path = models[0].folder / "run.json"
+    if not path.exists():
         return models
-    record = read_json(folder / "run.json")
+    record = read_json(path)
     base = record.get("params", {}).get("base_model", names[0])
     if not isinstance(base, str):
-        raise InputError(
-            f"{folder / 'run.json'} names no base model ({base!r}): name the base before {names[0]}, as the first of "
-            "the models"
-        )
-    is_there = Path(base).name in [model.label for model in models]
-    return models if is_there else [_base_of(models[0], base, record), *models]
+        raise InputError(f"{path} names no base model ({base!r}); pass the base as the first of --models")
+    is_listed = Path(base).name in [model.label for model in models]
+    return models if is_listed else [_base_of(models[0], base, record), *models]
 
 
 def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
-    """The base from which `model` was trained: as it was named then, else where that name may have led.
+    """The base from which `model` was trained, by its name then or in the folder that this name may have meant.
 
-    A name like ../base meant a folder beside that in which the training was started, so a folder is only taken when
-    its weights are the base's.
+    A name like ../base was relative to where the training started, so a folder must have the recorded fingerprint.
     """
     try:
         return find_model(base)
@@ -73,35 +68,31 @@ def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
             if place.is_dir() and fingerprint_of(place) == record["params"].get("base"):
                 return find_model(str(place))
         raise InputError(
-            f"{model.name} was trained from {base}, which is not found ({problem}): name its folder before "
-            f"{model.name}, as the first of the models"
+            f"{model.name} was trained from {base}, which is not found ({problem}); pass its folder as the first of "
+            "--models"
         ) from None
 
 
 def embed_all(
     models: Sequence[Model], patents: pd.DataFrame, cache: Path, max_length: int = 0
 ) -> dict[str, np.ndarray]:
-    """Display name → embeddings (N, d) of `patents` by each model; kept in `cache`."""
+    """Return label → embeddings (N, d) of `patents` by each model; cached in `cache`."""
     names = [model.label for model in models]
     if len(set(names)) != len(names):
-        raise InputError(
-            f"two of the models {', '.join(model.name for model in models)} have the same name: rename a folder"
-        )
+        raise InputError(f"--models {' '.join(model.name for model in models)}: two have the same name; rename one")
     check_names(names)
-    return {name: embed(model, patents, cache, max_length) for name, model in zip(names, models, strict=True)}
+    return {model.label: embed(model, patents, cache, max_length) for model in models}
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise `InputError` for a model that has the name of another row of the table."""
+    """Raise `InputError` for a model named like another row of the tables."""
     taken = {"BM25", "TF-IDF", *(f"BM25 + {name}" for name in names)}
     for name in names:
         if name in taken:
-            raise InputError(f"a model cannot be named {name}, as another row of the evaluation is: rename its folder")
+            raise InputError(f"a model cannot be named {name} like another row of the tables; rename its folder")
 
 
-def compare(
-    models: Sequence[Model], held_out: EvaluationSet, cache: Path, max_length: int = 0, seed: int = 42
-) -> Report:
+def compare(models: Sequence[Model], held_out: HeldOut, cache: Path, max_length: int = 0, seed: int = 42) -> Report:
     """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25.
 
     The report warns of models that were trained on patents of `held_out`. Embeddings are cached in `cache`.
@@ -112,21 +103,17 @@ def compare(
     return report
 
 
-def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: EvaluationSet, seed: int = 42) -> Report:
+def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: HeldOut, seed: int = 42) -> Report:
     """`compare` for embeddings (N, d) of `held_out.texts` by name; the first is the base."""
-    words = bm25_scores(held_out.texts)
-    scores = {name: dense_scores(rows) for name, rows in embeddings.items()}
-    rows = {
-        "BM25": evaluate(words, held_out, seed=seed),
-        "TF-IDF": evaluate(tfidf_scores(held_out.texts), held_out, seed=seed),
-    }
-    rows |= {name: evaluate(score, held_out, embeddings[name], seed) for name, score in scores.items()}
-    for name, score in scores.items():
-        rows[f"BM25 + {name}"] = evaluate(fused_scores(words, score, held_out.family), held_out, seed=seed)
+    rankers = {"BM25": bm25_ranker(held_out.texts), "TF-IDF": tfidf_ranker(held_out.texts)}
+    rankers |= {name: dense_ranker(rows) for name, rows in embeddings.items()}
+    outcomes = score(rankers, held_out, seed, fusions={f"BM25 + {name}": ["BM25", name] for name in embeddings})
+    for name, rows in embeddings.items():
+        outcomes[name].embeddings = rows
     setting: dict[str, str | int] = {
         "split": held_out.split,
         "patents to search": int(held_out.corpus.sum()),
         "triplets of the split": len(held_out.triplets),
         "seed": seed,
     }
-    return Report(rows, next(iter(embeddings)), seed, setting)
+    return Report({name: measure(outcome) for name, outcome in outcomes.items()}, next(iter(embeddings)), seed, setting)

@@ -1,6 +1,7 @@
-"""What is evaluated on: the held-out patents of one split, their triplets, and what they cite."""
+"""What is evaluated on: the held-out patents of one split, their triplets, and the patents that they cite."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,16 +10,15 @@ from ..common.hashing import mix
 from ..tables.cpc import class_of
 from ..triplets.dataset import ROLES, Dataset
 
-PARTS = ("IN", "OUT", "known", "unseen")
+PARTS = ("IN", "OUT", "known", "unseen")  # of the relevant patents
 
 
 @dataclass(frozen=True)
-class EvaluationSet:
-    """The texts that one split's evaluation needs, and triplets and pairs as rows of them.
+class HeldOut:
+    """The texts that an evaluation on one split needs; triplets and pairs name them by row.
 
-    `triplets` (T, 3) anchor, positive, negative; `kind` (T,) of the negative; `pairs` (R, 2) query, relevant;
-    `family` (N,) numbers; `corpus` (N,) masks the texts to search, `parts` the pairs (R,) of each of `PARTS`. `split`
-    is what is evaluated on.
+    `triplets` (T, 3): anchor, positive, negative; `kind` (T,): of the negative; `pairs` (R, 2): query, relevant;
+    `family` (N,): family numbers; `corpus` (N,): mask of the texts to search; `parts`: masks (R,) of the pairs.
     """
 
     texts: pd.DataFrame
@@ -31,30 +31,43 @@ class EvaluationSet:
     split: str = "test"
 
     def hidden(self, rows: np.ndarray) -> np.ndarray:
-        """What a search for `rows` (q,) does not see, (q, N): texts outside the corpus, and the query's family."""
+        """Return what a search for `rows` (q,) does not see, (q, N): texts outside the corpus, the query's family."""
         return ~self.corpus | (self.family[rows][:, None] == self.family)
 
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """Rows (Q,) of the patents that cite others, in ascending order."""
+        return np.unique(self.pairs[:, 0])
 
-def evaluation_set(data: Dataset, split: str, most_texts: int = 0, seed: int = 42) -> EvaluationSet:
-    """What is needed to evaluate on `split`; the corpus is cut to about `most_texts` (0: not cut), seeded."""
+    @cached_property
+    def in_split(self) -> np.ndarray:
+        """Mask (N,) of the texts of the split itself."""
+        return (self.texts["split"] == self.split).to_numpy()
+
+    @cached_property
+    def classified(self) -> np.ndarray:
+        """Mask (N,) of the texts of the corpus that have a CPC subclass."""
+        return (self.texts["subclass"] != "").to_numpy() & self.corpus
+
+
+def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) -> HeldOut:
+    """Gather what an evaluation on `split` needs; the corpus is cut to about `max_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
     roles = list(ROLES)
-    needed = pd.unique(
-        np.concatenate([triplets[roles].to_numpy().ravel(), pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
-    )
+    needed = np.concatenate([triplets[roles].to_numpy().ravel(), pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
     is_needed = data.texts["patent_id"].isin(needed).to_numpy()
     chosen = data.texts["in_corpus"].to_numpy().copy()
     if split == "val":  # its queries cite test patents, too, which are neither right nor wrong answers here
         chosen &= (data.texts["split"] != "test").to_numpy()
-    if most_texts and chosen.sum() > most_texts:
+    if max_texts and chosen.sum() > max_texts:
         order = np.argsort(mix(np.arange(len(chosen)), seed), kind="stable")
         others = order[chosen[order] & ~is_needed[order]]
-        chosen[others[max(0, most_texts - int(is_needed.sum())) :]] = False
+        chosen[others[max(0, max_texts - int(is_needed.sum())) :]] = False
     texts = data.texts[chosen | is_needed].reset_index(drop=True)
     row = pd.Series(np.arange(len(texts)), index=texts["patent_id"])
     queries, relevant = row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()
-    return EvaluationSet(
+    return HeldOut(
         texts,
         np.stack([row[triplets[role]].to_numpy() for role in roles], axis=1),
         triplets["negative_kind"].to_numpy(),
@@ -67,13 +80,13 @@ def evaluation_set(data: Dataset, split: str, most_texts: int = 0, seed: int = 4
 
 
 def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks (R,) of the pairs in each of `PARTS`; a pair without classes, or untrained and not held out, is in none."""
+    """Masks (R,) of the pairs in each of `PARTS`; a pair without classes is neither IN nor OUT."""
     classes = [{class_of(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
-    seen = data.texts.loc[data.texts["patent_id"].isin(data.ids_in("train")), "family"]
+    trained = data.texts.loc[data.texts["patent_id"].isin(data.ids_in("train")), "family"]
     return {
         "IN": np.array([bool(q & r) for q, r in both], dtype=bool),
         "OUT": np.array([bool(q and r) and not q & r for q, r in both], dtype=bool),
-        "known": texts["family"].isin(seen).to_numpy()[relevant],
+        "known": texts["family"].isin(trained).to_numpy()[relevant],
         "unseen": (texts["split"] != "train").to_numpy()[relevant],
     }

@@ -1,7 +1,6 @@
-"""What is noise: confidence intervals and p-values by bootstrap (Efron and Tibshirani 1993), by SciPy.
+"""Confidence intervals and p-values by bootstrap (Efron and Tibshirani 1993), by SciPy; seeded, so repeatable."""
 
-Seeded, so the same figures give the same intervals.
-"""
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -9,40 +8,51 @@ from scipy.stats import bootstrap
 RESAMPLES = 2_000
 
 
-def ratio_interval(right: np.ndarray, of: np.ndarray, seed: int = 42) -> tuple[float, float]:
-    """95 % interval of sum(right) / sum(of), the units (n,) drawn with replacement; (nan, nan) below 2 units."""
-    if len(right) < 2:
+def ratio_interval(parts: np.ndarray, seed: int = 42) -> tuple[float, float]:
+    """Return the 95 % interval of sum(first) / sum(second) of `parts` (n, 2); (nan, nan) below 2 units."""
+    if len(parts) < 2:
         return float("nan"), float("nan")
-    found = bootstrap(
-        (right, of),
-        lambda r, o, axis: r.sum(axis=axis) / o.sum(axis=axis),
-        paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    interval = _bootstrap(list(parts.T), _ratio, seed).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def paired_difference(one: np.ndarray, other: np.ndarray, seed: int = 42) -> tuple[float, float]:
-    """Figure of `other` minus figure of `one`, and its two-sided bootstrap p-value over the units that both share.
+    """Return a metric of `other` minus that of `one`, and its two-sided bootstrap p-value over their common units.
 
-    The figure is the mean of values (n,), or of parts (n, 2) sum(first) / sum(second). The p-value is twice the share
-    of resampled differences on the far side of 0, at least 2 / (resamples + 1), at most 1.
+    The metric is the mean of values (n,), or the ratio of sums of parts (n, 2). The p-value is twice the share of
+    resampled differences on the far side of 0, at least 2 / (resamples + 1), at most 1.
     """
-    columns = [*np.atleast_2d(one.T), *np.atleast_2d(other.T)]
-
-    def difference(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        sums = [part.sum(axis=axis) for part in drawn]
-        if len(sums) == 2:
-            sums = [sums[0], drawn[0].shape[axis], sums[1], drawn[1].shape[axis]]
-        result: np.ndarray = sums[2] / np.maximum(sums[3], 1) - sums[0] / np.maximum(sums[1], 1)
-        return result
-
     if not len(one):
         return float("nan"), 1.0
+    pairs = [
+        np.stack([values, np.ones(len(values))], axis=1) if values.ndim == 1 else values for values in (one, other)
+    ]
+    columns = [column for pair in pairs for column in pair.T]
+    difference = float(_difference(*columns))
     if len(one) < 2 or np.array_equal(one, other):
-        return float(difference(*columns)), 1.0
-    draws = bootstrap(
-        columns, difference, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution  # fmt: skip
+        return difference, 1.0
+    draws = _bootstrap(columns, _difference, seed).bootstrap_distribution
     below, above = (draws <= 0).sum(), (draws >= 0).sum()
-    return float(difference(*columns)), float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))
+    return difference, float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))
+
+
+def _bootstrap(columns: list[np.ndarray], statistic: Any, seed: int) -> Any:
+    """Resample the units of `columns` together."""
+    return bootstrap(
+        columns,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.asarray(top.sum(axis=axis) / bottom.sum(axis=axis))
+
+
+def _difference(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+    first_top, first_bottom, top, bottom = (part.sum(axis=axis) for part in drawn)
+    return np.asarray(top / np.maximum(bottom, 1) - first_top / np.maximum(first_bottom, 1))

@@ -21,9 +21,9 @@ from transformers import get_linear_schedule_with_warmup
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import add, check_the_same, rank, wait, world
-from ..evaluation.held_out import EvaluationSet
+from ..evaluation.held_out import HeldOut
 from ..evaluation.metrics import quick
-from ..evaluation.rankers import dense_scores
+from ..evaluation.rankers import dense_ranker
 from ..models.embed import encode
 from . import checkpoints
 from .batches import Batches
@@ -50,7 +50,7 @@ def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -
 class Validation:
     """Evaluates on the val split what would be saved."""
 
-    def __init__(self, on: EvaluationSet, model: SentenceTransformer, training: Training, log: Log) -> None:
+    def __init__(self, on: HeldOut, model: SentenceTransformer, training: Training, log: Log) -> None:
         """Keep the base's weights if the trained ones will be averaged with them."""
         self.on, self.training, self.log = on, training, log
         self.base = {k: v.clone() for k, v in model.state_dict().items()} if training.average < 1 else {}
@@ -59,7 +59,7 @@ class Validation:
 
     def note(self, step: int, embeddings: np.ndarray) -> float:
         """Write the figures of `embeddings` down; return nDCG@10."""
-        figures = quick(dense_scores(embeddings), self.on).values
+        figures = quick(dense_ranker(embeddings), self.on).values
         self.log.write("val", {"step": step, **figures})
         return figures["nDCG@10"]
 

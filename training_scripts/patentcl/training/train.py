@@ -32,7 +32,7 @@ from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
 from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_json, write_record
 from ..evaluation.compare import check_names, compare_embeddings
-from ..evaluation.held_out import evaluation_set
+from ..evaluation.held_out import held_out_set
 from ..evaluation.leakage import TRAINED_ON
 from ..models.device import peak_memory_gb, precision
 from ..models.embed import embed
@@ -113,10 +113,10 @@ def _train(
     if lacking := checkpoints.lack_of_room(work, model, running.keep_checkpoints):
         log.say(lacking)
     _explain_margin(model, training, log)
-    val = Validation(evaluation_set(data, "val", most_texts=VAL_TEXTS, seed=training.seed), model, training, log)
+    val = Validation(held_out_set(data, "val", max_texts=VAL_TEXTS, seed=training.seed), model, training, log)
     embeddings = {}
     if rank() == 0:
-        on_test = evaluation_set(data, "test", seed=training.seed)
+        on_test = held_out_set(data, "test", seed=training.seed)
         embeddings[base.label] = embed(base, on_test.texts, cache, training.max_length)
         val.test_texts = len(on_test.texts)
         if not log.read("val"):
