@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from patentcl.common.cli import InputError, Interrupted, check_seed, parse_options, run_script
+from patentcl.common.cli import InputError, Interrupted, check_seed, option, parse_options, run_script
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Where:
     """The first group."""
 
     _argument_group_name: ClassVar[str] = "places"
-    data: Path = field(default=Path("data"), metadata={"help": "data folder", "metavar": "DIR"})
+    data: Path = option(Path("data"), "data folder", metavar="DIR")
     models: list[str] = field(default_factory=list, metadata={"help": "names"})
 
 
@@ -26,9 +26,9 @@ class Where:
 class How:
     """The second group."""
 
-    per_anchor: int = field(default=3, metadata={"help": "positives of an anchor"})
-    split: Literal["random", "time"] = field(default="random", metadata={"help": "how to split"})
-    resume: bool = field(default=False, metadata={"help": "continue"})
+    per_anchor: int = option(3, "positives of an anchor")
+    split: Literal["random", "time"] = option("random", "how to split")
+    resume: bool = option(False, "continue")
     lr: float | None = None
     seed: int = 42
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from typing import Any, TextIO
 
 # Errors of the operating system that the user can fix; any other OSError is a bug and ends in a traceback.
@@ -59,6 +60,22 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         return "" if action.const is True else super()._format_args(action, default_metavar)
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A field with its help text and other arguments of `argparse`."""
+    return field(default=default, metadata={"help": help, **more})
+
+
+def check_ranges(options: Any, ranges: dict[str, str]) -> None:
+    """Raise `InputError` for a value outside its interval; "[0, 1)" holds 0 and not 1."""
+    for name, interval in ranges.items():
+        value = getattr(options, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        above = low <= value if interval[0] == "[" else low < value
+        below = value <= high if interval[-1] == "]" else value < high
+        if not (above and below):  # neither is nan
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}")
 
 
 def check_seed(seed: int) -> None:

@@ -4,10 +4,10 @@ python -m patentcl.sample --patents 2000 --out data/sample
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.cli import parse_options, run_script
+from ..common.cli import option, parse_options, run_script
 from ..common.files import DATA
 from .plan import CITATIONS
 from .write import write_sample
@@ -17,15 +17,13 @@ from .write import write_sample
 class Options:
     """The command line."""
 
-    patents: int = field(default=2000, metadata={"help": "number of patents"})
-    out: Path = field(default=DATA / "sample", metadata={"help": "folder to write", "metavar": "DIR"})
-    seed: int = field(default=42, metadata={"help": "seed; another one gives other patents"})
-    citations: float = field(
-        default=CITATIONS, metadata={"help": "mean citations drawn for a patent; about 0.6 of them stay"}
-    )
-    old_columns: bool = field(default=False, metadata={"help": "write tables and columns as before 2023"})
-    zip: bool = field(default=False, metadata={"help": "write each table as NAME.tsv.zip, as PatentsView does"})
-    overwrite: bool = field(default=False, metadata={"help": "replace another sample in the folder"})
+    patents: int = option(2000, "number of patents")
+    out: Path = option(DATA / "sample", "folder to write", metavar="DIR")
+    seed: int = option(42, "seed; another one gives other patents")
+    citations: float = option(CITATIONS, "mean citations drawn for a patent; about 0.6 of them stay", metavar="MEAN")
+    old_columns: bool = option(False, "write tables and columns as before 2023")
+    zip: bool = option(False, "write each table as NAME.tsv.zip, as PatentsView does")
+    overwrite: bool = option(False, "replace another sample in the folder")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
