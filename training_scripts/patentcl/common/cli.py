@@ -9,18 +9,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any, TextIO
 
 # Errors of the operating system that the user can fix; any other OSError is a bug and ends in a traceback.
-_FIXABLE = {
-    errno.ENOSPC: "free disk space",
-    errno.EDQUOT: "free disk space",
-    errno.EACCES: "choose a folder that you can write to",
-    errno.EPERM: "choose a folder that you can write to",
-    errno.EROFS: "choose a folder that you can write to",
-    errno.ENOTDIR: "choose another path",
-    errno.ENAMETOOLONG: "choose a shorter path",
-}
+_FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class Interrupted(Exception):
@@ -34,12 +27,11 @@ class InputError(Exception):
 def parse_options(
     doc: str | None, *options: Any, argv: Sequence[str] | None = None, defaults: dict[str, Any] | None = None
 ) -> tuple[Any, ...]:
-    """Parse a command line into one instance of each dataclass in `options`.
+    """Parse a command line into one instance of each dataclass in `options`, whose fields are made by `option`.
 
-    A field's metadata holds what `argparse.add_argument` takes (`help`, `metavar`); its type and default give the
-    rest, and a boolean field is a flag. `_argument_group_name` of a dataclass is the heading of its options.
-    `defaults` replaces defaults of fields by name. Raises what a `__post_init__` raises; exits with code 2 and the
-    usage when the command line itself is wrong.
+    A boolean field is a flag, and a `Literal` gives the choices. `_argument_group_name` of a dataclass is the heading
+    of its options; `defaults` replaces defaults by name. Raises what a `__post_init__` raises; exits with code 2 for
+    a command line that argparse refuses.
     """
     from transformers import HfArgumentParser  # takes a second
 
@@ -63,12 +55,12 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
-    """A field with its help text and other arguments of `argparse`."""
+    """A dataclass field with its help text and other arguments of `argparse.add_argument`, such as `metavar`."""
     return field(default=default, metadata={"help": help, **more})
 
 
 def check_ranges(options: Any, ranges: dict[str, str]) -> None:
-    """Raise `InputError` for a value outside its interval; "[0, 1)" holds 0 and not 1."""
+    """Raise `InputError` naming the flag for a value outside its interval, such as "[0, 1)" (0 is in it, 1 is not)."""
     for name, interval in ranges.items():
         value = getattr(options, name)
         low, high = (float(end) for end in interval[1:-1].split(","))
@@ -102,19 +94,18 @@ def is_main_process() -> bool:
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run a script's `main`. An `InputError` is printed as one sentence, without a traceback, and exits with code 2.
+    """Run a script's `main`. An `InputError` is printed without a traceback, and the exit code is 2.
 
-    SIGTERM and SIGHUP (a closed terminal) interrupt it as Ctrl-C does, so that partial output is removed.
+    SIGTERM and SIGHUP (a closed terminal) interrupt the script as Ctrl-C does, so that partial output is removed.
     """
 
     def interrupt(number: int, _: object) -> None:
-        if number == signal.SIGHUP:  # sent by the kernel and again by the shell
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)  # SIGHUP comes from the kernel and again from the shell
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
-        signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, interrupt)
     sys.stdout, sys.stderr = _unbreakable(sys.stdout), _unbreakable(sys.stderr)
     try:
         main()
@@ -123,7 +114,7 @@ def run_script(main: Callable[[], object]) -> None:
     except OSError as problem:
         if problem.errno not in _FIXABLE:
             raise
-        _fail(f"error: {problem}: {_FIXABLE[problem.errno]}")
+        _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to")
     except (Interrupted, KeyboardInterrupt) as problem:
         if is_main_process():
             print(f"\nInterrupted: {problem or 'partial output was removed; rerun to continue'}", file=sys.stderr)
@@ -131,17 +122,16 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def _fail(message: str) -> None:
-    """Print `message` and exit. Under torchrun, hand it over instead: several processes may fail of one cause."""
+    """Print `message` and exit; under torchrun hand it over, as the other processes may fail for the same reason."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump({"message": message}, file)
+        Path(path).write_text(json.dumps({"message": message}), encoding="utf-8")
     else:
         print(message, file=sys.stderr)
     sys.exit(2)
 
 
 class _Unbreakable(io.FileIO):
-    """A file descriptor that loses what cannot be written."""
+    """Output whose reader may go away (a closed terminal, `tee` after Ctrl-C): what cannot be written is lost."""
 
     def write(self, data: Any) -> int:
         try:
@@ -151,8 +141,7 @@ class _Unbreakable(io.FileIO):
 
 
 def _unbreakable(stream: TextIO | None) -> TextIO:
-    """A stream that survives when its reader goes away (a closed terminal, `tee` after Ctrl-C): output is lost."""
-    if stream is None:  # it was closed before the start
+    if stream is None:  # closed before the start
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (until the script ends)
     raw = _Unbreakable(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)

@@ -1,4 +1,4 @@
-"""Several processes that train one model, as `torchrun` starts them, one a GPU; a single one is the simple case."""
+"""Training in several processes, one per GPU, started by `torchrun`; a single process is the simple case."""
 
 import datetime
 import logging
@@ -14,43 +14,43 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from .cli import InputError
 
-PATIENCE = datetime.timedelta(hours=6)  # that the others wait while the first one evaluates
-SAVING = 600  # seconds that processes have for a step and a checkpoint when they are asked to stop
+PATIENCE = datetime.timedelta(hours=6)  # how long the others wait while the first process evaluates
+SAVING = 600  # seconds that an interrupted process has to finish its step and save
 
 
 def rank() -> int:
-    """The number of this process, 0 for the one that writes and speaks."""
+    """The number of this process; process 0 writes and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def join() -> None:
-    """Meet the other processes, if torchrun started some. Each takes the GPU of its own number."""
+    """Join the other processes if torchrun started some; each takes the GPU of its own number."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-        if rank() > 0:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # one process prints
+        if rank() > 0:  # only process 0 prints
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_process_a_gpu() -> None:
-    """Do what plain Python on several GPUs was asked for in a process on each; it would leave all but one idle."""
+    """On a machine with several GPUs, run this script again under torchrun with one process per GPU, then exit."""
     devices = torch.cuda.device_count()
     if devices < 2 or "WORLD_SIZE" in os.environ:
         return
-    print(f"{devices} GPUs: starts torchrun with a process on each (CUDA_VISIBLE_DEVICES chooses fewer)", flush=True)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes tell what happened
-    spec = sys.modules["__main__"].__spec__  # there is one where it was started with -m
-    started = ["-m", spec.name] if spec else [sys.argv[0]]
+    print(f"{devices} GPUs: starting one process on each (select some with CUDA_VISIBLE_DEVICES)", flush=True)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes report their errors
+    module = sys.modules["__main__"].__spec__  # None unless started with python -m
+    script = ["-m", module.name] if module else [sys.argv[0]]
     options = ["--standalone", f"--nproc-per-node={devices}", f"--shutdown-timeout={SAVING}"]
     try:
-        torchrun.run(torchrun.parse_args([*options, *started, *sys.argv[1:]]))
+        torchrun.run(torchrun.parse_args([*options, *script, *sys.argv[1:]]))
     except ChildFailedError as failed:
         _, first = failed.get_first_failure()
         if first.exitcode == 2:  # an InputError, which `run_script` handed over
@@ -62,43 +62,41 @@ def one_process_a_gpu() -> None:
 
 
 def wait() -> None:
-    """Wait until all have come here."""
+    """Wait until all processes are here."""
     if world() > 1:
         dist.barrier()
 
 
-def add_gradients(model: nn.Module) -> None:
-    """Add the gradients of all processes, in one message."""
-    if world() == 1:
-        return
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([grad.ravel() for grad in grads])
-    dist.all_reduce(flat)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
-
-
 def add(values: Tensor) -> Tensor:
-    """The sum of `values` over all processes."""
+    """Sum `values` over all processes, in place."""
     if world() > 1:
         dist.all_reduce(values)
     return values
 
 
-def check_the_same(value: int, what: str) -> None:
-    """Raise `InputError` on all processes unless they have the same `value`."""
-    if world() > 1:
-        ends = torch.tensor([value, -value], device="cuda" if dist.get_backend() == "nccl" else "cpu")
-        dist.all_reduce(ends, dist.ReduceOp.MAX)
-        if int(ends[0]) != -int(ends[1]):
-            raise InputError(f"{what} is not the same for all processes: they must share one folder")
+def add_gradients(model: nn.Module) -> None:
+    """Sum the gradients over all processes, in one message."""
+    if world() == 1:
+        return
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    flat = add(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).ravel() for p in parameters]))
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:
-    """The rows (total, d) of all, of which process r holds (m, d): r, r + world, r + 2 world, …"""
+    """All rows (total, d), of which process r holds (m, d): r, r + world, r + 2 world, …"""
     if world() == 1:
         return rows
-    whole = rows.new_zeros(total, rows.shape[1])
-    whole[rank() :: world()] = rows
-    return add(whole)
+    complete = rows.new_zeros(total, rows.shape[1])
+    complete[rank() :: world()] = rows
+    return add(complete)
+
+
+def check_the_same(value: int, what: str) -> None:
+    """Raise `InputError` in all processes unless they have the same `value`."""
+    values = [value] * world()
+    if world() > 1:
+        dist.all_gather_object(values, value)
+    if len(set(values)) > 1:
+        raise InputError(f"{what} differs between processes ({values}). They must share one folder")
