@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .plan import BLOCK, CASE, CLASS_OF, SECTION_OF, SYMBOLS, TYPES, Ints, Plan, Words, cite, near, type_of
+from .plan import BLOCK, CASE, CLASS_OF, SECTION_OF, SYMBOLS, TYPE, TYPES, Ints, Plan, Words, cite, near
 from .words import ENDINGS, GENERAL, HARD, PAIRS, SENTENCES, SUBCLASSES, SURNAMES, SYLLABLES, TITLES, Sentences
 
 Fields = dict[str, Any]  # field → one value a row, quotes in texts doubled
@@ -104,7 +104,7 @@ def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Genera
 def _classify(plan: Plan, number: Ints, ids: list[str], rng: np.random.Generator) -> tuple[Fields, int]:
     """Return the CPC rows, 1 to 4 subclasses a patent, some of them twice, and how many patents have none."""
     case = CASE[number % 100]
-    without = (type_of(number) > 0) | (case == "unclassified")
+    without = (TYPE[number % 100] > 0) | (case == "unclassified")
     many = rng.choice([1, 2, 3, 4], len(number), p=[0.45, 0.3, 0.15, 0.1])
     many[without] = 0
     # Five places: the line's four subclasses, of which the patent has the first ones, and the primary one again.
@@ -141,7 +141,7 @@ def _write(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> F
     dates = plan.dates(number).tolist()
     return {
         "patent_id": plan.ids(number),
-        "patent_type": TYPES[type_of(number)].tolist(),
+        "patent_type": TYPES[TYPE[number % 100]].tolist(),
         "patent_date": dates,
         "patent_title": [title.replace('"', '""') for title in titles],
         "patent_abstract": [abstract.replace('"', '""') for abstract in abstracts],

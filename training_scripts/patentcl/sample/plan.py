@@ -113,7 +113,7 @@ class Plan:
 
     def ids(self, number: Ints) -> list[str]:
         """Return the patent ids of numbers; they rise with the number within a type."""
-        kind = type_of(number)
+        kind = TYPE[number % 100]
         serial = FIRST_ID[kind] + number * np.maximum(IDS[kind], self.patents // APART[kind]) // self.patents
         return [f"{letters}{n}" for letters, n in zip(LETTERS[kind].tolist(), serial.tolist(), strict=True)]
 
@@ -123,7 +123,7 @@ class Plan:
 
     def wipo_kinds(self, number: Ints) -> Words:
         """Return the kind codes: those of 2001 and later, before that `A` for utility patents."""
-        kind = type_of(number)
+        kind = TYPE[number % 100]
         early = (kind == 0) & (number < self.patents * 25 // 49)
         return np.where(early, "A", LATER_KIND[kind])
 
@@ -156,11 +156,6 @@ def _draw_parents(number: Ints, rng: np.random.Generator) -> Ints:
     same_block = parent // BLOCK == number // BLOCK
     chained = parent[parent] >= 0  # no continuation of a continuation
     return np.where(plain & plain[parent] & same_block & ~chained, parent, -1)
-
-
-def type_of(number: Ints) -> Ints:
-    """Return rows of TYPES."""
-    return TYPE[number % 100]
 
 
 def near(subclass: Ints, level: Ints, rng: np.random.Generator) -> Ints:

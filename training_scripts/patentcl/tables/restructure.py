@@ -30,13 +30,6 @@ from .import_csvs import CSV_FILES, CSVS, FINGERPRINT_FILE, write_csv
 from .patentsview import Source, Tables, create_table, find_tables
 
 RECORD = "graph.json"
-_ROWS = {  # table → what its rows are called in the SQL
-    "patent": "patent_rows",
-    "abstract": "abstract_rows",
-    "citation": "citation_rows",
-    "cpc": "class_rows",
-    "cpc_title": "titles",
-}
 _COUNTS = {
     "patents": "patent",
     "classified": "patent WHERE subclass <> ''",
@@ -114,14 +107,14 @@ def _write_csvs(
 
 
 def _read(db: duckdb.DuckDBPyConnection, sources: dict[str, Source]) -> dict[str, int]:
-    """Read the tables into DuckDB; return each one's number of rows."""
-    rows = {key: create_table(db, name, sources[key]) for key, name in _ROWS.items() if key in sources}
+    """Read each table into DuckDB, as `<key>_rows`; return their numbers of rows."""
+    rows = {key: create_table(db, f"{key}_rows", source) for key, source in sources.items()}
     if rows["patent"] == 0:
         raise InputError(f"{sources['patent'].shown} has only a header. Name another --tables")
     if "cpc_title" not in sources:
-        db.execute("CREATE TABLE titles (symbol VARCHAR, title VARCHAR)")
+        db.execute("CREATE TABLE cpc_title_rows (symbol VARCHAR, title VARCHAR)")
     symbol = db.execute(
-        "SELECT patent_id, subclass FROM class_rows WHERE regexp_matches(subclass, '[;\\r\\n]') LIMIT 1"
+        "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]') LIMIT 1"
     ).fetchone()
     if symbol:
         raise InputError(
@@ -150,7 +143,7 @@ def _dropped(db: duckdb.DuckDBPyConnection, rows: dict[str, int]) -> dict[str, i
 
     empty = count("patent_rows WHERE trim(patent_id) = ''")
     ids = count("(SELECT DISTINCT patent_id FROM patent_rows WHERE trim(patent_id) <> '')")
-    known = count("class_rows SEMI JOIN kept USING (patent_id) WHERE trim(subclass) <> ''")
+    known = count("cpc_rows SEMI JOIN kept USING (patent_id) WHERE trim(subclass) <> ''")
     citing = count("citation_rows c SEMI JOIN number n ON n.patent_id = c.citing")
     linked, itself = count("linked"), count("linked WHERE citing = cited")
     return {

@@ -1,4 +1,4 @@
--- PatentsView's tables, read into patent_rows, abstract_rows, citation_rows, class_rows and titles → the import CSVs.
+-- PatentsView's tables, read into patent_rows, abstract_rows, citation_rows, cpc_rows and cpc_title_rows → the import CSVs.
 -- restructure.py runs the sections in this order.
 
 -- ## macros
@@ -27,7 +27,7 @@ CREATE TABLE abstract AS
 
 CREATE TABLE class AS
     SELECT patent_id, subclass, min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence
-    FROM (SELECT patent_id, trim(subclass) AS subclass, sequence FROM class_rows)
+    FROM (SELECT patent_id, trim(subclass) AS subclass, sequence FROM cpc_rows)
     SEMI JOIN kept USING (patent_id) WHERE subclass <> '' GROUP BY ALL;
 CREATE TABLE classes_of AS
     SELECT patent_id, list(subclass ORDER BY sequence, subclass) AS subclasses FROM class GROUP BY patent_id;
@@ -100,7 +100,7 @@ SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
        CASE WHEN class_others > 0 THEN class_first ELSE section_first END AS sibling_first,
        CASE WHEN class_others > 0 THEN class_others ELSE section_others END AS sibling_others,
        section_first, section_others
-FROM beside LEFT JOIN (SELECT symbol, min(title) AS title FROM titles GROUP BY symbol) USING (symbol);
+FROM beside LEFT JOIN (SELECT symbol, min(title) AS title FROM cpc_title_rows GROUP BY symbol) USING (symbol);
 
 -- ## patents.csv
 
