@@ -9,7 +9,7 @@ from patentcl.common.files import beside, check_replaceable, fingerprint, is_don
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_stands_there_survives_an_error(tmp_path: Path, kind: str) -> None:
+def test_an_error_leaves_the_old_result(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "result"
     write = {
         "file": lambda p, text: p.write_text(text),
@@ -19,14 +19,14 @@ def test_what_stands_there_survives_an_error(tmp_path: Path, kind: str) -> None:
     with beside(target) as scratch:
         write[kind](scratch, "first")
     with pytest.raises(RuntimeError), beside(target) as scratch:
-        write[kind](scratch, "half")
+        write[kind](scratch, "partial")
         raise RuntimeError
 
     assert (target if kind == "file" else target / "a").read_text() == "first"
     assert {path.name for path in tmp_path.iterdir()} == {"result", ".result.lock"}
 
 
-def test_a_folder_is_replaced_whole_even_after_a_kill_between_the_renames(tmp_path: Path) -> None:
+def test_a_process_killed_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     old = tmp_path / ".result.old"
     old.mkdir()
     (old / "a").write_text("first")
@@ -37,7 +37,7 @@ def test_a_folder_is_replaced_whole_even_after_a_kill_between_the_renames(tmp_pa
     assert (tmp_path / "result" / "a").read_text() == "first"
 
 
-def test_a_fingerprint_is_of_names_and_contents_not_of_places(tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_names_and_contents_and_not_on_the_folder(tmp_path: Path) -> None:
     for folder, text in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "table.tsv").write_text(text)
@@ -47,7 +47,9 @@ def test_a_fingerprint_is_of_names_and_contents_not_of_places(tmp_path: Path) ->
     assert a == b != c
 
 
-def test_a_step_is_done_for_its_parameters_and_another_result_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_a_step_is_done_once_and_another_result_is_replaced_only_with_overwrite(
+    tmp_path: Path,
+) -> None:
     record = tmp_path / "graph.json"
     write_record(record, {"params": {"seed": 42}}, [])
 
@@ -77,7 +79,7 @@ def test_a_result_with_a_file_that_is_cut_or_missing_is_written_again(tmp_path: 
 
     file.write_bytes(bytes(999))
     assert not is_done(record, {})
-    check_replaceable(record, {"seed": 7}, overwrite=False)  # nothing of worth is lost
+    check_replaceable(record, {"seed": 7}, overwrite=False)  # the result is useless
     file.unlink()
     assert not is_done(record, {})
 

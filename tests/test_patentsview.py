@@ -1,4 +1,4 @@
-"""Tables are found by name, read by header, and refused with the place and what to do."""
+"""Tables are found by their names and read by their headers; an error names the file and the line."""
 
 import shutil
 import zipfile
@@ -17,6 +17,18 @@ def restructured(tables: Path, data: Path) -> tuple[pd.DataFrame, bytes]:
     restructure(tables, data / "graph")
     patents = pd.read_csv(data / "graph" / "patents.csv", dtype=str, keep_default_na=False)
     return patents, (data / "graph" / "citations.csv").read_bytes()
+
+
+def test_tables_are_found_under_their_keys_and_hashed_by_content(tables: Path, tmp_path: Path) -> None:
+    shutil.copytree(tables, tmp_path / "copy")
+
+    found, copy = find_tables(tables), find_tables(tmp_path / "copy")
+
+    assert found.files["citation"].name == "g_us_patent_citation.tsv"
+    assert found.files.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
+    assert found.fingerprint == copy.fingerprint
+    with pytest.raises(InputError, match=r"--tables .*nowhere"):
+        find_tables(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(("old", "zipped"), [(True, False), (False, True), (True, True)])
@@ -49,8 +61,8 @@ def test_titles_come_from_cpc_group_or_g_cpc_title_or_are_empty(tables: Path, tm
     assert set(b) == {""}
 
 
-def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int = 0) -> Path:
-    folder = tmp_path / "damaged"
+def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int = 0) -> Path:
+    folder = tmp_path / "changed"
     shutil.copytree(tables, folder)
     file = folder / name
     if change is None:
@@ -65,7 +77,7 @@ def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "line", "says"),
+    ("name", "change", "line", "named"),
     [
         ("g_us_patent_citation.tsv", None, 0, r"--tables .*g_us_patent_citation\.tsv"),
         ("g_patent_abstract.tsv", None, 0, r"g_patent_abstract\.tsv"),
@@ -90,21 +102,28 @@ def damaged(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
             r"tsv, line 5, column cpc_subclass: .*UTF-8",
         ),
         ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
+        (
+            "g_patent.tsv",
+            b'"9"\t"utility"\t"in May"\t"A pump"\t"A"\t1\t0\t"x.xml"',
+            3,
+            r"g_patent\.tsv, patent 9: .*in May",
+        ),
+        ("g_cpc_current.tsv", b"9\t0\tA\tA01\tA01B;A01C\td\te", 5, r"g_cpc_current\.tsv, patent 9: .*A01B;A01C"),
     ],
 )
-def test_bad_tables_are_refused_in_one_sentence(
-    tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int, says: str
+def test_an_error_in_a_table_names_the_file_and_the_line(
+    tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int, named: str
 ) -> None:
-    folder = damaged(tables, tmp_path, name, change, line)
+    folder = changed(tables, tmp_path, name, change, line)
 
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=named):
         restructure(folder, tmp_path / "graph")
 
     assert not (tmp_path / "graph").exists()
 
 
-def test_a_zip_is_unpacked_to_a_path_of_ours_whatever_its_names_say(tables: Path, tmp_path: Path) -> None:
-    folder = damaged(tables, tmp_path, "g_patent.tsv", None)
+def test_names_inside_a_zip_are_not_used_as_paths(tables: Path, tmp_path: Path) -> None:
+    folder = changed(tables, tmp_path, "g_patent.tsv", None)
     with zipfile.ZipFile(folder / "g_patent.tsv.zip", "w") as archive:
         archive.write(tables / "g_patent.tsv", "../../escaped/g_patent.tsv")
     scratch = tmp_path / "scratch"
@@ -116,19 +135,19 @@ def test_a_zip_is_unpacked_to_a_path_of_ours_whatever_its_names_say(tables: Path
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_bad_line_inside_a_zip_is_told_by_the_zips_name(tables: Path, tmp_path: Path) -> None:
-    folder = damaged(tables, tmp_path, "g_cpc_current.tsv", b"1\t0", line=7)
+def test_an_error_in_a_zipped_table_names_the_zip(tables: Path, tmp_path: Path) -> None:
+    folder = changed(tables, tmp_path, "g_cpc_current.tsv", b"1\t0", line=7)
     with zipfile.ZipFile(folder / "g_cpc_current.tsv.zip", "w") as archive:
         archive.write(folder / "g_cpc_current.tsv", "g_cpc_current.tsv")
         archive.writestr("__MACOSX/._g_cpc_current.tsv", "left by another system")
     (folder / "g_cpc_current.tsv").unlink()
 
-    with pytest.raises(InputError, match=r"damaged/g_cpc_current\.tsv\.zip, line 7: .* 2\b"):
+    with pytest.raises(InputError, match=r"changed/g_cpc_current\.tsv\.zip, line 7: .* 2\b"):
         restructure(folder, tmp_path / "graph")
 
 
-def test_a_page_in_place_of_a_zip_and_a_broken_zip_are_told_apart(tables: Path, tmp_path: Path) -> None:
-    folder = damaged(tables, tmp_path, "g_patent.tsv", None)
+def test_a_web_page_and_a_corrupt_zip_are_refused(tables: Path, tmp_path: Path) -> None:
+    folder = changed(tables, tmp_path, "g_patent.tsv", None)
     (folder / "g_patent.tsv.zip").write_text("<html>Please sign in</html>")
     with pytest.raises(InputError, match=r"g_patent\.tsv\.zip.*HTML"):
         find_tables(folder).open(tmp_path)

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
+from patentcl.tables.overview import overview
 from patentcl.tables.restructure import CSV_FILES, restructure
 
 RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
@@ -56,13 +59,13 @@ def test_kept_and_dropped_rows_add_up_to_the_tables(road: Path) -> None:
     assert dropped["patents: withdrawn"] > 0
 
 
-def test_withdrawn_patents_stay_when_asked_for(tables: Path, tmp_path: Path) -> None:
+def test_withdrawn_patents_are_kept_on_request(tables: Path, tmp_path: Path) -> None:
     record = restructure(tables, tmp_path / "graph", keep_withdrawn=True)
 
     assert record["dropped"]["patents: withdrawn"] == 0
 
 
-def test_a_continuation_is_of_its_parents_family(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_continuation_is_in_its_parents_family(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
     folder = own_corpus(
         [
             ("1", "A pump", "A pump  with a\nvalve."),
@@ -78,7 +81,7 @@ def test_a_continuation_is_of_its_parents_family(own_corpus: Callable[..., Path]
 
     family = patents_of(tmp_path / "graph").set_index("patent_id")["family:long"]
     assert family["1"] == family["2"]
-    assert family["3"] != family["4"]  # patents without an abstract are nobody's family
+    assert family["3"] != family["4"]  # each patent without an abstract is a family
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tables: Path, road: Path, tmp_path: Path) -> None:
@@ -88,6 +91,27 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tables: Pat
     for name in CSV_FILES:
         assert (tmp_path / "same" / name).read_bytes() == (road / "graph" / name).read_bytes()
     assert (tmp_path / "other" / "patents.csv").read_bytes() != (road / "graph" / "patents.csv").read_bytes()
+
+
+def test_the_overview_counts_the_links_of_each_patent(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    patents = [(name, f"Title {name}", f"Abstract {name}") for name in "123"]
+    tables = own_corpus(patents, [("2", "1"), ("3", "1")], [("1", "F04B"), ("1", "G01N"), ("2", "pumps")])
+    restructure(tables, tmp_path / "graph")
+
+    seen = overview(tmp_path / "graph")
+
+    rank = {patent: rank for rank, patent in enumerate(patents_of(tmp_path / "graph")["patent_id"])}
+    order = [rank["1"], rank["2"], rank["3"]]
+    assert seen.citations_in[order].tolist() == [2, 0, 0] and seen.citations_out[order].tolist() == [0, 1, 1]
+    assert seen.classes_per_patent[order].tolist() == [2, 1, 0]
+    assert seen.patents["section"][order].tolist() == ["F", "pumps", ""]
+
+
+def test_an_amount_of_memory_that_is_none_is_refused(tables: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--memory much"):
+        restructure(tables, tmp_path / "graph", memory="much")
+
+    assert not (tmp_path / "graph").exists()
 
 
 def test_real_patents(water: Path, tmp_path: Path) -> None:

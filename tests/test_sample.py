@@ -61,7 +61,7 @@ def classes(sample: Path) -> list[Row]:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_same_seed_same_bytes(tmp_path: Path, zipped: bool) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, zipped: bool) -> None:
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
         write_sample(tmp_path / name, patents=200, seed=seed, zipped=zipped)
     assert contents(tmp_path / "one") == contents(tmp_path / "again")
@@ -99,12 +99,12 @@ def test_columns_and_quoting_are_those_of_patentsview(sample: Path) -> None:
 
 
 @pytest.mark.parametrize("hard", ['"', ",", "\t", "\n", "\r\n", ";", "\\", "ä", "µ", "中文", "🔧"])
-def test_text_is_hard_to_read(patents: list[Row], abstracts: dict[str, str], hard: str) -> None:
+def test_texts_hold_what_breaks_naive_readers(patents: list[Row], abstracts: dict[str, str], hard: str) -> None:
     assert any(hard in row["patent_title"] for row in patents)
     assert any(hard in abstract for abstract in abstracts.values())
 
 
-def test_texts_begin_with_spaces_are_null_or_empty(patents: list[Row], abstracts: dict[str, str]) -> None:
+def test_texts_begin_with_spaces_end_with_quotes_or_are_missing(patents: list[Row], abstracts: dict[str, str]) -> None:
     assert any(abstract.startswith("  ") for abstract in abstracts.values())
     assert any(abstract.endswith('"') for abstract in abstracts.values())
     assert "NULL" in {row["patent_title"] for row in patents}
@@ -171,7 +171,7 @@ def test_families_repeat_an_abstract(sample: Path, abstracts: dict[str, str]) ->
     assert len(set(abstracts.values())) > len(members)  # not all of them to the letter
 
 
-def test_blocks_are_one_sample(sample: Path) -> None:
+def test_citations_cross_the_blocks_of_a_large_sample(sample: Path) -> None:
     """A large sample is invented in blocks; citations go back into earlier ones."""
     plan = Plan.draw(BLOCK + 500, seed=3)
     rows, counts = invent(plan, BLOCK)
