@@ -10,16 +10,20 @@ session is the usual way of writing with a driver. Memory is the server's peak.
 import argparse
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from patentcl.common.cli import run_script
 from patentcl.common.files import read_json
-from patentcl.graph.base import Neo4jOptions, open_graph
-from patentcl.graph.local_server import local_server, peak_memory
+from patentcl.graph.base import open_graph
+from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.restructure import restructure
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from local_server import local_server, peak_memory
 
 
 def main() -> None:
@@ -36,8 +40,8 @@ def main() -> None:
         counts = read_json(data / "graph" / "graph.json")["counts"]
         ways = {
             "offline": Neo4jOptions("offline"),
-            f"online, {args.sessions} sessions": Neo4jOptions("online", args.sessions),
-            "online, 1 session": Neo4jOptions("online", 1),
+            f"online, {args.sessions} sessions": Neo4jOptions("online", sessions=args.sessions),
+            "online, 1 session": Neo4jOptions("online", sessions=1),
         }
         measured = {way: measure(data, options, way) for way, options in ways.items()}
     links = counts["citations"] + counts["classifications"]
@@ -52,7 +56,7 @@ def main() -> None:
 def measure(data: Path, options: Neo4jOptions, way: str) -> tuple[float, float]:
     """Import into a fresh server; return the seconds and the server's peak memory in GB."""
     with local_server(data / f"server {way}", heap="2g", pagecache="1g") as server:
-        if options.way == "online":
+        if options.import_ == "online":
             server.start()
         started = time.time()
         graph = open_graph("neo4j", data, options=options)

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import platform
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,14 +27,16 @@ import pandas as pd
 from patentcl.common.cli import run_script
 from patentcl.common.duck import connect, literal
 from patentcl.common.files import read_json
-from patentcl.graph.base import Neo4jOptions, open_graph
-from patentcl.graph.local_server import local_server, peak_memory
-from patentcl.graph.neo4j_admin import available
+from patentcl.graph.base import open_graph
+from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.mine import Batches, run_batches
 from patentcl.triplets.options import KINDS, Mining
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from local_server import available, local_server, peak_memory
 
 USUAL = """
 MATCH (c:CPCSubclass)-[:CLASSIFIES]->(a:Patent)-[:CITES]->(p:Patent)<-[:CLASSIFIES]-(c)

@@ -11,12 +11,13 @@ as patents.csv, citations.csv and classes.csv.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from patentcl.common.cli import InputError, check_seed, parse_options, run_script
 from patentcl.common.files import DATA
-from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.base import GRAPHS, open_graph
 from patentcl.graph.neo4j_admin import import_command
+from patentcl.graph.options import Neo4jOptions
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.options import Mining
@@ -33,9 +34,12 @@ class Options:
         default=None, metadata={"help": "the tables, zipped or not (default: those in --data)", "metavar": "DIR"}
     )
     data: Path = field(default=DATA, metadata={"help": "folder for results", "metavar": "DIR"})
-    graph: Literal["embedded", "neo4j", "none"] = field(
+    graph: str = field(
         default="embedded",
-        metadata={"help": "embedded: Ladybug, needs no server; neo4j: see docs/neo4j.md; none: write import CSVs only"},
+        metadata={
+            "choices": (*GRAPHS, "none"),
+            "help": "embedded: Ladybug, needs no server; neo4j: see docs/neo4j.md; none: write import CSVs only",
+        },
     )
     keep_withdrawn: bool = field(default=False, metadata={"help": "keep withdrawn patents"})
     memory: str = field(default="4GB", metadata={"help": "memory limit of DuckDB and of the graph's buffers"})
@@ -51,10 +55,10 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     """Restructure, import, mine, report."""
     options, neo4j, mining = parse_options(__doc__, Options, Neo4jOptions, Mining, argv=argv)
-    if neo4j.way and options.graph != "neo4j":
-        raise InputError(f"--import {neo4j.way} needs --graph neo4j")
+    if neo4j.import_ != "none" and options.graph != "neo4j":
+        raise InputError(f"--import {neo4j.import_} needs --graph neo4j")
     tables, csvs, folder = options.tables or options.data, options.data / "graph", options.data / "triplets"
-    by_hand = import_command(csvs, neo4j.database, neo4j.heap, neo4j.off_heap)
+    by_hand = import_command(csvs, neo4j)
     if options.graph == "none":
         record = restructure(
             tables, csvs, options.seed, options.keep_withdrawn, options.memory, overwrite=options.overwrite
@@ -79,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.csv:
         rows = write_training_csv(folder / mining.name, folder / mining.name / "triplet_training.csv")
         print(f"wrote {rows:,} rows to {folder / mining.name / 'triplet_training.csv'}")
-    if neo4j.way != "offline":  # which prints the command itself
+    if neo4j.import_ != "offline":  # which prints the command itself
         print(f"to import the graph into a stopped Neo4j server: {by_hand}")
     print(f"triplets: {folder / mining.name}")
 

@@ -37,7 +37,8 @@ def parse_options(
 
     parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage="%(prog)s [options]")
     for action in parser._actions:  # --per-anchor and --per_anchor are both understood, the first one is shown
-        action.option_strings = [option for option in action.option_strings if "_" not in option]
+        shown = [option for option in action.option_strings if "_" not in option and not option.endswith("-")]
+        action.option_strings = shown  # `import_` is --import
     parser.set_defaults(**(defaults or {}))
     return parser.parse_dict(vars(parser.parse_args(argv)))
 

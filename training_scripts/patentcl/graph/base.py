@@ -1,31 +1,29 @@
-"""What mining asks of a graph, whichever engine holds it."""
+"""What mining needs of a graph, and the engines that provide it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from .ladybug import LadybugGraph
-from .neo4j import Neo4jGraph, Neo4jOptions, Server
-
-GRAPHS = ("embedded", "neo4j")
+from .options import Neo4jOptions
 
 
 class Graph(Protocol):
     """A graph of `(:Patent)-[:CITES]->(:Patent)` and `(:CPCSubclass)-[:CLASSIFIES]->(:Patent)`.
 
-    `batch` is how many anchors a query of mining should read, `sessions` how many queries may run at once.
+    `batch` is the number of anchors that a mining query should read, `sessions` the number of concurrent queries.
     """
 
     batch: int
     sessions: int
 
     def holds(self, fingerprint: str) -> bool:
-        """Whether the graph is still that of the CSVs with this fingerprint: another process may have replaced it."""
+        """Whether the graph is still that of the CSVs with this fingerprint; another process may have replaced it."""
         ...
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
-        """Load the import CSVs in `csvs`; nothing is done when they are loaded already."""
+        """Load the import CSVs in `csvs`; do nothing when they are loaded already."""
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
         """Run one reading Cypher query and return its rows as an Arrow table."""
@@ -34,18 +32,29 @@ class Graph(Protocol):
         """Ask queries that run in other threads to end soon."""
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
 
 
-def open_graph(kind: str, data: Path, memory: str = "4GB", options: Neo4jOptions | None = None) -> Graph:
+def _ladybug(data: Path, memory: str, options: Neo4jOptions) -> Graph:
+    from .ladybug import LadybugGraph  # here and below: import an engine's package only when it is used
+
+    return LadybugGraph(data / "ladybug", memory)
+
+
+def _neo4j(data: Path, memory: str, options: Neo4jOptions) -> Graph:
+    from .neo4j import Neo4jGraph
+
+    return Neo4jGraph(options)
+
+
+# An engine's name on the command line → how to open it.
+GRAPHS: dict[str, Callable[[Path, str, Neo4jOptions], Graph]] = {"embedded": _ladybug, "neo4j": _neo4j}
+
+
+def open_graph(engine: str, data: Path, memory: str = "4GB", options: Neo4jOptions | None = None) -> Graph:
     """Open the graph of the data folder `data`.
 
     "embedded" is Ladybug, in `data/ladybug/`, with `memory` for its buffers; "neo4j" is the server that the
-    environment names (see `Server`), with `options`. Raises `InputError` when there is no such graph.
+    environment names (see `Server`), with `options`. Raises `InputError` when the graph cannot be opened.
     """
-    if kind == "embedded":
-        return LadybugGraph(data / "ladybug", memory)
-    if kind == "neo4j":
-        options = options or Neo4jOptions()
-        return Neo4jGraph(Server.from_environment(options.database), options)
-    raise ValueError(f"no such graph: {kind}")
+    return GRAPHS[engine](data, memory, options or Neo4jOptions())

@@ -1,117 +1,153 @@
-"""Import CSVs → Neo4j over Bolt, for Aura, a cluster or any server whose files are out of reach.
+"""Import CSVs → Neo4j over Bolt, for Aura, a cluster, or any server whose files are out of reach; and the indexes.
 
-Constraints first, then `UNWIND $rows` with `MERGE`, batch by batch in several sessions. Each batch leaves a marker in
-the transaction that writes it, so an interrupted import goes on where it stopped, from any machine.
+`UNWIND $rows` with `MERGE`, in batches, by several sessions. The transaction that writes a batch also writes a marker,
+so an interrupted import resumes where it stopped, from any machine.
 """
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from ..common.cli import InputError, Interrupted
 from ..common.duck import connect, readable_errors
 from ..common.files import read_json
-from ..tables.import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, plain_name, rows_of
+from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PATENT, SUBCLASS, plain_name, rows_of
 from ..tables.restructure import RECORD
+from .neo4j_connection import Neo4jConnection
 from .parallel import in_parallel
 
-if TYPE_CHECKING:
-    from .neo4j import Neo4jGraph
-
-
-# CSV → rows that a transaction writes, and the Cypher for one `row`: a map of properties, or for a link the list of its
-# two ends and what else it has.
+# CSV → rows per transaction, and the Cypher for one `row`: a map of properties, or for a link the list of its two ends
+# and further columns. Nodes come before the links between them.
 _WRITE = {
     "cpc_subclasses.csv": (1_000, "MERGE (c:CPCSubclass {symbol: row.symbol}) SET c += row"),
     "patents.csv": (2_000, "MERGE (p:Patent {rank: row.rank}) SET p += row"),
     "outside_patents.csv": (5_000, "MERGE (o:OutsidePatent {number: row.number}) SET o += row"),
-    "citations.csv": (10_000, """MATCH (a:Patent {rank: row[0]}) MATCH (b:Patent {rank: row[1]})
-        MERGE (a)-[c:CITES]->(b) SET c.category = row[2]"""),
-    "outside_citations.csv": (10_000, """MATCH (a:Patent {rank: row[0]}) MATCH (o:OutsidePatent {number: row[1]})
-        MERGE (a)-[:CITES_OUTSIDE]->(o)"""),
-    "classifications.csv": (10_000, """MATCH (c:CPCSubclass {symbol: row[0]}) MATCH (p:Patent {rank: row[1]})
-        MERGE (c)-[:CLASSIFIES]->(p)"""),
-}  # fmt: skip
-
-_COUNTED = ("CPC subclasses", "patents", "outside patents cited by several", "citations", "citations of these",
-            "classifications")  # fmt: skip
+    "citations.csv": (
+        10_000,
+        "MATCH (a:Patent {rank: row[0]}) MATCH (b:Patent {rank: row[1]}) MERGE (a)-[c:CITES]->(b) "
+        "SET c.category = row[2]",
+    ),
+    "outside_citations.csv": (
+        10_000,
+        "MATCH (a:Patent {rank: row[0]}) MATCH (o:OutsidePatent {number: row[1]}) MERGE (a)-[:CITES_OUTSIDE]->(o)",
+    ),
+    "classifications.csv": (
+        10_000,
+        "MATCH (c:CPCSubclass {symbol: row[0]}) MATCH (p:Patent {rank: row[1]}) MERGE (c)-[:CLASSIFIES]->(p)",
+    ),
+}
+# The fingerprint of the import is matched first: another import that replaces this graph deletes it first, and from
+# then on nothing more is written.
+_BATCH = """MATCH (i:PatentCL {{fingerprint: $fingerprint}}) UNWIND $rows AS row {write}
+WITH count(*) AS n WHERE n > 0 MERGE (b:PatentCLBatch {{name: $name}}) RETURN b.name"""
 _DELETE = "MATCH (n:{label}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 5000 ROWS"
-_OURS = ("PatentCL", "PatentCLBatch", SUBCLASS, OUTSIDE, PATENT)
+_LABELS = ("PatentCL", "PatentCLBatch", SUBCLASS, OUTSIDE, PATENT)
+_UNIQUE = "CREATE CONSTRAINT {} IF NOT EXISTS FOR (n:{}) REQUIRE n.{} IS UNIQUE"
+# Name → label, property, and how to make it.
+_INDEXES = {
+    "patent_rank": ("Patent", "rank", _UNIQUE),
+    "cpc_subclass_symbol": ("CPCSubclass", "symbol", _UNIQUE),
+    "outside_patent_number": ("OutsidePatent", "number", _UNIQUE),
+    "patent_id": ("Patent", "patent_id", "CREATE INDEX {} IF NOT EXISTS FOR (n:{}) ON (n.{})"),
+}
+_ONLINE = """SHOW INDEXES YIELD labelsOrTypes, properties, state WHERE state = 'ONLINE' AND size(properties) = 1
+RETURN labelsOrTypes[0] AS label, properties[0] AS property"""
 
 
-def import_online(graph: "Neo4jGraph", csvs: Path, overwrite: bool = False) -> None:
-    """Write the graph of the CSVs in `csvs` into the server, or what an interrupted import left to be written.
+class _Batch(NamedTuple):
+    """Rows of a CSV, and a name that is the same in another run."""
 
-    Raises `InputError` when the database holds other patents, unless `overwrite`: then these are deleted first.
+    name: str
+    rows: list[Any]
+
+
+def import_online(connection: Neo4jConnection, csvs: Path, sessions: int, overwrite: bool = False) -> None:
+    """Write the graph of the CSVs in `csvs` into the server, or what an interrupted import left.
+
+    Raises `InputError` when the database holds other patents, unless `overwrite`: then they are deleted first.
     """
     record = read_json(csvs / RECORD)
-    fingerprint = record["fingerprint"]
-    _make_room(graph, fingerprint, overwrite)
-    graph.make_indexes()
-    graph.write("MERGE (i:PatentCL {fingerprint: $fingerprint}) ON CREATE SET i.complete = false",
-                {"fingerprint": fingerprint})  # fmt: skip
-    done = set(graph.run("MATCH (b:PatentCLBatch) RETURN b.name AS name", {})["name"].to_pylist())
-    if done:
-        print(f"import: goes on after {len(done)} batches that were written before")
-    counts = record["counts"]
-    total = sum(counts[name] for name in _COUNTED)
+    parameters = {"fingerprint": record["fingerprint"]}
+    _make_room(connection, record["fingerprint"], overwrite)
+    make_indexes(connection)
+    connection.write("MERGE (i:PatentCL {fingerprint: $fingerprint}) ON CREATE SET i.complete = false", parameters)
+    written = set(connection.run("MATCH (b:PatentCLBatch) RETURN b.name AS name")["name"].to_pylist())
+    if written:
+        print(f"import: resuming after {len(written)} batches")
+    total = sum(record["counts"][what] for what in COUNTED)
     with tqdm(total=total, desc="import", unit="row", unit_scale=True, smoothing=0.05) as progress:
-        for file, (_, cypher) in _WRITE.items():
+        for file in _WRITE:
             progress.set_postfix_str(file)
-
-            def write(batch: tuple[str, list[Any]], cypher: str = cypher) -> int:
-                name, rows = batch
-                if name not in done and not graph.write(
-                    # Whoever replaces this graph deletes its fingerprint first, and then nothing is written any more.
-                    f"MATCH (i:PatentCL {{fingerprint: $fingerprint}}) UNWIND $rows AS row {cypher} "
-                    "WITH count(*) AS n WHERE n > 0 MERGE (b:PatentCLBatch {name: $name}) RETURN b.name AS name",
-                    {"rows": rows, "name": name, "fingerprint": fingerprint},
-                ):
-                    raise InputError(
-                        f"{graph.server}: another import took the database over, or {csvs / name.split(':')[1]} links "
-                        "patents that are not there: wait until the other has ended, or restructure with --overwrite"
-                    )
-                return len(rows)
-
+            write = partial(_write, connection, csvs / file, record["fingerprint"], written)
+            batches = _batches(csvs, file, record["fingerprint"])
             try:
-                in_parallel(write, _batches(csvs, file, fingerprint), graph.sessions, progress.update, graph.stop)
+                in_parallel(write, batches, sessions, progress.update, connection.stop)
             except KeyboardInterrupt:
-                raise Interrupted("the batches that were written are kept: start again to go on") from None
-    graph.write("MATCH (i:PatentCL {fingerprint: $fingerprint}) SET i.complete = true", {"fingerprint": fingerprint})
-    graph.command(_DELETE.format(label="PatentCLBatch"))
+                raise Interrupted("written batches are kept; rerun to resume") from None
+    connection.write("MATCH (i:PatentCL {fingerprint: $fingerprint}) SET i.complete = true", parameters)
+    connection.write(_DELETE.format(label="PatentCLBatch"))
 
 
-def _make_room(graph: "Neo4jGraph", fingerprint: str, overwrite: bool) -> None:
-    found = graph.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint", {})["fingerprint"].to_pylist()
-    there = {
-        label: graph.run(f"MATCH (n:{label}) RETURN count(n) AS n", {})["n"][0].as_py() for label in _OURS
-    }  # one's own nodes of these labels, too
-    patents = there[PATENT]
-    if any(there.values()) and (overwrite or found != [fingerprint]):
-        if not overwrite:
-            nodes = ", ".join(f"{count:,} {label}" for label, count in there.items() if count)
+def _write(connection: Neo4jConnection, csv: Path, fingerprint: str, written: set[str], batch: _Batch) -> int:
+    """Write a batch, unless it is `written` already; return its number of rows."""
+    if batch.name not in written:
+        query = _BATCH.format(write=_WRITE[csv.name][1])
+        if not connection.write(query, {"rows": batch.rows, "name": batch.name, "fingerprint": fingerprint}):
             raise InputError(
-                f"{graph.server} holds nodes of other tables ({nodes}): "
-                "add --overwrite to delete them, or name another --database (Enterprise and Aura have several)"
+                f"{connection.server}: another import replaced this one, or {csv} links patents that do not exist; "
+                "wait for the other import, or rebuild the CSVs with --overwrite"
             )
-        print(f"import: deleting {patents:,} patents of the graph that is there")
-        for label in _OURS:  # the fingerprint first: half a graph must not pass for a whole one
-            graph.command(_DELETE.format(label=label))
+    return len(batch.rows)
 
 
-def _batches(csvs: Path, file: str, fingerprint: str) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of a CSV, some at a time, with a name that tells the same batch in another run."""
+def _make_room(connection: Neo4jConnection, fingerprint: str, overwrite: bool) -> None:
+    """Delete all nodes of our labels if `overwrite`; else raise `InputError` if they are not of this import."""
+    counts = {label: connection.run(f"MATCH (n:{label}) RETURN count(n) AS n")["n"][0].as_py() for label in _LABELS}
+    imported = connection.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint")["fingerprint"].to_pylist()
+    if not any(counts.values()) or (imported == [fingerprint] and not overwrite):
+        return
+    if not overwrite:
+        nodes = ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
+        raise InputError(
+            f"{connection.server} contains nodes of other tables ({nodes}); delete them with --overwrite, or use "
+            "another --database (Enterprise Edition and Aura have several)"
+        )
+    print(f"import: deleting the existing graph of {counts[PATENT]:,} patents")
+    for label in _LABELS:  # the fingerprint first: a partial graph must not pass for a complete one
+        connection.write(_DELETE.format(label=label))
+
+
+def make_indexes(connection: Neo4jConnection) -> None:
+    """Make the indexes that the queries need where they are missing, and wait until they are online."""
+    started = time.time()
+    for name, (label, key, statement) in _INDEXES.items():
+        connection.write(statement.format(name, label, key))
+    connection.write("CALL db.awaitIndexes(36000)")
+    online = connection.run(_ONLINE).to_pylist()
+    for name, (label, key, _) in _INDEXES.items():
+        if {"label": label, "property": key} not in online:  # IF NOT EXISTS does nothing when the name is taken
+            raise InputError(
+                f"{connection.server} has no index on {label}({key}), and another index is named {name}; drop that one"
+            )
+    print(f"indexes: ready after {time.time() - started:.0f} s")
+
+
+def _batches(csvs: Path, file: str, fingerprint: str) -> Iterator[_Batch]:
+    """Read the rows of a CSV in batches."""
     size, names = _WRITE[file][0], [plain_name(header) for header in CSVS[file]]
     links = names[:2] == ["start", "end"]
-    with readable_errors(f"{csvs / file} cannot be read", "Restructure with --overwrite."), connect() as db:
-        rows, number = db.execute(rows_of(csvs, file)), 0
-        while batch := rows.fetchmany(size):
-            yield f"{fingerprint}:{file}:{size}:{number}", batch if links else [_properties(names, r) for r in batch]
+    with readable_errors(f"{csvs / file} cannot be read", "Rebuild the CSVs with --overwrite."), connect() as db:
+        cursor, number = db.execute(rows_of(csvs, file)), 0
+        while rows := cursor.fetchmany(size):
+            values = rows if links else [_properties(names, row) for row in rows]
+            yield _Batch(f"{fingerprint}:{file}:{size}:{number}", values)
             number += 1
 
 
 def _properties(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
-    """The properties of a node; an empty list is left away, as the offline import does."""
+    """The properties of a node; an empty list is left out, as in the offline import."""
     return {name: None if value == [] else value for name, value in zip(names, row, strict=True)}

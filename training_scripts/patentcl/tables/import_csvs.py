@@ -43,7 +43,7 @@ CSVS: dict[str, dict[str, str]] = {
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
 # A count in graph.json → what of the graph it counts, as a Cypher pattern.
-_COUNTED = {
+COUNTED = {
     "patents": "(x:Patent)",
     "CPC subclasses": "(x:CPCSubclass)",
     "outside patents cited by several": "(x:OutsidePatent)",
@@ -95,7 +95,7 @@ def rows_of(folder: Path, name: str) -> str:
 
 def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
     """The first count of graph.json that a graph does not have, or "". `run` answers a Cypher query."""
-    for what, pattern in _COUNTED.items():
+    for what, pattern in COUNTED.items():
         count = run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
         if count != counts.get(what, 0):
             return f"{count:,} {what} instead of {counts.get(what, 0):,}"

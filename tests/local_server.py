@@ -1,19 +1,20 @@
-"""A Neo4j server of one's own in a folder, for tests and benchmarks: free port, random password, state in the folder.
+"""A Neo4j server in a folder of its own, for tests and benchmarks: free port, random password.
 
-It runs the server of NEO4J_HOME with a configuration of its own, so that one stays as it is.
+It runs the server of NEO4J_HOME with its own configuration, which leaves that server's as it is.
 """
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..common.cli import InputError
-from .neo4j import Neo4jGraph, Neo4jOptions, Server
-from .neo4j_admin import is_running, run_tool, start, stop
+from patentcl.graph.neo4j_admin import is_running, run_tool, start
+from patentcl.graph.neo4j_connection import Neo4jConnection, Server
+from patentcl.graph.options import Neo4jOptions
 
 _SETTINGS = """
 server.directories.data={folder}/data
@@ -29,6 +30,12 @@ server.memory.heap.max_size={heap}
 server.memory.pagecache.size={pagecache}
 {more}
 """
+
+
+def available() -> bool:
+    """Whether NEO4J_HOME names a server, and Java is there to run it."""
+    home = os.environ.get("NEO4J_HOME", "")
+    return bool(home) and (Path(home) / "bin" / "neo4j").is_file() and shutil.which("java") is not None
 
 
 class LocalServer:
@@ -53,24 +60,19 @@ class LocalServer:
         }
         os.environ.update(self.environment)
         done = run_tool("neo4j-admin", "dbms", "set-initial-password", self.environment["NEO4J_PASSWORD"])
-        if done.returncode:
-            raise InputError(f"the first password of {folder} could not be set: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stdout
 
-    def answers(self) -> bool:
-        """Whether the server can serve its database now."""
-        graph = Neo4jGraph(Server.from_environment(), Neo4jOptions(way="offline"))
+    def is_available(self) -> bool:
+        """Whether the server serves its database now."""
+        connection = Neo4jConnection(Server.from_environment(Neo4jOptions()))
         try:
-            return graph.answers()
+            return connection.is_available()
         finally:
-            graph.close()
+            connection.close()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        start(self.answers)
-
-    def stop(self) -> None:
-        """Stop it in order."""
-        stop()
+        start(self.is_available)
 
     def kill(self) -> None:
         """Kill it with SIGKILL, as a crash would."""
@@ -90,7 +92,7 @@ def peak_memory(process: int) -> float:
 
 @contextmanager
 def local_server(folder: Path, heap: str = "1g", pagecache: str = "512m", more: str = "") -> Iterator[LocalServer]:
-    """A server in `folder`, not started yet; it is killed, and the environment is as before, at the end."""
+    """A server in `folder`, not started yet; at the end it is killed, and the environment is restored."""
     before = {name: value for name, value in os.environ.items() if name.startswith("NEO4J_")}
     try:
         server = LocalServer(folder, heap, pagecache, more)
