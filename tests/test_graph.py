@@ -88,7 +88,7 @@ def test_a_database_name_is_safe_on_a_command_line(database: str, environment: p
 
 def test_a_traceback_with_its_variables_does_not_show_the_password(environment: pytest.MonkeyPatch) -> None:
     connection = Neo4jConnection(Server.from_environment(Neo4jOptions()))
-    environment.setattr(connection, "session", lambda access: connection.nothing_of_the_kind)
+    environment.setattr(connection, "session", lambda access: connection.nothing_of_the_kind)  # type: ignore[attr-defined]
     try:
         connection.run("RETURN 1")
     except AttributeError as problem:

@@ -135,7 +135,7 @@ def test_the_by_hand_import_in_the_docs_is_the_one_that_is_printed() -> None:
     from patentcl.graph.neo4j_admin import import_arguments
 
     shown = " ".join((ROOT / "docs" / "neo4j.md").read_text(encoding="utf-8").replace("\\\n", " ").split())
-    assert " ".join(import_arguments("neo4j", "4g")) in shown
+    assert " ".join(import_arguments(Neo4jOptions())) in shown
 
 
 def test_the_readme_is_short_and_tables_are_narrow() -> None:
