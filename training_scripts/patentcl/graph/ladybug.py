@@ -1,4 +1,4 @@
-"""Ladybug, the embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
+"""Ladybug, an embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
 from ..tables.import_csvs import miscounted
+from ..tables.restructure import RECORD
 
 _SCHEMA = """
 CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
@@ -24,23 +25,26 @@ CREATE REL TABLE CITES_OUTSIDE(FROM Patent TO OutsidePatent);
 CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
 """
 
-# Ladybug splits no lists in quoted columns by itself, reads newlines in quotes only without parallel, and guesses the
-# quotes from the first rows where it is not told.
+# Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel.
 _FORM = """header=true, parallel=false, auto_detect=false, delim=',', quote='"', escape='"'"""
-_COPY = {
-    "patents.csv": """
-        COPY Patent FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
-            type STRING, subclass STRING, subclasses STRING, family INT64, place INT64, time_place INT64,
-            bucket INT64, cited_by INT64, has_abstract BOOLEAN)
-        FROM '{path}' ({form})
-        RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family,
-            place, time_place, bucket, cited_by, has_abstract)""",
-    "cpc_subclasses.csv": "COPY CPCSubclass FROM '{path}' ({form})",
-    "outside_patents.csv": "COPY OutsidePatent FROM '{path}' ({form})",
-    "citations.csv": "COPY CITES FROM '{path}' ({form})",
-    "outside_citations.csv": "COPY CITES_OUTSIDE FROM '{path}' ({form})",
-    "classifications.csv": "COPY CLASSIFIES FROM '{path}' ({form})",
+_COPY = "COPY {table} FROM '{path}' ({form})"
+# The list of subclasses is quoted, and Ladybug does not split a quoted list.
+_COPY_PATENTS = """
+COPY {table} FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
+    type STRING, subclass STRING, subclasses STRING, family INT64, place INT64, time_place INT64, bucket INT64,
+    cited_by INT64, has_abstract BOOLEAN)
+FROM '{path}' ({form})
+RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family, place, time_place,
+    bucket, cited_by, has_abstract)"""
+_TABLES = {
+    "patents.csv": "Patent",
+    "cpc_subclasses.csv": "CPCSubclass",
+    "outside_patents.csv": "OutsidePatent",
+    "citations.csv": "CITES",
+    "outside_citations.csv": "CITES_OUTSIDE",
+    "classifications.csv": "CLASSIFIES",
 }
+_ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 
 
 class LadybugGraph:
@@ -50,62 +54,57 @@ class LadybugGraph:
     sessions = 1  # a query uses all cores by itself
 
     def __init__(self, folder: Path, memory: str = "4GB") -> None:
-        """Keep the folder; the database opens with the first query. `memory` is for the buffer pool, like 4GB."""
+        """The database opens with the first query. `memory`, like 4GB, is the size of its buffer pool."""
         self.folder = folder
         self.memory = _bytes(memory)
         self._connection: ladybug.Connection | None = None
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
-        """Load the import CSVs in `csvs` into a new database, beside the old one, which it then replaces."""
-        record = read_json(csvs / "graph.json")
-        params = {"graph": record.get("fingerprint")}
+        """Load the import CSVs in `csvs` into a new database, which then replaces the old one.
+
+        Raises `InputError` when they cannot be read or hold other numbers of rows than their record says.
+        """
+        record = read_json(csvs / RECORD)
+        params = {"graph": record["fingerprint"]}
         if not overwrite and is_done(self.folder / "import.json", params):
             print(f"import: {self.folder} is up to date")
             return
         check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
         if csvs.resolve() == self.folder.resolve():
-            raise InputError(f"{self.folder} would be replaced, and the CSVs lie in it")
+            raise InputError(f"{self.folder} contains the CSVs and would be replaced; move them")
         with beside(self.folder) as folder:
             folder.mkdir()
-            connection = self._connect(folder / "graph.lbug")
-            for statement in filter(str.strip, _SCHEMA.split(";\n")):
-                connection.execute(statement)
-            for name, copy in (progress := tqdm(_COPY.items(), desc="import", unit="file")):
-                progress.set_postfix_str(name)
-                path = str(csvs / name).replace("\\", "\\\\").replace("'", "\\'")
-                try:
-                    connection.execute(copy.format(path=path, form=_FORM))
-                except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
-                    raise InputError(
-                        f"{csvs / name} cannot be imported ({problem}): restructure again with --overwrite"
-                    ) from None
-            difference = miscounted(lambda query, _: _arrow(connection.execute(query)), record.get("counts", {}))
-            connection.close()
-            connection.database.close()
+            self._connection = self._connect(folder / "graph.lbug")
+            try:
+                _load(self._connection, csvs)
+                difference = miscounted(self.run, record["counts"])
+            finally:
+                self.close()
             if difference:
-                raise InputError(f"the CSVs in {csvs} hold {difference}: restructure again with --overwrite")
+                raise InputError(f"the CSVs in {csvs} contain {difference}; rebuild them with --overwrite")
             write_record(folder / "import.json", {"params": params}, ["graph.lbug"])
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
         """Run one Cypher query with the parameters that it names; return its rows as an Arrow table."""
         if self._connection is None:
             if not (self.folder / "graph.lbug").exists():
-                raise InputError(f"{self.folder} holds no graph: import the CSVs first")
+                raise InputError(f"{self.folder} has no graph; import the CSVs first")
             self._connection = self._connect(self.folder / "graph.lbug")
         named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
         try:
             result = self._connection.execute(query, named)
-        except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
+        except _ERRORS as problem:
             raise InputError(
-                f"the graph in {self.folder} could not answer ({problem}): give more --memory, or "
-                "fewer --triplets; a damaged graph is made anew with --overwrite"
+                f"query on {self.folder} failed ({problem}); increase --memory or decrease --triplets; for a corrupt "
+                "database, add --overwrite"
             ) from None
-        return _arrow(result)
+        assert isinstance(result, ladybug.QueryResult)  # several queries give a list
+        return result.get_as_arrow()
 
     def holds(self, fingerprint: str) -> bool:
-        """Whether the file still holds the graph of these CSVs."""
-        return bool(read_json(self.folder / "import.json").get("params") == {"graph": fingerprint})
+        """Whether the database is still the graph of these CSVs."""
+        return bool(read_json(self.folder / "import.json")["params"] == {"graph": fingerprint})
 
     def stop(self) -> None:
         """Interrupt the query that runs in another thread."""
@@ -122,22 +121,30 @@ class LadybugGraph:
     def _connect(self, path: Path) -> ladybug.Connection:
         try:
             return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.memory))
-        except (RuntimeError, UnicodeDecodeError, MemoryError) as problem:
+        except _ERRORS as problem:
             raise InputError(
-                f"{path} cannot be opened ({problem}): does another process use it, is --memory above 100MB? "
-                "Else add --overwrite"
+                f"{path} cannot be opened ({problem}); close other processes that use it, set --memory above 100MB, or "
+                "add --overwrite"
             ) from None
 
 
-def _arrow(result: ladybug.QueryResult | list[ladybug.QueryResult]) -> pa.Table:
-    assert isinstance(result, ladybug.QueryResult)
-    return result.get_as_arrow()
+def _load(connection: ladybug.Connection, csvs: Path) -> None:
+    """Make the tables and fill them."""
+    for statement in _SCHEMA.strip().split(";\n"):
+        connection.execute(statement)
+    for file, table in (progress := tqdm(_TABLES.items(), desc="import", unit="file")):
+        progress.set_postfix_str(file)
+        path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
+        copy = _COPY_PATENTS if table == "Patent" else _COPY
+        try:
+            connection.execute(copy.format(table=table, path=path, form=_FORM))
+        except _ERRORS as problem:
+            raise InputError(f"{csvs / file}: {problem}; rebuild the CSVs with --overwrite") from None
 
 
 def _bytes(memory: str) -> int:
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
+    """Number of bytes of an amount like 4GB."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
     if not match:
-        raise InputError(f"--memory {memory} is no amount of memory: write it like 4GB")
-    if len(match[1]) > 6:
-        raise InputError(f"--memory {memory} is more than any machine has")
-    return int(float(match[1]) * 10 ** (3 * (" KMGT".index(match[2].upper()))))
+        raise InputError(f"--memory {memory}: write an amount of memory like 4GB")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper()))
