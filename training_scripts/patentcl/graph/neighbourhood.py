@@ -1,4 +1,4 @@
-"""The patents around one patent in the graph: what it cites, what cites it, and who of them cites whom."""
+"""The patents around one patent: those that it cites, those that cite it, and the citations among them."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ RETURN x.patent_id AS citing, y.patent_id AS cited ORDER BY x.rank, y.rank
 class Neighbourhood:
     """`patents`: patent_id, title, subclass, side (anchor, cited, citing); `citations`: citing, cited (ids).
 
-    `more` tells how many patents of a side were left out.
+    `more`: side → number of patents that were left out.
     """
 
     patents: pd.DataFrame
@@ -33,13 +33,10 @@ class Neighbourhood:
 
 
 def neighbourhood(graph: Graph, patent_id: str, most: int = 8) -> Neighbourhood:
-    """Ask `graph` for the patents around one, at most `most` cited and `most` citing ones.
-
-    Raises `InputError` when there is no such patent.
-    """
+    """Find the patents around `patent_id`, at most `most` on each side. Raises `InputError` for an unknown id."""
     sides = {side: graph.run(query, {"patent_id": patent_id}).to_pandas() for side, query in _SIDES.items()}
     if sides["anchor"].empty:
-        raise InputError(f"the graph has no patent {patent_id}: take an id from the table of patents")
+        raise InputError(f"the graph has no patent {patent_id}; use an id of the tables")
     shown = {side: rows.sort_values("rank").head(most).assign(side=side) for side, rows in sides.items() if len(rows)}
     patents = pd.concat(shown.values(), ignore_index=True).drop_duplicates("patent_id")
     citations = graph.run(_AMONG, {"ranks": patents["rank"].astype(int).tolist()}).to_pandas()
@@ -48,8 +45,8 @@ def neighbourhood(graph: Graph, patent_id: str, most: int = 8) -> Neighbourhood:
 
 
 def browser_query(around: Neighbourhood) -> str:
-    """The query that shows the same in Neo4j Browser; the ids are quoted, whatever they hold."""
-    ids = json.dumps(around.patents["patent_id"].tolist())  # JSON's escapes are Cypher's
+    """The query that shows the same in Neo4j Browser."""
+    ids = json.dumps(around.patents["patent_id"].tolist())  # quotes them; JSON's escapes are Cypher's
     return (
         f"WITH {ids} AS shown MATCH (x:Patent)-[r:CITES]->(y:Patent) "
         "WHERE x.patent_id IN shown AND y.patent_id IN shown RETURN x, r, y"

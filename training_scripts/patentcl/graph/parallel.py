@@ -1,4 +1,4 @@
-"""Several pieces of work at a time, with a clean end when one fails or the user interrupts."""
+"""Work in several threads, which ends cleanly on an error or an interrupt."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,10 +15,10 @@ def in_parallel(
     finished: Callable[[Result], object],
     stop: Callable[[], None],
 ) -> None:
-    """Do `work` on each item in `width` threads; give each result to `finished`, in this thread, as it comes.
+    """Call `work` on each item in `width` threads, and `finished` on each result as it comes, in this thread.
 
-    Items are taken as threads get free, so a long stream of them needs no memory. On an error or an interrupt no
-    further item is begun, `stop` asks what is running to end, and the error is raised when all has ended.
+    Items are taken when a thread is free, so a long stream of them needs no memory. After an error or an interrupt no
+    further item is started; `stop` asks running work to end, and the error is raised once it has.
     """
     running: set[Future[Result]] = set()
 
