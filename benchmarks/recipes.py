@@ -39,10 +39,11 @@ from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
+from patentcl.training.job import Job
 from patentcl.training.log import Log
-from patentcl.training.loop import Validation, average
-from patentcl.training.recipes import Running, Training
+from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import fit
+from patentcl.training.validation import Validation, average
 from patentcl.triplets.dataset import Dataset, load_dataset
 from patentcl.triplets.options import Mining
 
@@ -115,7 +116,7 @@ def main() -> None:
             for corpus in corpora:
                 triplets, settings = RECIPES[recipe]
                 data = load_dataset(folders[corpus] / triplets)
-                training = replace(Training(MINILM, seed=seed), **{**COMMON, **settings})
+                training = replace(Hyperparameters(MINILM, seed=seed), **{**COMMON, **settings})
                 on = [folder.fingerprint for folder in cited.values()]
                 params = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
                 path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
@@ -171,14 +172,18 @@ def ndcg(ranker: Ranker, held_out: HeldOut) -> float:
     return quick(ranker, held_out).values["nDCG@10"]
 
 
-def run(training: Training, data: Dataset, held_out: dict[str, CorpusQueries], work: Path) -> list[dict[str, Any]]:
+def run(
+    training: Hyperparameters, data: Dataset, held_out: dict[str, CorpusQueries], work: Path
+) -> list[dict[str, Any]]:
     """Train once; the figures of the trained and of the averaged weights."""
     model = find_model(MINILM).take()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        val = Validation(next(iter(held_out.values())).sets["val"], model, training, Log(Path(folder) / "log"))
+        log = Log(Path(folder) / "log")
+        validation = Validation(next(iter(held_out.values())).sets["val"], model, training, log)
+        job = Job(Path(folder), training, RunOptions(checkpoint_minutes=0), log)
         try:
-            fit(model, shuffled(data, training.seed), Path(folder), training, val, Running(checkpoint_minutes=0), work)
+            fit(model, shuffled(data, training.seed), job, validation, work)
         except Interrupted:
             raise KeyboardInterrupt from None  # an unfinished run is not kept, and starts over
     trained = {key: value.clone() for key, value in model.state_dict().items()}

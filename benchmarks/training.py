@@ -118,16 +118,18 @@ def run(side: str, data: Dataset, args: argparse.Namespace) -> dict[str, Any]:
 def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:
     """The library's loop."""
     from patentcl.evaluation.held_out import held_out_set
+    from patentcl.training.job import Job
     from patentcl.training.log import Log
-    from patentcl.training.loop import Validation
-    from patentcl.training.recipes import Running, Training
+    from patentcl.training.options import Hyperparameters, RunOptions
     from patentcl.training.train import fit
+    from patentcl.training.validation import Validation
 
-    training = Training("", epochs=1, batch_size=args.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
+    chosen = Hyperparameters("", epochs=1, batch_size=args.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder) / "log")
-        val = Validation(held_out_set(data, "val", max_texts=1), model, training, log)
-        done = fit(model, data, Path(folder), training, val, Running(checkpoint_minutes=0), Path(folder))
+        validation = Validation(held_out_set(data, "val", max_texts=1), model, chosen, log)
+        job = Job(Path(folder), chosen, RunOptions(checkpoint_minutes=0), log)
+        done = fit(model, data, job, validation, Path(folder))
         return [line["loss"] for line in log.read("step")], done["seconds"]
 
 

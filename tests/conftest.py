@@ -14,10 +14,11 @@ import pytest
 from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
+from patentcl.training.options import Hyperparameters
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
 from patentcl.triplets.options import Mining
-from tiny import TINY, small, untrained
+from tiny import hyperparameters, small, untrained
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,17 +46,23 @@ def data(road: Path) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained without a break, and beside it the cache of embeddings."""
-    folder = tmp_path_factory.mktemp("models")
-    train(data, folder / "tiny", folder / "cache", TINY)
-    return folder / "tiny"
-
-
-@pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """An untrained BERT of two layers."""
     return untrained(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny(small_model: Model) -> Hyperparameters:
+    """A training of `small_model`: 12 steps and two evaluations."""
+    return hyperparameters(small_model.folder)
+
+
+@pytest.fixture(scope="session")
+def trained(data: Dataset, tiny: Hyperparameters, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained without interruption, and beside it the cache of embeddings."""
+    folder = tmp_path_factory.mktemp("models")
+    train(data, folder / "tiny", folder / "cache", tiny)
+    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")

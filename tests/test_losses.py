@@ -1,40 +1,86 @@
-"""Losses: the library's own values, without negatives that are positives."""
+"""Losses: the library's own values, without negatives that are positives; and how a loss is added."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
 
-from patentcl.models.load import MINILM, find_model
-from patentcl.training.losses import InBatchContrast, Links
+from patentcl.common.cli import InputError
+from patentcl.models.load import MINILM, Model, find_model
+from patentcl.training.losses import LOSSES, InBatchContrast, Links, TripletMargin
+from patentcl.training.options import Hyperparameters
+from patentcl.triplets.dataset import Dataset
 
 FAR_APART = Links(np.empty((0, 2), int), np.arange(9))
-LABELS = torch.tensor([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
+ROWS = np.array([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
 
 
-def test_the_contrast_is_the_librarys_where_nothing_is_linked() -> None:
-    model = find_model(MINILM).load()
-    columns = [torch.randn(3, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
-    both = MultipleNegativesRankingLoss(model, scale=20).compute_loss_from_embeddings(columns, LABELS)
-    back = MultipleNegativesRankingLoss(model, scale=20).compute_loss_from_embeddings([columns[1], columns[0]], LABELS)
-
-    ours = InBatchContrast(FAR_APART, scale=20).compute_loss_from_embeddings(columns, LABELS)
-
-    assert ours.item() == pytest.approx((both.item() + back.item()) / 2, rel=1e-5)
+def columns() -> list[torch.Tensor]:
+    return [torch.randn(3, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
 
 
-def test_a_positive_that_happens_to_stand_in_the_batch_is_no_negative() -> None:
+def test_the_triplet_loss_is_the_librarys(small_model: Model) -> None:
+    stock = TripletLoss(small_model.load(), triplet_margin=2).compute_loss_from_embeddings(columns(), torch.empty(0))
+
+    assert TripletMargin(2)(*columns(), ROWS).item() == stock.item()
+
+
+def test_the_contrast_is_the_librarys_where_nothing_is_linked(small_model: Model) -> None:
+    stock = MultipleNegativesRankingLoss(small_model.load(), scale=20)
+    anchor, positive, negative = columns()
+    forth = stock.compute_loss_from_embeddings([anchor, positive, negative], torch.empty(0))
+    back = stock.compute_loss_from_embeddings([positive, anchor], torch.empty(0))
+
+    ours = InBatchContrast(FAR_APART, scale=20)(anchor, positive, negative, ROWS)
+
+    assert ours.item() == pytest.approx((forth.item() + back.item()) / 2, rel=1e-5)
+
+
+def test_a_positive_of_another_triplet_is_not_a_negative() -> None:
     same = torch.eye(3, 8)
-    anchors = torch.stack([same[0], same[0], same[2]])  # the first two anchors say the same, and are linked crosswise
-    columns = [anchors, anchors.clone(), -anchors]
+    anchor = torch.stack([same[0], same[0], same[2]])  # the first two anchors are alike, and linked crosswise
     crosswise = Links(np.array([[0, 4], [1, 3]]), np.arange(9))
 
-    blind = InBatchContrast(FAR_APART, scale=20).compute_loss_from_embeddings(columns, LABELS)
-    guarded = InBatchContrast(crosswise, scale=20).compute_loss_from_embeddings(columns, LABELS)
+    blind = InBatchContrast(FAR_APART, scale=20)(anchor, anchor, -anchor, ROWS)
+    guarded = InBatchContrast(crosswise, scale=20)(anchor, anchor, -anchor, ROWS)
 
     assert blind.item() == pytest.approx(2 / 3 * np.log(2), rel=1e-3)
     assert guarded.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_links_have_no_direction_and_hold_families() -> None:
+    crosswise = Links(np.array([[0, 4], [1, 3]]), np.arange(9))
+    families = Links(np.empty((0, 2), int), np.array([5, 5, 6]))
+
     assert crosswise.between(np.array([4]), np.array([0, 1])).tolist() == [[True, False]]
-    assert Links(np.empty((0, 2), int), np.array([5, 5, 6])).between(np.array([0]), np.arange(3)).tolist() == [
-        [True, True, False]
-    ]
+    assert families.between(np.array([0]), np.arange(3)).tolist() == [[True, True, False]]
+
+
+def test_every_loss_is_built_from_data_and_hyperparameters(
+    small_model: Model, data: Dataset, tiny: Hyperparameters
+) -> None:
+    rows = data.rows(data.triplets[["anchor_id", "positive_id", "negative_id"]].head(3))
+    for name, kind in LOSSES.items():
+        loss = kind.build(small_model.load(), data, replace(tiny, loss=name))
+
+        assert loss(*columns(), rows).isfinite()
+        for option in kind.hyperparameters:
+            assert getattr(loss, option) == getattr(tiny, option)
+
+
+def test_a_margin_that_is_never_reached_is_noted(data: Dataset) -> None:
+    normalised = find_model(MINILM).load()
+
+    assert "--margin 5" in TripletMargin.build(normalised, data, Hyperparameters(MINILM)).note
+    assert TripletMargin.build(normalised, data, Hyperparameters(MINILM, margin=0.3)).note == ""
+
+
+def test_an_option_of_another_loss_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--margin .* --loss contrast"):
+        Hyperparameters(loss="contrast", margin=1)
+    with pytest.raises(InputError, match=r"--scale .* --loss triplet"):
+        Hyperparameters(scale=10)
+    with pytest.raises(InputError, match="--loss other"):
+        Hyperparameters(loss="other")

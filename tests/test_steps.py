@@ -16,12 +16,13 @@ from torch.nn.attention.flex_attention import create_block_mask
 from patentcl.common.cli import InputError
 from patentcl.models import attention
 from patentcl.models.attention import Layout
-from patentcl.models.load import MINILM, find_model
+from patentcl.models.load import MINILM, Model, find_model
 from patentcl.models.packing import choose_backend, embed_packed
 from patentcl.models.tokens import token_ids
+from patentcl.training import gradient as gradient_module
 from patentcl.training.batches import Batches
-from patentcl.training.gradient import Steps, set_dropout
-from patentcl.training.losses import InBatchContrast, Links
+from patentcl.training.gradient import Gradient, set_dropout
+from patentcl.training.losses import InBatchContrast, Links, Loss, TripletMargin
 from tiny import untrained
 
 TEXTS = [
@@ -29,15 +30,14 @@ TEXTS = [
     "a shut-off member of some length", "a bulb", "a text about how water is treated with bacteria in a basin " * 4,
     "a chair", "a table with four legs and a drawer, of which one can be locked", "a hat",
 ]  # fmt: skip
-BATCH = np.array([[0, 1, 2], [3, 4, 5], [0, 7, 8], [6, 7, 1]])  # 0, 1 and 7 stand there twice
+BATCH = np.array([[0, 1, 2], [3, 4, 5], [0, 7, 8], [6, 7, 1]])  # 0, 1 and 7 occur twice
 ONE_TEXT = np.array([[0, 0, 0]])  # fewer texts than processes
 NO_LINKS = Links(np.empty((0, 2), int), np.arange(9))
+LOSSES = (TripletMargin(5), InBatchContrast(NO_LINKS, 20))
 
 
-@pytest.fixture(scope="module", params=["minilm", "mpnet", "roberta"])
+@pytest.fixture(scope="module", params=["bert", "mpnet", "roberta"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    if request.param == "minilm":
-        return find_model(MINILM).load(device="cpu")
     return untrained(tmp_path_factory.mktemp(request.param), request.param).load(device="cpu")
 
 
@@ -55,10 +55,10 @@ def gradient(model: SentenceTransformer) -> torch.Tensor:
 
 
 def ours(
-    model: SentenceTransformer, loss: torch.nn.Module, batch: np.ndarray = BATCH, **more: object
+    model: SentenceTransformer, loss: Loss, batch: np.ndarray = BATCH, **more: object
 ) -> tuple[float, torch.Tensor]:
-    steps = Steps(model, token_ids(model, TEXTS), loss, seed=1, **more)  # type: ignore[arg-type]
-    value = steps.gradient(0, batch).item()
+    step = Gradient(model, token_ids(model, TEXTS), loss, seed=1, **more)  # type: ignore[arg-type]
+    value = step.compute(0, batch).item()
     return value, gradient(model)
 
 
@@ -70,6 +70,11 @@ def stock(model: SentenceTransformer, margin: float = 5) -> tuple[float, torch.T
     return loss.item(), gradient(model)
 
 
+def assert_same(found: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> None:
+    assert found[0] == pytest.approx(wanted[0], abs=1e-5)
+    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 1e-5
+
+
 def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> None:
     model = untrained(tmp_path, "mpnet")
 
@@ -78,43 +83,48 @@ def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> No
         model.load(max_length=129)
 
 
-@pytest.mark.parametrize(("way", "slack"), [("sdpa", 0.15), ("sdpa", 0.7), ("padded", 0)])
+@pytest.mark.parametrize(("backend", "slack"), [("sdpa", 0.15), ("sdpa", 0.7), ("padded", 0)])
 def test_a_step_has_the_stock_librarys_loss_and_gradient(
-    model: SentenceTransformer, way: str, slack: float, monkeypatch: pytest.MonkeyPatch
+    model: SentenceTransformer, backend: str, slack: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(attention.SLACK, "cpu", slack)
-    wanted, found = stock(model), ours(model, TripletLoss(model, triplet_margin=5), way=way)
+    wanted = stock(model)
 
-    assert found[0] == pytest.approx(wanted[0], abs=1e-5)
-    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 1e-5
+    assert_same(ours(model, TripletMargin(5), backend=backend), wanted)
+    assert_same(stock(model), wanted)  # the stock model computes as before
 
 
-def test_bf16_stays_near_the_stock_models_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_model_has_the_stock_gradient_and_stays_near_it_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     model = find_model(MINILM).load(device="cpu")
     set_dropout(model, 0)
     wanted = stock(model)
+    assert_same(ours(model, TripletMargin(5)), wanted)
     monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
 
     assert choose_backend(model, "sdpa", pytest.fail) == "sdpa"
-    found = ours(model, TripletLoss(model, triplet_margin=5))
+    found = ours(model, TripletMargin(5))
 
     assert 0 < abs(found[0] - wanted[0]) < 0.01 * wanted[0]
     assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
-    monkeypatch.setenv("PATENTCL_PRECISION", "tf32")
-    with pytest.raises(InputError, match="PATENTCL_PRECISION is tf32"):
-        ours(model, TripletLoss(model, triplet_margin=5))
-    monkeypatch.setenv("PATENTCL_PRECISION", "half")
-    with pytest.raises(InputError, match="PATENTCL_PRECISION is 'half'"):
-        ours(model, TripletLoss(model, triplet_margin=5))
 
 
+@pytest.mark.parametrize("precision", ["tf32", "half"])
+def test_a_precision_that_is_unknown_or_needs_a_gpu_is_refused(
+    small_model: Model, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model.load(device="cpu")
+    monkeypatch.setenv("PATENTCL_PRECISION", precision)
+
+    with pytest.raises(InputError, match=f"PATENTCL_PRECISION .*{precision}"):
+        ours(model, TripletMargin(5))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("micro", [1, 3])
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: SentenceTransformer, micro: int) -> None:
-    for loss in (TripletLoss(model, triplet_margin=5), InBatchContrast(NO_LINKS, 20)):
-        whole, parts = ours(model, loss), ours(model, loss, micro=micro)
-
-        assert parts[0] == pytest.approx(whole[0], abs=1e-5)
-        assert float((parts[1] - whole[1]).norm() / whole[1].norm()) < 1e-5
+def test_a_batch_in_parts_has_the_gradient_of_the_complete_batch(
+    model: SentenceTransformer, loss: Loss, micro: int
+) -> None:
+    assert_same(ours(model, loss, micro=micro), ours(model, loss))
 
 
 def test_dropout_is_repeated_where_a_text_is_embedded_twice(model: SentenceTransformer) -> None:
@@ -122,62 +132,73 @@ def test_dropout_is_repeated_where_a_text_is_embedded_twice(model: SentenceTrans
     loss = InBatchContrast(NO_LINKS, 20)
 
     first, again = ours(model, loss, micro=1), ours(model, loss, micro=1)
-    other = Steps(model, token_ids(model, TEXTS), loss, seed=1, micro=1).gradient(1, BATCH).item()
+    other = Gradient(model, token_ids(model, TEXTS), loss, seed=1, micro=1).compute(1, BATCH).item()
 
     assert first[0] == again[0] and torch.equal(first[1], again[1])
     assert other != first[0]
 
 
-LACKS = (
+ERRORS = (
     torch.OutOfMemoryError(),
     RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 )
 
 
-@pytest.mark.parametrize("lack", LACKS)
-def test_out_of_memory_halves_what_is_embedded_at_a_time(model: SentenceTransformer, lack: RuntimeError) -> None:
-    said: list[str] = []
-    steps = Steps(model, token_ids(model, TEXTS), TripletLoss(model, triplet_margin=5), 1, say=said.append)
-    embed = steps._embed
+def memory_of(most: int, error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a device hold `most` texts at a time."""
 
-    def narrow(step: int, rows: np.ndarray) -> torch.Tensor:
-        if len(rows) > 3:  # the texts of one triplet
-            raise lack
-        return embed(step, rows)
+    def narrow(model: SentenceTransformer, texts: list[np.ndarray], backend: str) -> torch.Tensor:
+        if len(texts) > most:
+            raise error
+        return embed_packed(model, texts, backend)
 
-    steps._embed = narrow  # type: ignore[method-assign]
-    value = steps.gradient(0, BATCH).item()
-
-    assert (value, steps.micro, len(said)) == (pytest.approx(stock(model)[0], abs=1e-5), 1, 2)
-    assert "from here on 1 triplets at a time; the batch stays 4" in said[-1]
-    steps._embed = lambda step, rows: narrow(step, np.arange(9))  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="out of memory with 1 triplet at a time: start anew with a smaller"):
-        steps.gradient(0, BATCH)
+    monkeypatch.setattr(gradient_module, "embed_packed", narrow)
 
 
-def test_packed_attention_is_the_stock_models_on_both_ways(model: SentenceTransformer) -> None:
+@pytest.mark.parametrize("error", ERRORS)
+def test_out_of_memory_halves_the_micro_batch(
+    model: SentenceTransformer, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_of(3, error, monkeypatch)  # the texts of one triplet
+    warnings: list[str] = []
+    step = Gradient(model, token_ids(model, TEXTS), TripletMargin(5), 1, warn=warnings.append)
+
+    assert step.compute(0, BATCH).item() == pytest.approx(stock(model)[0], abs=1e-5)
+    assert (step.micro, len(warnings)) == (1, 2)
+
+
+def test_one_triplet_that_does_not_fit_into_memory_is_refused(
+    small_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_of(2, ERRORS[0], monkeypatch)
+    model = small_model.load(device="cpu")
+
+    with pytest.raises(InputError, match="--max-length"):
+        Gradient(model, token_ids(model, TEXTS), TripletMargin(5), 1).compute(0, BATCH)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("backend", ["sdpa", "flex"])
+def test_packed_attention_is_the_stock_models(model: SentenceTransformer, backend: str) -> None:
     model.eval()
-    texts = token_ids(model, TEXTS)
     with torch.inference_mode():
         wanted = model.encode(TEXTS, convert_to_tensor=True, batch_size=9)
-        for way in ("sdpa", "flex"):
-            found = embed_packed(model, texts, way)
-            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(embed_packed(model, token_ids(model, TEXTS), backend), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_an_architecture_that_cannot_be_packed_is_padded_and_that_is_said(
+def test_a_backend_that_is_unavailable_or_wrong_is_replaced_with_a_warning(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    assert choose_backend(model, "sdpa", said.append) == "sdpa" and not said
-    assert choose_backend(model, "flex", said.append) == "sdpa" and "CUDA" in said.pop()
+    warnings: list[str] = []
+    assert choose_backend(model, "sdpa", warnings.append) == "sdpa" and not warnings
+    assert choose_backend(model, "flex", warnings.append) == "sdpa" and "--attention flex" in warnings.pop()
 
     def wrong(*arguments: object) -> torch.Tensor:
         return attention.attend_by_groups(*arguments) * 1.01  # type: ignore[arg-type]
 
     monkeypatch.setitem(attention.ATTENTION, "sdpa", wrong)
-    assert choose_backend(model, "sdpa", said.append) == "padded" and "differs from the stock model" in said.pop()
+    assert choose_backend(model, "sdpa", warnings.append) == "padded" and "--attention sdpa" in warnings.pop()
 
 
 def test_a_layout_pads_attention_little_and_covers_every_token() -> None:
@@ -221,55 +242,56 @@ def test_an_epoch_sees_every_triplet_once_in_batches_of_similar_length() -> None
 
 
 TWO = """
-import sys, numpy as np, torch
-from sentence_transformers.sentence_transformer.losses import TripletLoss
-from patentcl.training.losses import InBatchContrast, Links
-from patentcl.models.load import MINILM, find_model
+import sys
+import torch
 from patentcl.common.distributed import add, join, rank
-from patentcl.training.gradient import Steps, set_dropout
+from patentcl.models.load import find_model
 from patentcl.models.tokens import token_ids
+from patentcl.training import gradient as module
+from patentcl.training.gradient import Gradient, set_dropout
 sys.path.insert(0, sys.argv[1])
-from test_steps import BATCH, NO_LINKS, ONE_TEXT, TEXTS, gradient
+from test_steps import BATCH, LOSSES, ONE_TEXT, TEXTS, embed_packed, gradient
 join()
 torch.set_num_threads(1)
-model = find_model(MINILM).load(device="cpu")
+model = find_model(sys.argv[3]).load(device="cpu")
 model.train()
 set_dropout(model, 0)
-found = []
-for loss in (TripletLoss(model, triplet_margin=5), InBatchContrast(NO_LINKS, 20)):
-    value = add(Steps(model, token_ids(model, TEXTS), loss, 1).gradient(0, BATCH))
-    found += [value.reshape(1), gradient(model)]
-embed, said = Steps._embed, []
+found, warnings = [], []
 
 
-def narrow(steps, step, rows):
-    if rank() == 1 and len(rows) > 3:  # memory is not enough on one of the two
+def compute(loss, batch):
+    step = Gradient(model, token_ids(model, TEXTS), loss, 1, warn=warnings.append)
+    found.extend([add(step.compute(0, batch)).reshape(1), gradient(model)])
+
+
+def narrow(model, texts, backend):
+    if rank() == 1 and len(texts) > 3:  # one of the two runs out of memory
         raise torch.OutOfMemoryError
-    return embed(steps, step, rows)
+    return embed_packed(model, texts, backend)
 
 
-Steps._embed = narrow
+for loss in LOSSES:
+    compute(loss, BATCH)
+module.embed_packed = narrow
 for batch in (BATCH, ONE_TEXT):
-    steps = Steps(model, token_ids(model, TEXTS), loss, 1, say=said.append)
-    found += [add(steps.gradient(0, batch)).reshape(1), gradient(model)]
-assert len(said) == 1, said  # 2 of 4 triplets are its share, 1 is what it can hold
+    compute(LOSSES[1], batch)
+assert len(warnings) == 1, warnings  # 2 of 4 triplets are its share, 1 is what fits
 torch.save(found, f"{sys.argv[2]}/{rank()}.pt")
 """
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
+def test_two_processes_have_the_gradient_of_one(small_model: Model, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [tmp_path / "two.py", Path(__file__).parent, tmp_path, small_model.folder]
 
-    subprocess.run([*launch, tmp_path / "two.py", Path(__file__).parent, tmp_path], check=True, env=environment)
+    subprocess.run([*launch, *arguments], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    model = find_model(MINILM).load(device="cpu")
+    model = small_model.load(device="cpu")
     model.train()
     set_dropout(model, 0)
-    contrast = InBatchContrast(NO_LINKS, 20)
-    alone = [ours(model, TripletLoss(model, triplet_margin=5)), ours(model, contrast)]
-    alone += [ours(model, contrast), ours(model, contrast, ONE_TEXT)]  # with too little memory, and of a single text
+    triplet, contrast = LOSSES
+    alone = [ours(model, triplet), ours(model, contrast), ours(model, contrast), ours(model, contrast, ONE_TEXT)]
     for process in range(2):
         together = torch.load(tmp_path / f"{process}.pt")
         for place, (value, grad) in enumerate(alone):

@@ -1,183 +1,224 @@
-"""Training saves a whole model with its card and record, and refuses what cannot work."""
+"""Training saves a complete model with its card and record, and refuses what cannot work."""
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import TripletLoss
 
+from patent_triplet_trainer import main
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.models.embed import encode
-from patentcl.models.load import MINILM, find_model
+from patentcl.models.load import MINILM, Model, find_model
 from patentcl.models.tokens import join_texts, separator, token_ids, tokenise
-from patentcl.training import loop
+from patentcl.training import validation
 from patentcl.training.batches import Batches
-from patentcl.training.forecast import forecast
-from patentcl.training.gradient import Steps, set_dropout
-from patentcl.training.recipes import RECIPES, Running, Training, name_of, training
+from patentcl.training.card import write_card
+from patentcl.training.forecast import forecast, step_flops
+from patentcl.training.gradient import Gradient, set_dropout
+from patentcl.training.losses import TripletMargin
+from patentcl.training.options import Hyperparameters, RunOptions
+from patentcl.training.recipes import RECIPES, recipe_of
 from patentcl.training.train import train
+from patentcl.training.validation import Validation
 from patentcl.triplets.dataset import Dataset
-from tiny import TINY
 
 
-def test_a_training_saves_a_model_with_card_log_and_record(trained: Path, data: Dataset) -> None:
-    record = read_json(trained / "run.json")
-    base, tuned = find_model(MINILM).load(), SentenceTransformer(str(trained))
+def test_a_training_saves_a_model_with_log_and_record(trained: Path, small_model: Model, data: Dataset) -> None:
+    record, tuned = read_json(trained / "run.json"), SentenceTransformer(str(trained))
 
     assert record["steps"] == 12 and record["train triplets"] == 24
-    assert list(record["test"]) == ["BM25", "TF-IDF", MINILM, "tiny", f"BM25 + {MINILM}", "BM25 + tiny"]
+    assert list(record["test"]) == ["BM25", "TF-IDF", "bert", "tiny", "BM25 + bert", "BM25 + tiny"]
     assert [point["step"] for point in record["val"]] == [0, 6, 12]
     assert record["verdict"] in (trained / "training.log").read_text()
-    card = (trained / "README.md").read_text()
-    assert f"{record['test']['tiny']['nDCG@10']:.3f}" in card and "recipe own: loss triplet" in card
+    assert len((trained / "training.csv").read_text().splitlines()) == 1 + 13  # the header, steps 0 to 12
+    assert (trained / "ids_train.txt").read_text().split() == sorted(data.ids_in("train"))
     assert tuned.max_seq_length == 32
-    assert not np.allclose(encode(base, data.texts[:2]), encode(tuned, data.texts[:2]), atol=1e-4)
+    assert not np.allclose(encode(small_model.load(), data.texts[:2]), encode(tuned, data.texts[:2]), atol=1e-4)
     assert not trained.with_name("tiny.training").exists()
 
 
-def test_the_same_question_is_not_trained_twice_and_another_is_refused(data: Dataset, trained: Path) -> None:
+def test_the_card_has_metadata_for_the_hub_and_the_results(trained: Path) -> None:
+    card, record = ModelCard.load(trained / "README.md"), read_json(trained / "run.json")
+
+    assert card.data.library_name == "sentence-transformers" and card.data.base_model is None  # a folder
+    assert f"{record['test']['tiny']['nDCG@10']:.3f}" in card.text
+    assert record["verdict"] in card.text  # with the p-value of the tables
+    assert "loss triplet, margin 5, epochs 2" in card.text
+
+
+def test_the_card_of_a_model_of_the_hub_names_its_base_and_licence(trained: Path, tmp_path: Path) -> None:
+    record = read_json(trained / "run.json")
+    write_card(tmp_path / "README.md", find_model(MINILM), Hyperparameters(MINILM), record, "[SEP]", "| table |")
+
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "| table |" in card.text
+    assert (card.data.base_model, card.data.license) == ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")
+
+
+def test_the_same_training_is_not_repeated(data: Dataset, trained: Path, tiny: Hyperparameters) -> None:
     before = (trained / "model.safetensors").stat().st_mtime_ns
 
-    record = train(data, trained, trained.parent / "cache", TINY)
+    record = train(data, trained, trained.parent / "cache", tiny)
 
     assert record == read_json(trained / "run.json")
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_training_does_not_replace_a_model(data: Dataset, trained: Path, tiny: Hyperparameters) -> None:
     with pytest.raises(InputError, match="margin 5 → 1"):
-        train(data, trained, trained.parent / "cache", replace(TINY, margin=1))
+        train(data, trained, trained.parent / "cache", replace(tiny, margin=1))
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [({"epochs": 0}, "--epochs 0 must be a number above 0 and below"), ({"epochs": math.inf}, "--epochs inf"),
-     ({"lr": math.nan}, "--lr nan"), ({"warmup": 1.5}, "--warmup 1.5"), ({"dropout": 2}, "--dropout 2"),
-     ({"margin": -1}, "--margin -1"), ({"base_model": "./none"}, "\\./none")],
+    ("name", "value"),
+    [("epochs", 0), ("epochs", math.inf), ("lr", math.nan), ("warmup", 1.5), ("dropout", 2), ("margin", -1),
+     ("average", 0), ("average", 1.1), ("seed", -1), ("batch_size", 0), ("max_length", -1)],
 )  # fmt: skip
-def test_bad_arguments_are_refused_before_anything_is_written(
-    data: Dataset, tmp_path: Path, change: dict[str, float], says: str
-) -> None:
-    with pytest.raises(InputError, match=says):
-        train(data, tmp_path / "m", tmp_path / "cache", replace(TINY, **change))
-
-    assert not (tmp_path / "m").exists() and not (tmp_path / "m.training").exists()
+def test_a_hyperparameter_out_of_range_is_refused_with_its_flag(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}"):
+        Hyperparameters(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [({"checkpoint_minutes": -1.0}, "--checkpoint-minutes -1.0"), ({"keep_checkpoints": 0}, "--keep-checkpoints 0"),
-     ({"micro_batch": -1}, "--micro-batch -1")],
-)  # fmt: skip
-def test_bad_arguments_of_the_run_are_refused_too(
-    data: Dataset, tmp_path: Path, change: dict[str, float], says: str
+    ("name", "value"), [("checkpoint_minutes", -1.0), ("keep_checkpoints", 0), ("micro_batch", -1)]
+)
+def test_a_run_option_out_of_range_is_refused_with_its_flag(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}"):
+        RunOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_base_model_that_is_missing_is_refused_before_anything_is_written(
+    data: Dataset, tiny: Hyperparameters, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=says):
-        train(data, tmp_path / "m", tmp_path / "cache", TINY, running=Running(**change))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\./none"):
+        train(data, tmp_path / "m", tmp_path / "cache", replace(tiny, base_model="./none"))
 
-    assert not (tmp_path / "m.training").exists()
-
-
-def test_a_margin_that_never_binds_is_said_and_the_contrast_trains(
-    data: Dataset, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "margin 5 is never reached" in (trained / "training.log").read_text()
-
-    short = replace(TINY, loss="contrast", epochs=0.5, evaluations=0, dropout=0)
-    record = train(data, tmp_path / "contrast", trained.parent / "cache", short)
-
-    assert record["steps"] == 3
-    assert "never reached" not in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
-def test_weights_are_averaged_with_the_bases() -> None:
-    base, tuned = find_model(MINILM).load(), find_model(MINILM).load()
-    before = {key: value.clone() for key, value in base.state_dict().items()}
+def test_weights_are_averaged_with_the_base_models(small_model: Model) -> None:
+    tuned = small_model.take()
+    before = {key: value.clone() for key, value in tuned.state_dict().items()}
     with torch.no_grad():
         for parameter in tuned.parameters():
             parameter.add_(1)
 
-    loop.average(tuned, before, 0.25)
+    validation.average(tuned, before, 0.25)
 
     for key, value in tuned.named_parameters():
         torch.testing.assert_close(value, before[key] + 0.25)
 
 
-def test_the_best_weights_on_val_are_kept_and_patience_ends_a_training(
-    data: Dataset, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_best_weights_are_kept_and_patience_ends_a_training(
+    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LEAST_QUERIES", 1)
-    found = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(loop.Validation, "of", lambda self, model, step: next(found))
-    record = train(
-        data, tmp_path / "m", trained.parent / "cache", replace(TINY, evaluations=4, patience=2), running=Running()
-    )
+    monkeypatch.setattr(validation, "LEAST_QUERIES", 1)
+    metrics = iter([0.5, 0.4, 0.3, 0.2])  # the base model comes first
+    monkeypatch.setattr(Validation, "evaluate", lambda self, model, step: next(metrics))
+    record = train(data, tmp_path / "m", trained.parent / "cache", replace(tiny, evaluations=4, patience=2))
 
     assert (record["steps"], record["kept step"]) == (9, 3)
 
 
-def test_the_whole_takes_as_long_as_measured_steps_say_and_the_profile_says_where(
-    data: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = find_model(MINILM).load(32)
+@pytest.fixture
+def step(data: Dataset, small_model: Model) -> tuple[Gradient, Batches]:
+    """50 steps over the texts of `data`."""
+    model = small_model.load(32)
     tokens = token_ids(model, join_texts(data.texts, " "))
     triplets = np.random.default_rng(0).integers(0, len(tokens), (200, 3))
-    steps = Steps(model, tokens, TripletLoss(model), 1)
-    batches = Batches(triplets, np.array([len(text) for text in tokens]), 4, 1)
-
-    forecast(steps, batches, 0, 100, profile=True)
-
-    said = capsys.readouterr().out
-    assert re.search(r"100 steps of \d+\.\d\d s: \d+ min without evaluations", said)
-    assert re.search(r"data \d+ ms .* forward \d+ ms .* backward \d+ ms .* optimizer \d+ ms", said)
-    assert re.search(r"padding \d+% in attention.*TFLOP/s: \d+% of", said, re.DOTALL)
-    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    return Gradient(model, tokens, TripletMargin(5), 1), Batches(triplets, np.array(list(map(len, tokens))), 4, 1)
 
 
-def test_tokens_are_read_from_disk_and_a_killed_tokenising_goes_on(data: Dataset, tmp_path: Path) -> None:
-    model = find_model(MINILM).load()
+def test_a_forecast_measures_steps_and_takes_none(
+    step: tuple[Gradient, Batches], capsys: pytest.CaptureFixture[str]
+) -> None:
+    forecast(*step, 0, 100)
+
+    assert re.search(r"^100 steps of \d+\.\d\d s: 1 min ", capsys.readouterr().out)
+    assert all(p.grad is None or not p.grad.any() for p in step[0].model.parameters())
+
+
+def test_a_profile_shows_the_parts_of_a_step_and_the_utilisation(
+    step: tuple[Gradient, Batches], capsys: pytest.CaptureFixture[str]
+) -> None:
+    forecast(*step, 0, 100, profile=True)
+
+    out = capsys.readouterr().out
+    assert re.search(r"^ +forward ", out, re.MULTILINE) and re.search(r"^ +backward ", out, re.MULTILINE)
+    assert re.search(r"TFLOP/s: \d+% of", out)
+
+
+def test_the_flops_of_a_step_are_those_counted_by_hand(small_model: Model) -> None:
+    # Two layers of width 32: query, key, value and output (32 x 32) and two products with 64; a pooler of 32 x 32.
+    weights = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32
+    by_hand = 6 * weights * (10 + 3) + 12 * 2 * 32 * (10**2 + 3**2)
+
+    assert step_flops(small_model.load(), np.array([10, 3])) == by_hand
+
+
+def test_tokens_are_read_from_disk_and_a_killed_tokenising_resumes(
+    data: Dataset, small_model: Model, tmp_path: Path
+) -> None:
+    model = small_model.load()
     wanted = token_ids(model, join_texts(data.texts, separator(model)))
-    whole = tokenise(model, data.texts, tmp_path)
+    complete = tokenise(model, data.texts, tmp_path)
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
 
     (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and some of the eleventh
     lengths, ids = folder / "lengths.bin", folder / "ids.bin"
     lengths.write_bytes(lengths.read_bytes()[:21])
-    ids.write_bytes(ids.read_bytes()[: int(whole.starts[10]) * 2 + 7])
+    ids.write_bytes(ids.read_bytes()[: int(complete.starts[10]) * 2 + 7])
     again = tokenise(model, data.texts, tmp_path)
 
-    for tokens in (whole, again):
+    for tokens in (complete, again):
         assert all(np.array_equal(own, other) for own, other in zip(tokens, wanted, strict=True))
     assert ids.stat().st_size == 2 * sum(map(len, wanted))
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
-def test_truncated_tokens_are_made_again(
-    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
-) -> None:
-    model = find_model(MINILM).load()
+@pytest.mark.parametrize("change", [lambda content: content[:-2], lambda content: content + b"\1\0"])
+def test_tokens_of_another_size_are_made_again(
+    data: Dataset, small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str,
+    change: Callable[[bytes], bytes],
+) -> None:  # fmt: skip
+    model = small_model.load()
     wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
-    damaged = next(tmp_path.glob(f"*/{file}"))
-    damaged.write_bytes(damaged.read_bytes()[:-2])
+    corrupt = next(tmp_path.glob(f"*/{file}"))
+    corrupt.write_bytes(change(corrupt.read_bytes()))
 
     assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
-    assert str(damaged.parent) in capsys.readouterr().out
+    assert str(corrupt.parent) in capsys.readouterr().out
 
 
-def test_a_recipe_gives_the_settings_that_are_not_given() -> None:
-    published, own = training("published", MINILM), training("best", MINILM, epochs=3, lr=None)
+def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:
+    best = Hyperparameters(**RECIPES["best"])
 
-    assert (published.loss, published.margin, published.epochs, published.batch_size) == ("triplet", 5, 10, 16)
-    assert published == Training(MINILM)
-    assert own.loss == "contrast" and own.epochs == 3 and own.lr == RECIPES["best"]["lr"]
-    assert [name_of(it) for it in (published, own, training("best", MINILM, seed=7))] == ["published", "own", "best"]
+    assert Hyperparameters(**RECIPES["published"]) == Hyperparameters()
+    assert recipe_of(replace(best, base_model=MINILM, seed=7, patience=1)) == "best"
+    assert recipe_of(replace(best, epochs=3)) == "own"
 
 
-def test_dropout_reaches_every_layer() -> None:
-    model = find_model(MINILM).load()
+def test_the_command_line_has_the_recipes_defaults(
+    road: Path, small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--data", str(road), "--triplets", "200", "--base-model", str(small_model.folder), "--evaluations", "0"]
+    main([*command, "--output", str(tmp_path / "m"), "--recipe", "published", "--epochs", "0.1", "--max-length", "16"])
+
+    params = read_json(tmp_path / "m" / "run.json")["params"]
+    assert {name: params[name] for name in RECIPES["published"]} == {**RECIPES["published"], "epochs": 0.1}
+    assert "epochs 0.1, max_length 16, evaluations 0" in capsys.readouterr().out
+
+
+def test_dropout_reaches_every_layer(small_model: Model) -> None:
+    model = small_model.load()
     set_dropout(model, 0.25)
 
     shares = {layer.p for layer in model.modules() if type(layer).__name__ == "Dropout"}

@@ -1,4 +1,4 @@
-"""A training that takes seconds, and models that compute in milliseconds."""
+"""A training that takes a second, and models that compute in milliseconds."""
 
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from patentcl.models.load import MINILM, Model, find_model
-from patentcl.training.recipes import Training
+from patentcl.training.options import Hyperparameters
 from patentcl.triplets.dataset import Dataset, load_dataset
 
-TINY = Training(MINILM, epochs=2, batch_size=4, max_length=32, evaluations=2)
+
+def hyperparameters(base: Path) -> Hyperparameters:
+    """12 steps and two evaluations."""
+    return Hyperparameters(str(base), epochs=2, batch_size=4, max_length=32, evaluations=2)
 
 
 def untrained(folder: Path, kind: str = "bert") -> Model:

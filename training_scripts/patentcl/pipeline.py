@@ -40,7 +40,7 @@ def tables_to_triplets(
     return {"restructure": restructured, "mining": mined}
 
 
-def smoke(training: Any, running: Any) -> None:
+def smoke(hyperparameters: Any, options: Any) -> None:
     """Walk the whole road with 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
     from .training.train import train  # torch takes seconds to import, and the road to triplets does without it
 
@@ -48,10 +48,10 @@ def smoke(training: Any, running: Any) -> None:
         here = Path(folder)
         write_sample(here / "tables", patents=300)
         tables_to_triplets(here / "tables", here, "smoke", Mining("96"))
-        settings = replace(training, epochs=1, evaluations=1, max_length=training.max_length or 64)
+        settings = replace(hyperparameters, epochs=1, evaluations=1, max_length=hyperparameters.max_length or 64)
         data = load_dataset(here / "triplets" / "smoke")
         try:
-            train(data, here / "smoke", here / "embeddings", settings, running=running)
+            train(data, here / "smoke", here / "embeddings", settings, options)
         except Interrupted:
             raise KeyboardInterrupt from None  # there will be nothing to go on with
         print("smoke: the whole road works on this machine; the temporary files are gone")

@@ -26,12 +26,16 @@ CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
 
 
 def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = 0) -> np.ndarray:
-    """Embed title + separator + abstract of each row; (N, d) float32, computed in the device's `precision`.
+    """Embed title + separator + abstract of each row; (N, d) float32. See `encode_tokens`."""
+    return encode_tokens(model, token_ids(model, join_texts(patents, separator(model))), batch_tokens)
+
+
+def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray], batch_tokens: int = 0) -> np.ndarray:
+    """Embed texts given as token ids; (N, d) float32, computed in the device's `precision`.
 
     Texts of similar length are computed together, `batch_tokens` at a time (0: a default of the device). Raises
     `InputError` when the memory is too small for them.
     """
-    texts = token_ids(model, join_texts(patents, separator(model)))
     embeddings = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     packing, training = packing_of(model), model.training
     packing.backend = packing.backend or choose_backend(model, gradients=False)

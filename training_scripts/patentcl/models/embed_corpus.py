@@ -12,7 +12,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common import files
-from ..common.cli import InputError, parse_options, run_script
+from ..common.cli import InputError, option, parse_options, run_script
 from ..common.distributed import join, one_process_a_gpu, rank, wait, world
 from ..common.duck import connect, literal, readable_errors
 from .device import precision
@@ -38,11 +38,11 @@ RESULT, WORK = ("vectors.npy", "ids.txt"), ("params.json", "done.npy")  # files 
 class Options:
     """The command line."""
 
-    model: str = field(metadata={"metavar": "NAME|DIR", "help": "hub name, folder, folder in models/, or minilm"})
-    texts: Path = field(metadata={"metavar": "FILE", "help": "CSV or Parquet file with patent_id, title, abstract"})
-    output: Path = field(metadata={"metavar": "DIR", "help": "folder for the result"})
-    max_length: int = field(default=0, metadata={"help": "truncate texts to so many tokens (0: the model's limit)"})
-    overwrite: bool = field(default=False, metadata={"help": "replace embeddings of other texts or another model"})
+    model: str = option(MISSING, "hub name, folder, folder in models/, or minilm", metavar="NAME|DIR")
+    texts: Path = option(MISSING, "CSV or Parquet file with patent_id, title, abstract", metavar="FILE")
+    output: Path = option(MISSING, "folder for the result", metavar="DIR")
+    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    overwrite: bool = option(False, "replace embeddings of other texts or another model")
 
 
 def embed_corpus(

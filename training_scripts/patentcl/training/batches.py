@@ -1,6 +1,6 @@
 """The order in which a training sees its triplets: a function of the seed and the step alone.
 
-So there is no sampler whose state could be lost: a run that goes on at step 1,234 asks for batch 1,234.
+So there is no sampler state to save: a run that resumes at step 1,234 asks for batch 1,234.
 """
 
 import math
@@ -15,19 +15,19 @@ class Batches:
     """Batches of triplets of similar length, in a new order each epoch; an epoch holds every triplet once."""
 
     def __init__(self, triplets: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        """Keep `triplets` (N, 3), rows of texts, and the `lengths` (T,) of the texts in tokens."""
+        """Order `triplets` (N, 3), rows of texts, by the `lengths` (T,) of the texts in tokens."""
         self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
         self.tokens = lengths.astype(np.int64)[triplets].sum(axis=1)
         self.per_epoch = math.ceil(len(triplets) / batch_size)
         self._epoch = lru_cache(maxsize=1)(self._order)
 
     def steps(self, epochs: float) -> int:
-        """How many steps `epochs` take."""
+        """The number of steps in `epochs`."""
         return math.ceil(self.per_epoch * epochs)
 
     def seen(self, steps: int) -> int:
-        """How many triplets the first `steps` steps take."""
-        epochs, rest = divmod(steps, self.per_epoch)  # a small batch is an epoch's last one
+        """The number of triplets in the first `steps` steps."""
+        epochs, rest = divmod(steps, self.per_epoch)  # the last batch of an epoch may be smaller
         return epochs * len(self.triplets) + rest * self.batch_size
 
     def __getitem__(self, step: int) -> np.ndarray:
@@ -38,15 +38,14 @@ class Batches:
         return self.triplets[order[first : first + self.batch_size]]
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The triplets of an epoch in batches, and where each batch begins."""
+        """The triplets of an epoch in batches, and where each batch starts."""
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.triplets))
-        whole = len(order) // self.batch_size * self.batch_size  # the rest, drawn like the others, is the last batch
-        size = MEGABATCH * self.batch_size
-        for start in range(0, whole, size):
-            part = order[start : min(start + size, whole)]
+        full = len(order) // self.batch_size  # what is left is the last batch, drawn like the others
+        end, size = full * self.batch_size, MEGABATCH * self.batch_size
+        for start in range(0, end, size):
+            part = order[start : min(start + size, end)]
             part[:] = part[np.argsort(self.tokens[part], kind="stable")]
         starts = np.arange(0, len(order), self.batch_size)
-        full = len(starts) - (whole < len(order))
         starts[:full] = random.permutation(starts[:full])
         return order, starts

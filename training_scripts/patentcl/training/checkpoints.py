@@ -1,4 +1,4 @@
-"""Checkpoints of a training: one file each, written beside and renamed, so that a file that is there is whole."""
+"""Checkpoints of a training: one file each, written to a scratch file and renamed, so that a file is complete."""
 
 import errno
 import shutil
@@ -15,41 +15,41 @@ PATTERN, BEST = "checkpoint-*.pt", "best-*.pt"
 
 
 def save(folder: Path, name: str, step: int, state: dict[str, Any]) -> Path:
-    """Write `state` as `<name>-<step>.pt`. Raises `OSError` on a full disk; what was there before stays."""
+    """Write `state` as `<name>-<step>.pt`. Raises `OSError` on a full disk; the previous file then stays."""
     path = folder / f"{name}-{step:09d}.pt"
     scratch = path.with_suffix(".partial")
     try:
         with scratch.open("wb") as file:
             torch.save(state, file)
         scratch.replace(path)
-    except RuntimeError as problem:  # how torch tells that a write failed
-        raise OSError(errno.ENOSPC, f"{path} could not be written ({first_line(problem)})") from None
+    except RuntimeError as error:  # torch's error when a write fails
+        raise OSError(errno.ENOSPC, f"{path} could not be written ({first_line(error)})") from None
     finally:
         scratch.unlink(missing_ok=True)
     return path
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed. Raises `InputError` when it is damaged."""
+    """Read a checkpoint, without executing anything in it. Raises `InputError` if it is corrupt."""
     try:
-        with zipfile.ZipFile(path) as parts:  # torch reads changed bytes without a word
+        with zipfile.ZipFile(path) as parts:  # torch does not verify the checksums
             if parts.testzip():
-                raise ValueError("its bytes were changed")
+                raise ValueError("wrong checksum")
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as problem:  # noqa: BLE001 (a damaged file fails in many ways)
-        raise InputError(f"{path} is damaged ({str(problem).split('.')[0]})") from None
+    except Exception as error:  # noqa: BLE001 (a corrupt file fails in many ways)
+        raise InputError(f"Checkpoint {path} is corrupt ({first_line(error)})") from None
     return state
 
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint, if there is one; damaged ones are said and left out."""
+    """The newest checkpoint that can be read, if any; corrupt ones are reported."""
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             return path, load(path, device)
-        except InputError as damaged:
-            print(f"training: {damaged}: takes the one before")
+        except InputError as error:
+            print(f"{error}; using the previous one.")
     if any(folder.glob(PATTERN)):
-        print("training: there is none before: starts at the first step")
+        print("No earlier checkpoint; starting from step 0.")
     return None
 
 
@@ -59,21 +59,21 @@ def newest(folder: Path) -> Path | None:
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
-    """Delete all but the last `keep` checkpoints, and all weights of a best step but `best`."""
+    """Delete all but the last `keep` checkpoints, and all best weights but those of step `best`."""
     for path in sorted(folder.glob(PATTERN))[:-keep]:
         path.unlink()
-    for path in [*folder.glob("checkpoint-*.partial"), *folder.glob("best-*.partial")]:  # of a process that was killed
+    for path in folder.glob("*-*.partial"):  # of a process that was killed
         path.unlink()
     for path in folder.glob(BEST):
         if best is None or path != folder / f"best-{best:09d}.pt":
             path.unlink()
 
 
-def lack_of_room(folder: Path, model: nn.Module, keep: int) -> str:
-    """A warning if the disk of `folder` has no room for `keep` checkpoints, the best weights and the model itself."""
+def missing_space(folder: Path, model: nn.Module, keep: int) -> str:
+    """A warning if the disk of `folder` has no room for `keep` checkpoints, the best weights and the model; else ""."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    needed = weights * (3 * (keep + 1) + 2)  # a checkpoint holds weights and AdamW's two moments; one is written beside
+    needed = weights * (3 * (keep + 1) + 2)  # a checkpoint holds weights and AdamW's two moments, one is scratch
     free = shutil.disk_usage(folder).free
     if free >= needed:
         return ""
-    return f"{folder} has {free / 1e9:.1f} GB free, and the training will need {needed / 1e9:.1f} GB: free space"
+    return f"{folder} has {free / 1e9:.1f} GB free and the training needs {needed / 1e9:.1f} GB. Free disk space."

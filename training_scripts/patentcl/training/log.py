@@ -1,17 +1,17 @@
-"""What a training shows and writes down: one live line, a log, a plot; and what it does when it is asked to stop."""
+"""What a training reports: a log file, a progress bar, a plot; and the signals that ask it to stop."""
 
-import csv
 import json
 import math
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from ..common.distributed import rank, world
@@ -19,13 +19,10 @@ from ..models.device import peak_memory_gb
 
 
 class Log:
-    """The log file: a JSON object a line, appended at once, so that a crash loses nothing.
-
-    Lines that a full disk does not take are kept, and appended with the next one that it does.
-    """
+    """A log file with a JSON object per line; a line that a full disk refuses is written with the next one."""
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
-        """Keep the path; the file is made with the first line. `tensorboard` is a folder for its events."""
+        """Append to `path`; also write events to the folder `tensorboard`."""
         self.path, self.board, self.unwritten = path, None, ""
         if tensorboard and rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
@@ -38,56 +35,49 @@ class Log:
             return
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}
         self.unwritten += json.dumps(line, ensure_ascii=False) + "\n"
-        try:
+        with suppress(OSError):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(self.unwritten)
             self.unwritten = ""
-        except OSError:
-            self.unwritten = "\n" + self.unwritten.lstrip("\n")  # a part of a line may have been written
         if self.board and "step" in values:
             for name, value in values.items():
                 if isinstance(value, int | float) and name != "step":
                     self.board.add_scalar(f"{event}/{name}", value, values["step"])
             self.board.flush()
 
-    def say(self, sentence: str) -> None:
-        """Show a sentence above the live line, and write it down."""
+    def warn(self, sentence: str) -> None:
+        """Print a sentence above the progress bar and write it to the log."""
         if rank() == 0:
             tqdm.write(sentence)
         self.write("note", {"text": sentence})
 
     def read(self, event: str) -> list[dict[str, Any]]:
-        """The values of all lines of `event`, the last of each step. A line that a full disk cut is left out."""
+        """The values of all lines of `event` that have a step, the last line of each step."""
         by_step = {line["step"]: line for line in self._lines() if line["event"] == event and "step" in line}
         return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
 
     def forget_after(self, step: int) -> None:
-        """Drop what was written after `step`, from where a training goes on."""
-        lines = [line for line in self._lines() if line.get("step", 0) <= step]
+        """Drop the lines of later steps, before a training resumes at `step`."""
+        lines = [json.dumps(line, ensure_ascii=False) for line in self._lines() if line.get("step", 0) <= step]
         if self.path.exists() and rank() == 0:
             scratch = self.path.with_suffix(".partial")
-            scratch.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+            scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             scratch.replace(self.path)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-        for line in text.splitlines():
-            with suppress(ValueError):
-                values = json.loads(line)
-                if isinstance(values, dict) and "event" in values:
-                    yield values
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(json.JSONDecodeError):  # cut by a full disk
+                    yield json.loads(line)
 
     def write_csv(self, path: Path) -> None:
-        """One row a step that has a loss or val figures."""
-        steps = {line["step"]: dict(line) for line in self.read("step")}
-        for line in self.read("val"):
-            steps.setdefault(line["step"], {"step": line["step"]}).update({f"val {k}": v for k, v in line.items()})
-        rows = [steps[step] for step in sorted(steps)]
-        names = list(dict.fromkeys(name for row in rows for name in row if name != "val step"))
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, names, extrasaction="ignore")
-            table.writeheader()
-            table.writerows(rows)
+        """A row per step that has a loss or a validation metric."""
+        rows: dict[int, dict[str, Any]] = {}
+        for event, prefix in (("step", ""), ("val", "val ")):
+            for line in self.read(event):
+                values = {f"{prefix}{name}": value for name, value in line.items() if name != "step"}
+                rows.setdefault(line["step"], {"step": line["step"]}).update(values)
+        pd.DataFrame([rows[step] for step in sorted(rows)]).to_csv(path, index=False)
 
     def move_board(self, folder: Path) -> None:
         """Move TensorBoard's events, if there are any."""
@@ -96,84 +86,60 @@ class Log:
             shutil.move(self.board.log_dir, folder)
 
     def plot(self, path: Path) -> None:
-        """Loss and val metric by step, as PNG."""
+        """Training loss and validation nDCG@10 by step, as PNG."""
         import matplotlib.pyplot as plt
 
-        losses, vals = self.read("step"), self.read("val")
+        steps, vals = self.read("step"), self.read("val")
         figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-        axes.plot([p["step"] for p in losses], [p["loss"] for p in losses], color="#4477aa", label="train loss")
+        axes.plot([p["step"] for p in steps], [p["loss"] for p in steps], color="#4477aa", label="train loss")
         axes.set(xlabel="step", ylabel="train loss", ylim=(0, None))
         right = axes.twinx()
-        right.plot(
-            [p["step"] for p in vals],
-            [p["nDCG@10"] for p in vals],
-            "o-",
-            color="#ee6677",
-            label="val nDCG@10",
-            clip_on=False,
-        )
+        right.plot([p["step"] for p in vals], [p["nDCG@10"] for p in vals], "o-", color="#ee6677",
+                   label="val nDCG@10", clip_on=False)  # fmt: skip
         right.set(ylabel="val nDCG@10", ylim=(0, None))
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         figure.savefig(path, dpi=120)
         plt.close(figure)
 
 
-class LiveLine:
-    """The one line that changes: step, loss, val metric, triplets a second, memory, time left."""
+def progress_bar(steps: int, done: int) -> tqdm:
+    """A progress bar on the first process, which has taken `done` of `steps`."""
+    form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
+    return tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
 
-    def __init__(self, steps: int, done: int, seen: Callable[[int], int]) -> None:
-        """Begin at step `done` of `steps`; `seen` tells how many triplets so many steps take."""
-        form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
-        self.bar = tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
-        self.seen, self.first, self.started = seen, seen(done), time.perf_counter()
-        self.loss = self.val = float("nan")
 
-    def show(self, step: int) -> None:
-        """Move on to `step`."""
-        rate = (self.seen(step) - self.first) / max(time.perf_counter() - self.started, 1e-9)
-        shown = [("loss {:.4f}", self.loss), ("val nDCG@10 {:.3f}", self.val)]  # what is not known yet is left out
-        known = [form.format(value) for form, value in shown if math.isfinite(value)]
-        self.bar.set_postfix_str(
-            ", ".join([*known, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False
-        )
-        self.bar.update(step - self.bar.n)
-
-    def pause(self, seconds: float) -> None:
-        """Leave `seconds` out: neither the throughput nor the time left knows of them."""
-        self.started += seconds
-        if self.bar.disable:
-            return
-        self.bar.start_t, self.bar.last_print_t = self.bar.start_t + seconds, self.bar.last_print_t + seconds
-
-    def close(self) -> None:
-        """Leave the line as it is."""
-        self.bar.close()
+def show(bar: tqdm, step: int, loss: float, ndcg: float, rate: float) -> None:
+    """Move `bar` on to `step`, with what is known (finite), the triplets per second and the peak memory."""
+    shown = [f"loss {loss:.4f}"] * math.isfinite(loss) + [f"val nDCG@10 {ndcg:.3f}"] * math.isfinite(ndcg)
+    shown += [f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]
+    bar.set_postfix_str(", ".join(shown), refresh=False)
+    bar.update(step - bar.n)
 
 
 class StopSignal:
-    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come.
+    """The name of the signal that asked to stop: Ctrl-C, SIGTERM or SIGHUP (a closed terminal); "" if none came.
 
-    A second Ctrl-C or SIGTERM ends the process at once. Not one of several processes, for each gets the signal twice,
-    from the terminal and from torchrun.
+    A second Ctrl-C or SIGTERM ends the process at once, but not one of several processes: each of these gets a signal
+    twice, from the terminal and from torchrun.
     """
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
+        """No signal came yet."""
         self.name = ""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Let the first signal ask for a checkpoint."""
+        """Note signals inside the `with` block."""
 
-        def ask(number: int, _: object) -> None:
+        def note(number: int, _: object) -> None:
             if not self.name and rank() == 0:
-                print(f"\n{signal.Signals(number).name}: saves a checkpoint after this step", file=sys.stderr)
+                print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step.", file=sys.stderr)
             self.name = signal.Signals(number).name
-            if world() == 1 and number != signal.SIGHUP:  # which comes from the kernel and from the shell
+            if world() == 1 and number != signal.SIGHUP:  # which is sent by the kernel and again by the shell
                 signal.signal(number, before[number])
 
-        asking = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-        before: dict[int, Any] = {n: signal.signal(n, ask) for n in asking}  # nohup ignores SIGHUP, and so do we
+        heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        before: dict[int, Any] = {n: signal.signal(n, note) for n in heard}  # nohup ignores SIGHUP
         try:
             yield
         finally:

@@ -1,66 +1,120 @@
-"""What a training minimises.
+"""Training losses. To add one, write a subclass of `Loss` and enter it in `LOSSES`."""
 
-A loss gets the embeddings of anchors, positives and negatives, and as `labels` (B, 3) their rows in the table of texts.
-"""
-
-from typing import Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
-from sentence_transformers.sentence_transformer.losses import TripletLoss
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import pairwise_euclidean_sim
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, relu
 
 from ..models.device import to_device
+from ..models.load import normalises
+from ..triplets.dataset import Dataset
+
+if TYPE_CHECKING:
+    from .options import Hyperparameters
 
 
-def is_mean_over_triplets(loss: Any) -> bool:
-    """Whether a batch's loss is the mean of its triplets' own, so that parts of a batch can be added up."""
-    return isinstance(loss, TripletLoss)
+class Loss(nn.Module):
+    """A loss over a batch of triplets."""
+
+    hyperparameters: ClassVar[tuple[str, ...]]  # fields of `Hyperparameters` that this loss uses and others may not
+    is_mean: ClassVar[bool]  # over triplets, so that micro-batches can be added up
+    note = ""  # reported when training starts
+
+    @classmethod
+    @abstractmethod
+    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
+        """Make the loss for training `model` on `data`."""
+
+    @abstractmethod
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+        """The mean loss of a batch: three times embeddings (B, d), and their rows (B, 3) in the table of texts."""
+
+
+class TripletMargin(Loss):
+    """max(0, |a - p| - |a - n| + margin) with Euclidean distances (Schroff et al. 2015, arXiv:1503.03832)."""
+
+    hyperparameters = ("margin",)
+    is_mean = True
+
+    def __init__(self, margin: float) -> None:
+        """`margin` is by how much the negative should be further away than the positive."""
+        super().__init__()
+        self.margin = margin
+
+    @classmethod
+    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
+        """See `Loss`. A margin above every possible gap turns the loss into a plain difference of distances."""
+        loss = cls(hyperparameters.margin)
+        if normalises(model) and loss.margin >= 2:
+            loss.note = (
+                f"{hyperparameters.base_model} normalises its embeddings, so distances are at most 2 and --margin "
+                f"{loss.margin:g} is never reached: every triplet contributes. One below 0.5 would ignore solved ones."
+            )
+        return loss
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+        """See `Loss`."""
+        to_positive = pairwise_euclidean_sim(anchor, positive)  # minus the distance
+        to_negative = pairwise_euclidean_sim(anchor, negative)
+        return relu(to_negative - to_positive + self.margin).mean()
 
 
 class Links:
-    """Which texts are known to belong together, so that neither may serve as the other's negative."""
+    """Pairs of texts that are known to be related, so that neither may be a negative of the other."""
 
     def __init__(self, pairs: np.ndarray, family: np.ndarray) -> None:
-        """Keep `pairs` (L, 2) of rows that are linked, whichever comes first, and the `family` (N,) of each row."""
+        """Take `pairs` (L, 2) of linked rows, in any order, and the `family` (N,) of each row."""
         self.family = family
         both = np.concatenate([pairs, pairs[:, ::-1]])
         self.keys = np.unique(both[:, 0] * len(family) + both[:, 1])
 
     def between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Whether each of `rows` (q,) is linked to, or of one family with, each of `others` (c,); (q, c)."""
+        """Whether each of `rows` (q,) is linked to, or of the family of, each of `others` (c,); (q, c)."""
         keys = rows[:, None] * len(self.family) + others
         places = np.minimum(np.searchsorted(self.keys, keys), max(len(self.keys) - 1, 0))
         linked = self.keys[places] == keys if len(self.keys) else np.zeros(keys.shape, bool)
         return linked | (self.family[rows][:, None] == self.family[others])
 
 
-class InBatchContrast(nn.Module):
+class InBatchContrast(Loss):
     """Softmax over cosines: the anchor's positive against all positives and negatives of the batch (InfoNCE).
 
-    van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, in both directions: each positive must find its anchor
-    among the batch's anchors too. Candidates that are `links` of the anchor are left out: they are positives that
-    happen to stand in the batch. `scale` is the inverse of the temperature.
+    van den Oord et al. 2018, arXiv:1807.03748, in both directions: each positive must also find its anchor among the
+    anchors of the batch. Candidates that are linked to the anchor are masked, for they are positives as well.
     """
 
+    hyperparameters = ("scale",)
+    is_mean = False
+
     def __init__(self, links: Links, scale: float) -> None:
-        """Keep what is known to belong together."""
+        """`scale` is the inverse of the temperature."""
         super().__init__()
         self.links, self.scale = links, scale
 
-    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        """Mean loss of a batch of embeddings (B, d) of anchors, positives and negatives."""
-        anchor, positive, negative = (normalize(column, dim=-1) for column in embeddings)
-        rows = labels.cpu().numpy()
+    @classmethod
+    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
+        """See `Loss`. Every anchor is linked to its positives, also in held-out triplets."""
+        pairs = data.rows(data.triplets[["anchor_id", "positive_id"]])
+        return cls(Links(pairs, data.texts["family"].to_numpy()), hyperparameters.scale)
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+        """See `Loss`."""
+        anchor, positive, negative = (normalize(column, dim=-1) for column in (anchor, positive, negative))
         forwards = self._scores(anchor, torch.cat([positive, negative]), rows[:, 0], rows[:, 1:].T.ravel())
         backwards = self._scores(positive, anchor, rows[:, 1], rows[:, 0])
-        own = torch.arange(len(anchor), device=anchor.device)
-        return (cross_entropy(forwards, own) + cross_entropy(backwards, own)) / 2
+        target = torch.arange(len(anchor), device=anchor.device)
+        return (cross_entropy(forwards, target) + cross_entropy(backwards, target)) / 2
 
     def _scores(self, queries: Tensor, candidates: Tensor, rows: np.ndarray, others: np.ndarray) -> Tensor:
-        """Scaled cosines (B, C); candidate i is query i's own, and other links of it are masked."""
+        """Scaled cosines (B, C); candidate i is the target of query i, other linked candidates are masked."""
         linked = self.links.between(rows, others)
         np.fill_diagonal(linked, False)
-        masked = to_device(linked, queries.device)
-        return (queries @ candidates.T * self.scale).masked_fill(masked, -torch.inf)
+        return (queries @ candidates.T * self.scale).masked_fill(to_device(linked, queries.device), -torch.inf)
+
+
+LOSSES: dict[str, type[Loss]] = {"triplet": TripletMargin, "contrast": InBatchContrast}

@@ -1,0 +1,70 @@
+"""The options of a training; the command line comes from these dataclasses, see `common.cli.parse_options`."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from ..common.cli import InputError, check_ranges, check_seed, option
+from ..models.load import PATENTSBERTA
+from .losses import LOSSES
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What determines the trained model, besides its data. The defaults are those of the published models."""
+
+    base_model: str = option(PATENTSBERTA, "hub name, folder, folder in models/, or minilm", metavar="NAME|DIR")
+    epochs: float = option(10, "passes over the triplets")
+    batch_size: int = option(16, "triplets per step")
+    lr: float = option(2e-5, "peak learning rate")
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises", metavar="SHARE")
+    loss: str = option("triplet", "triplet: one negative per anchor; contrast: all of the batch", choices=[*LOSSES])
+    margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
+    scale: float = option(20, "contrast: 1 / temperature")
+    average: float = option(1, "share of the trained weights, the rest is the base model's (1: all)", metavar="SHARE")
+    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    dropout: float | None = option(None, "share of activations to drop (default: the model's own)", metavar="SHARE")
+    evaluations: int = option(10, "evaluations on the validation set during training (0: none)")
+    keep: Literal["best", "last"] = option("best", "which weights to save, best: by validation nDCG@10")
+    patience: int = option(0, "stop after so many evaluations without improvement (0: never)")
+    seed: int = option(42, "seed of the order of the triplets, of dropout, and of the splits of a CSV file")
+
+    _argument_group_name = "training (the defaults are those of the recipe)"
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for values that are out of range or have no meaning together."""
+        ranges = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)",
+                  "margin": "[0, 1e6)", "scale": "(0, 1e4)", "average": "(0, 1]", "max_length": "[0, 1e6)",
+                  "evaluations": "[0, 1e6)", "patience": "[0, 1e6)"}  # fmt: skip
+        check_ranges(self, ranges if self.dropout is None else {**ranges, "dropout": "[0, 1)"})
+        check_seed(self.seed)
+        if self.loss not in LOSSES:
+            raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}")
+        unused = {name for loss in LOSSES.values() for name in loss.hyperparameters}
+        for name in sorted(unused.difference(LOSSES[self.loss].hyperparameters)):
+            if getattr(self, name) != getattr(type(self), name):
+                raise InputError(f"--{name} has no meaning for --loss {self.loss}: remove it")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a training is run, which does not change its result."""
+
+    attention: Literal["sdpa", "flex", "padded"] = option("sdpa", "flex: packed, on CUDA; padded: in similar lengths")
+    micro_batch: int = option(0, "triplets in memory at a time (0: as many as fit)")
+    checkpoint_minutes: float = option(10, "minutes between two checkpoints (0: only at the end)")
+    keep_checkpoints: int = option(2, "number of checkpoints to keep")
+    tensorboard: bool = option(False, "also write TensorBoard events (pip install tensorboard)")
+    profile: bool = option(False, "print where the time of a step goes, then train")
+    resume: bool = option(False, "resume from the newest checkpoint")
+    overwrite: bool = option(False, "replace a model or an unfinished training of the same name")
+
+    _argument_group_name = "run"
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for values that are out of range, or a package that is missing."""
+        check_ranges(
+            self, {"micro_batch": "[0, 1e6)", "checkpoint_minutes": "[0, 1e9)", "keep_checkpoints": "[1, 1e6)"}
+        )
+        if self.tensorboard and not find_spec("tensorboard"):
+            raise InputError("--tensorboard needs its package: pip install tensorboard")

@@ -1,0 +1,67 @@
+"""Evaluations on the validation set during training."""
+
+import math
+import time
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from ..evaluation.held_out import HeldOut
+from ..evaluation.metrics import quick
+from ..evaluation.rankers import dense_ranker
+from ..models.embed import encode_tokens
+from ..models.tokens import join_texts, separator, token_ids
+from .log import Log
+from .options import Hyperparameters
+
+LEAST_QUERIES = 50  # to choose weights by; with fewer the choice would be chance
+
+
+def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -> None:
+    """Set the weights to `share` of their own and the rest of `base`'s (Wortsman et al. 2022, arXiv:2109.01903)."""
+    if share < 1:
+        own = model.state_dict()
+        model.load_state_dict(
+            {k: torch.lerp(base[k], v, share) if v.is_floating_point() else v for k, v in own.items()}
+        )
+
+
+class Validation:
+    """Evaluates the model as it would be saved: with its weights averaged with the base model's, if so chosen."""
+
+    def __init__(
+        self, held_out: HeldOut, model: SentenceTransformer, hyperparameters: Hyperparameters, log: Log
+    ) -> None:
+        """Tokenise the texts, and copy the weights of the base model, which `model` is until it is trained."""
+        self.held_out, self.hyperparameters, self.log = held_out, hyperparameters, log
+        self.tokens = token_ids(model, join_texts(held_out.texts, separator(model)))
+        share = hyperparameters.average
+        self.base = {k: v.clone() for k, v in model.state_dict().items()} if share < 1 else {}
+        self.seconds = math.nan  # of the last evaluation
+        self.can_choose = len(np.unique(held_out.pairs[:, 0])) >= LEAST_QUERIES
+
+    def evaluate(self, model: SentenceTransformer, step: int) -> float:
+        """Log the metrics of the model as it would be saved now; return nDCG@10."""
+        started = time.perf_counter()
+        own = {k: v.clone() for k, v in model.state_dict().items()} if self.base else {}
+        average(model, self.base, self.hyperparameters.average)
+        metrics = quick(dense_ranker(encode_tokens(model, self.tokens)), self.held_out).values
+        if own:
+            model.load_state_dict(own)
+        self.log.write("val", {"step": step, **metrics})
+        self.seconds = time.perf_counter() - started
+        return metrics["nDCG@10"]
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether to evaluate after `step`; after the last one always, unless there are no evaluations."""
+        return self.hyperparameters.evaluations > 0 and (step % self._every(steps) == 0 or step == steps)
+
+    def left(self, step: int, steps: int) -> int:
+        """The number of evaluations after `step`."""
+        every = self._every(steps)
+        return math.ceil(steps / every) - step // every if self.hyperparameters.evaluations else 0
+
+    def _every(self, steps: int) -> int:
+        return math.ceil(steps / max(1, self.hyperparameters.evaluations))
