@@ -14,7 +14,7 @@ import yaml
 from neo4j.exceptions import Neo4jError, ServiceUnavailable, TransientError
 
 from patentcl.common.cli import InputError
-from patentcl.figures.scatter import neighbourhood_graph
+from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
 from patentcl.graph.base import open_graph
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood

@@ -1,11 +1,13 @@
 """The notebooks are stored without outputs, and run from top to bottom on a sample."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -29,23 +31,32 @@ def pictures(notebook: nbformat.NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_both_notebooks_run_on_the_sample(tables: Path, tmp_path: Path) -> None:
+def test_the_handler_notebook_runs_on_the_sample(tables: Path, tmp_path: Path) -> None:
     handler = papermill.execute_notebook(
         REPOSITORY / "patent_handler.ipynb", tmp_path / "handler.ipynb", cwd=REPOSITORY, progress_bar=False,
         parameters={"tables": str(tables), "data": str(tmp_path), "triplets": 100},
     )  # fmt: skip
+
+    assert pictures(handler) == 4
+
+
+def test_the_scatter_notebook_runs_on_the_sample(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "triplets", tmp_path / "triplets")
+
     scatter = papermill.execute_notebook(
         REPOSITORY / "patent_embedding_scatter.ipynb", tmp_path / "scatter.ipynb", cwd=REPOSITORY, progress_bar=False,
-        parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 100, "sample": 60, "max_length": 32},
+        parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 200, "max_length": 32},
     )  # fmt: skip
 
-    assert pictures(handler) == 4 and pictures(scatter) == 1
-    assert (tmp_path / "scatter" / "100" / "scatter.png").stat().st_size > 20_000
-    assert (tmp_path / "scatter" / "100" / "scatter.html").stat().st_size > 10_000
-    assert "silhouette (section)" in (tmp_path / "scatter" / "100" / "metrics.csv").read_text()
-    evaluated = (tmp_path / "scatter" / "100" / "evaluation.md").read_text()
-    assert "/triplets/100; split: test; patents to search: " in evaluated
-    assert "seed: 42; tokens per text: 32" in evaluated
+    assert pictures(scatter) == 1
+    shown = [output.get("data", {}) for cell in scatter.cells for output in cell.get("outputs", [])]
+    report = next(data["text/markdown"] for data in shown if "text/markdown" in data)
+    saved = (tmp_path / "scatter" / "200" / "evaluation.md").read_text()
+    assert "BM25 + minilm" in report and saved.startswith(report)
+    assert "/triplets/200; split: test; patents to search: " in saved and "tokens per text: 32" in saved
+    metrics = pd.read_csv(tmp_path / "scatter" / "200" / "metrics.csv", index_col="model")
+    assert metrics.loc["minilm", ["silhouette (section)", "nDCG@10 (test)"]].notna().all()
+    assert "minilm" in (tmp_path / "scatter" / "200" / "scatter.html").read_text()
 
 
 def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

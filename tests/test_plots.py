@@ -1,26 +1,24 @@
 """The pictures: files that hold what they should, whatever the titles of patents contain."""
 
 import json
+import struct
 import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from patentcl.figures.layout import Groups, colour_groups
-from patentcl.figures.page import scatter_html
-from patentcl.figures.scatter import (
-    degree_histograms,
-    drawable,
-    patents_per_year,
-    scatter_png,
-    triplet_graph,
-    triplet_table,
-)
+from patentcl.figures.colours import colour_groups
+from patentcl.figures.corpus import degree_histograms, patents_per_year
+from patentcl.figures.page import save_scatter, scatter_page
+from patentcl.figures.scatter import Scatter, scatter_figure
+from patentcl.figures.style import drawable
+from patentcl.figures.triplet import triplet_graph, triplet_table
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -55,13 +53,14 @@ def patents() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def points() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(60, 2)) for name in ["base", "ours <b>&", "</script>", "$x$ 水"]}
-
-
 METRICS = pd.DataFrame({"kNN accuracy (section)": [0.5, np.nan], "<own>": [1.0, 2.0]}, index=["base", "ours <b>&"])
+NAMES = ["base", "ours <b>&", "</script>", "$x$ 水", "a name that goes on and on and on and on and on and on", "last"]
+
+
+def scatter_of(patents: pd.DataFrame, models: int = 4, title: str = "Title with 水 and $5", **groups: Any) -> Scatter:
+    draw = np.random.default_rng(0)
+    points = {name: draw.normal(size=(60, 2)) for name in NAMES[:models]}
+    return Scatter(points, patents, colour_groups(patents, **groups), METRICS, title)
 
 
 class Page(HTMLParser):
@@ -86,69 +85,87 @@ class Page(HTMLParser):
         self.seen += data
 
 
-@pytest.mark.parametrize("models", [1, 3, 4])
-def test_png(patents: pd.DataFrame, points: dict[str, np.ndarray], models: int, tmp_path: Path) -> None:
-    chosen = dict(list(points.items())[:models])
-    path = tmp_path / "new folder" / "scatter.png"
-    figure = scatter_png(chosen, patents, colour_groups(patents), METRICS, path, "Title with 水 and $5")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size > 20_000
-    assert [p.name for p in path.parent.iterdir()] == ["scatter.png"], "nothing half-written is left"
-    assert len(figure.axes) == models
-    assert len({(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes}) == 1, "one frame for all panels"
+@pytest.mark.parametrize("models", [1, 2, 3, 4, 6])
+def test_a_panel_for_each_model_with_all_patents_and_its_metrics(patents: pd.DataFrame, models: int) -> None:
+    figure = scatter_figure(scatter_of(patents, models, "A long title " * 15))
 
-
-def test_no_text_of_the_png_overlaps(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
-    metrics = METRICS.reindex(list(points))
-    figure = scatter_png(points, patents, colour_groups(patents), metrics, tmp_path / "a.png", "A long title " * 15)
+    panels = [axes for axes in figure.axes if axes.collections]
+    assert [axes.get_title(loc="left")[:4] for axes in panels] == [drawable(name)[:4] for name in NAMES[:models]]
+    assert [len(np.asarray(axes.collections[0].get_offsets())) for axes in panels] == [60] * models
+    assert len({(*axes.get_xlim(), *axes.get_ylim()) for axes in panels}) == 1, "one frame for all panels"
+    colours = {tuple(colour) for axes in panels for colour in np.asarray(axes.collections[0].get_facecolor())}
+    assert len(colours) == len(figure.legends[0].get_texts()) == 6  # A, C, H, Y, other, unclassified
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes if axes.texts]
+    name = "kNN accuracy (section)"
+    assert texts == [[name, "0.500", "<own>", "1.000"], [name, "–", "<own>", "2.000"]][:models]
     assert_apart(figure)
 
 
+def test_the_best_value_of_all_models_is_bold(patents: pd.DataFrame) -> None:
+    figure = scatter_figure(scatter_of(patents, 2))
+
+    bold = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_fontweight() == "bold"]
+    assert bold == ["0.500", "2.000"]
+
+
+def test_files_are_written_at_once_and_to_a_new_folder(patents: pd.DataFrame, tmp_path: Path) -> None:
+    save_scatter(scatter_of(patents), tmp_path / "new folder")
+
+    names = ["metrics.csv", "scatter.html", "scatter.png"]
+    assert sorted(path.name for path in (tmp_path / "new folder").glob("[!.]*")) == names
+    width, height = struct.unpack(">II", (tmp_path / "new folder" / "scatter.png").read_bytes()[16:24])
+    assert width == 1500 and height > 1500  # two by two panels of 5 inches
+    table = pd.read_csv(tmp_path / "new folder" / "metrics.csv", index_col="model")
+    pd.testing.assert_frame_equal(table, METRICS, check_names=False)
+
+
 def assert_apart(figure: Figure) -> None:
-    figure.canvas.draw()
+    """No two texts overlap, and none leaves the figure."""
+    figure.draw_without_rendering()
     texts = [*figure.texts, *(t for legend in figure.legends for t in legend.get_texts())]
     for axes in figure.axes:
         texts += [*axes.texts, axes._left_title]  # type: ignore[attr-defined]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
+    if figure._suptitle:  # type: ignore[attr-defined]
+        texts.append(figure._suptitle)  # type: ignore[attr-defined]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in dict.fromkeys(texts) if t.get_text()]
     for n, (text, box) in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} leaves the figure"
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} leaves the figure"
         for other, its in boxes[n + 1 :]:
             assert not (box.x0 < its.x1 and its.x0 < box.x1 and box.y0 < its.y1 and its.y0 < box.y1), (text, other)
 
 
-def test_page_takes_titles_as_text(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
-    path = tmp_path / "scatter.html"
-    scatter_html(points, patents, colour_groups(patents), METRICS, path, "<script>alert(2)</script>")
-    text = path.read_text(encoding="utf-8")
+def test_the_page_takes_titles_as_text(patents: pd.DataFrame) -> None:
+    text = scatter_page(scatter_of(patents, title="<script>alert(2)</script> {{data}}"))
+
     page = Page(text)
     assert page.tags.count("script") == 2, "the data and our own script, nothing that a title brought"
-    assert page.tags.count("canvas") == 2 * len(points)
-    assert "b" in page.tags and page.tags.count("b") == 1, "the tooltip's own, not the model's name"
+    assert page.tags.count("canvas") == 2 * 4
+    assert page.tags.count("b") == 1, "the tooltip's own, not the model's name"
     data = json.loads(page.scripts[0])
     assert data["title"] == patents["title"].tolist()
     assert len(data["panels"]) == 4 and len(data["panels"][0]) == 120
-    assert "ours <b>&" in page.seen and "–" in page.seen
+    assert "ours <b>&" in page.seen and "–" in page.seen and "{{data}}" in page.seen
     assert page.links == [] and "http" not in text.replace("http-equiv", ""), "it loads nothing"
     assert "\u2028" not in text
 
 
-def test_page_is_the_same_each_time(patents: pd.DataFrame, points: dict[str, np.ndarray], tmp_path: Path) -> None:
-    groups: Groups = colour_groups(patents, by="subclass", size=2)
-    for name in ["a", "b"]:
-        scatter_html(points, patents, groups, METRICS, tmp_path / name, "Title")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+def test_the_page_is_the_same_each_time(patents: pd.DataFrame) -> None:
+    pages = [scatter_page(scatter_of(patents, by="subclass", size=2)) for _ in range(2)]
+
+    assert pages[0] == pages[1]
 
 
 def test_patents_per_year(patents: pd.DataFrame) -> None:
     axes = patents_per_year(patents).axes[0]
     assert sum(bar.get_height() for bar in axes.patches) == 59  # type: ignore[attr-defined]
     assert len(axes.containers) == 6  # A, C, H, Y, other, unclassified
-    patents_per_year(patents.assign(date="")).canvas.draw()
+    patents_per_year(patents.assign(date="")).draw_without_rendering()
 
 
 def test_degree_histograms() -> None:
     figure = degree_histograms([0, 0, 1, 5, 900], np.array([0, 2, 3]), [])
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     out, received, _ = figure.axes
     assert [bar.get_height() for bar in out.patches][:4] == [2, 1, 0, 1]  # type: ignore[attr-defined]
     assert [label.get_text() for label in received.get_xticklabels()] == ["0", "1", "2–3"]

@@ -1,14 +1,24 @@
 """Projection, colour groups and figures of a scatter picture, on small clouds whose classes are known."""
 
+import shutil
+from pathlib import Path
+from zlib import crc32
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
+from patent_embedding_scatter import main
 from patentcl.common.cli import InputError
+from patentcl.evaluation.compare import compare_embeddings
+from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
-from patentcl.figures.layout import PALETTE, SECTION_COLOURS, colour_groups, common_frame, project, shortened
+from patentcl.figures.colours import PALETTE, SECTION_COLOURS, colour_groups
+from patentcl.figures.layout import common_frame, project
+from patentcl.figures.style import shortened
 from patentcl.tables.cpc import SECTIONS
+from patentcl.triplets.dataset import load_dataset
 
 KNN = "kNN accuracy (section)"
 
@@ -57,16 +67,18 @@ def test_projection_of_very_few_patents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("embeddings", "told"),
+    ("embeddings", "named"),
     [
-        ({"a": np.ones((3, 8))}, "at least 4 patents"),
-        ({}, "at least 4 patents"),
-        ({"a": np.ones((5, 8)), "b": np.ones((6, 8))}, "different numbers"),
-        ({"a": np.full((5, 8), np.nan)}, "NaN"),
+        ({"a": np.ones((3, 8))}, "'a': 3"),
+        ({}, "--sample"),
+        ({"a": np.ones((5, 8)), "b": np.ones((6, 8))}, "'a': 5, 'b': 6"),
+        ({"a": np.full((5, 8), np.nan)}, "^a "),
     ],
 )
-def test_projection_says_what_is_wrong(embeddings: dict[str, np.ndarray], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_projection_of_other_than_patents_of_finite_vectors_is_refused(
+    embeddings: dict[str, np.ndarray], named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
         project(embeddings)
 
 
@@ -140,3 +152,30 @@ def test_a_custom_metric_is_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(table.index) == ["clear", "noise"] and list(table.columns)[-1] == "silhouette"
     clear, noise = table["silhouette"]
     assert clear > 0.8 > 0.2 > noise
+
+
+@pytest.mark.parametrize(
+    ("split", "evaluated", "where"), [("val", "val", "the val split"), ("all", "test", "all splits")]
+)
+def test_the_script_evaluates_on_the_split_that_it_shows(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, evaluated: str, where: str
+) -> None:
+    monkeypatch.setattr("patentcl.figures.scatter.project", lambda rows, seed: {n: r[:, :2] for n, r in rows.items()})
+    monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)  # the same for a text, whatever the model
+    shutil.copytree(road / "triplets", tmp_path / "triplets")
+
+    main(["--data", str(tmp_path), "--triplets", "200", "--models", "minilm", "--split", split, "--output",
+          str(tmp_path / "out"), "--corpus-sample", "0"])  # fmt: skip
+
+    dataset = load_dataset(tmp_path / "triplets" / "200")
+    held_out = held_out_set(dataset, evaluated)
+    expected = compare_embeddings({"minilm": noise(None, held_out.texts)}, held_out)
+    assert f"patents of {where}, coloured" in (tmp_path / "out" / "scatter.html").read_text()
+    metrics = pd.read_csv(tmp_path / "out" / "metrics.csv", index_col="model")
+    assert metrics.loc["minilm", f"nDCG@10 ({evaluated})"] == expected.rows["minilm"].values["nDCG@10"]
+    assert f"split: {evaluated}; " in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def noise(_: object, patents: pd.DataFrame, *_more: object) -> np.ndarray:
+    """A vector for each patent, drawn by its id."""
+    return np.stack([np.random.default_rng(crc32(number.encode())).normal(size=8) for number in patents["patent_id"]])

@@ -1,71 +1,84 @@
-"""Compare embedding models on the same patents: a picture, a page to explore, a table of metrics.
+"""Compare embedding models on the same patents: a picture, a page to explore, tables of metrics.
 
     python patent_embedding_scatter.py                                       # PatentSBERTa and models/patentCL-10K
     python patent_embedding_scatter.py --models minilm DIR --color-by class
 
-Writes scatter.png, scatter.html, metrics.csv, and the tables of the evaluation as evaluation.csv and evaluation.md.
+Writes scatter.png, scatter.html, metrics.csv, evaluation.csv and evaluation.md.
 """
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from patentcl.common.cli import run_script, seed
-from patentcl.common.files import DATA, beside
+from patentcl.common.cli import check_ranges, check_seed, option, parse_options, run_script
+from patentcl.common.files import DATA
 
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument_group("what").add_argument
-    add("--models", nargs="+", metavar="NAME|DIR", help="models (default: AI-Growth-Lab/PatentSBERTa patentCL-10K)")
-    add("--data", type=Path, default=DATA, metavar="DIR", help="where patent_handler.py wrote (default: data/)")
-    add("--triplets", default="10K", metavar="NAME", help="the triplets whose texts are shown")
-    add("--output", type=Path, metavar="DIR", help="where the results go (default: <data>/scatter/<triplets>)")
-    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as each model can)")
-    add("--corpus-sample", type=int, default=2_000, metavar="N", help="evaluate among about N patents (0: among all)")
-    add = parser.add_argument_group("picture").add_argument
-    add("--split", choices=("test", "val", "train", "all"), default="test", help="test: patents no training has seen")
-    add("--sample", type=int, default=10_000, help="at most so many patents")
-    add("--color-by", choices=("section", "class", "subclass"), default="section", help="level of the CPC")
-    add("--seed", type=seed, default=42, help="sample and layout")
-    return parser.parse_args()
+DEFAULT = ("AI-Growth-Lab/PatentSBERTa", "patentCL-10K")
 
 
-def main() -> None:
-    """Embed, project, measure, draw."""
-    args = parse_arguments()
+@dataclass
+class Inputs:
+    """The models, the patents, and where the results go."""
+
+    _argument_group_name: ClassVar[str] = "inputs"
+    models: list[str] | None = option(None, f"models (default: {' '.join(DEFAULT)})", metavar="NAME")
+    data: Path = option(DATA, "folder that patent_handler.py wrote to", metavar="DIR")
+    triplets: str = option("10K", "triplets whose patents to show", metavar="NAME")
+    output: Path | None = option(None, "folder for the results (default: <data>/scatter/<triplets>)", metavar="DIR")
+    max_length: int = option(0, "truncate texts to N tokens (0: each model's limit)", metavar="N")
+    corpus_sample: int = option(2_000, "evaluate on a corpus of about N patents (0: all)", metavar="N")
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for values out of range."""
+        check_ranges(self, {"corpus_sample": "[0, inf)"})
+
+
+@dataclass
+class Picture:
+    """What the picture shows."""
+
+    _argument_group_name: ClassVar[str] = "picture"
+    split: Literal["test", "val", "train", "all"] = option(
+        "test", "split to show; metrics on citations and triplets are those of test for train and all"
+    )
+    sample: int = option(10_000, "show at most N patents", metavar="N")
+    color_by: Literal["section", "class", "subclass"] = option("section", "CPC level of the colours")
+    seed: int = option(42, "seed of sample, layout and bootstrap")
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for values out of range."""
+        check_seed(self.seed)
+        check_ranges(self, {"sample": "[1, inf)"})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Embed, measure, evaluate, draw."""
+    inputs, picture = parse_options(__doc__, Inputs, Picture, argv=argv)
     from patentcl.evaluation.compare import compare, embed_all, patents_to_compare, with_base
-    from patentcl.evaluation.held_out import held_out_set
+    from patentcl.evaluation.held_out import evaluated_split, held_out_set
     from patentcl.evaluation.metrics import picture_metrics
     from patentcl.evaluation.report import check_output
-    from patentcl.figures.layout import colour_groups, project
-    from patentcl.figures.page import scatter_html
-    from patentcl.figures.scatter import scatter_png
-    from patentcl.models.load import PATENTSBERTA
+    from patentcl.figures.page import save_scatter
+    from patentcl.figures.scatter import make_scatter
     from patentcl.tables.overview import subclass_titles
     from patentcl.triplets.dataset import load_dataset
 
-    folder, cache = args.data / "triplets" / args.triplets, args.data / "embeddings"
-    output = args.output or args.data / "scatter" / folder.name
-    data = load_dataset(folder)
-    models = with_base(args.models or [PATENTSBERTA, "patentCL-10K"])
-    patents = patents_to_compare(data, args.sample, args.split, args.seed)
+    folder, cache, seed = inputs.data / "triplets" / inputs.triplets, inputs.data / "embeddings", picture.seed
+    output = inputs.output or inputs.data / "scatter" / folder.name
+    dataset = load_dataset(folder)
+    models = with_base(inputs.models or DEFAULT)
+    patents = patents_to_compare(dataset, picture.sample, picture.split, seed)
     check_output(output, "evaluation")
-    embeddings = embed_all(models, patents, cache, args.max_length)
-    metrics = picture_metrics(embeddings, patents, args.seed)
-    on = held_out_set(data, "test", args.corpus_sample, args.seed)
-    report = compare(models, on, cache, args.max_length, args.seed)
+    embeddings = embed_all(models, patents, cache, inputs.max_length)
+    metrics = picture_metrics(embeddings, patents, seed)
+    held_out = held_out_set(dataset, evaluated_split(picture.split), inputs.corpus_sample, seed)
+    report = compare(models, held_out, cache, inputs.max_length, seed)
     metrics = metrics.join(report.main_metrics(), how="outer")
-    print(f"{metrics.to_string(float_format='{:.3f}'.format)}\n\n{report.to_text()}")
+    print(metrics.to_string(float_format="{:.3f}".format), report.to_text(), sep="\n\n")
     report.save(output, "evaluation", triplets=folder)
-
-    points = project(embeddings, seed=args.seed)
-    groups = colour_groups(patents, args.color_by, titles=subclass_titles(args.data / "graph"))
-    title = f"{len(patents):,} patents of the {args.split} split, coloured by CPC {args.color_by}"
-    scatter_png(points, patents, groups, metrics, output / "scatter.png", title)
-    scatter_html(points, patents, groups, metrics, output / "scatter.html", title)
-    with beside(output / "metrics.csv") as scratch:
-        metrics.to_csv(scratch, index_label="model")
+    titles = subclass_titles(inputs.data / "graph")
+    save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

@@ -1,13 +1,13 @@
 """The command `python -m patentcl.evaluation`; its help is the protocol in `metrics.py`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from ..common.cli import InputError, check_seed, parse_options, run_script
+from ..common.cli import InputError, check_ranges, check_seed, option, parse_options, run_script
 from ..common.files import DATA
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
@@ -22,28 +22,20 @@ from .report import check_output
 class Options:
     """What to evaluate, on what, and where the tables go."""
 
-    models: list[str] = field(
-        default_factory=lambda: [PATENTSBERTA], metadata={"help": "models; the first is the base", "metavar": "NAME"}
-    )
-    data: Path = field(default=DATA, metadata={"help": "folder that patent_handler.py wrote to", "metavar": "DIR"})
-    triplets: str = field(default="10K", metadata={"help": "triplets whose held-out patents to use", "metavar": "NAME"})
-    split: Literal["test", "val"] = field(default="test", metadata={"help": "held-out patents to evaluate on"})
-    corpus_sample: int = field(default=0, metadata={"help": "search among about N patents (0: all)", "metavar": "N"})
-    max_length: int = field(default=0, metadata={"help": "truncate texts to N tokens (0: no)", "metavar": "N"})
-    output: Path | None = field(
-        default=None,
-        metadata={"help": "folder of the tables (default: <data>/evaluation/<triplets>)", "metavar": "DIR"},
-    )
-    seed: int = field(default=42, metadata={"help": "seed of samples, candidates and bootstrap"})
-    check_leakage: list[Path] | None = field(
-        default=None, metadata={"help": "only count what these triplets' splits and folders share", "metavar": "DIR"}
-    )
+    models: list[str] | None = option(None, f"models; the first is the base (default: {PATENTSBERTA})", metavar="NAME")
+    data: Path = option(DATA, "folder that patent_handler.py wrote to", metavar="DIR")
+    triplets: str = option("10K", "triplets whose held-out patents to evaluate on", metavar="NAME")
+    split: Literal["test", "val"] = option("test", "held-out patents to evaluate on")
+    corpus_sample: int = option(0, "search among about N patents (0: all)", metavar="N")
+    max_length: int = option(0, "truncate texts to N tokens (0: each model's limit)", metavar="N")
+    output: Path | None = option(None, "folder for the tables (default: <data>/evaluation/<triplets>)", metavar="DIR")
+    seed: int = option(42, "seed of samples, candidates and bootstrap")
+    check_leakage: list[Path] | None = option(None, "only count what these triplets' splits share", metavar="DIR")
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values out of range."""
         check_seed(self.seed)
-        if self.corpus_sample < 0:
-            raise InputError(f"--corpus-sample {self.corpus_sample} must be 0 (all patents) or above")
+        check_ranges(self, {"corpus_sample": "[0, inf)"})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,7 +64,7 @@ def evaluate(options: Options) -> None:
     held_out = held_out_set(data, options.split, options.corpus_sample, options.seed)
     if not len(held_out.pairs) and not len(held_out.triplets):
         raise InputError(f"the {options.split} split of {folder} is empty; mine with a larger --{options.split}")
-    models = with_base(options.models)
+    models = with_base(options.models or [PATENTSBERTA])
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, options.split)
     report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)

@@ -50,8 +50,10 @@ def with_base(names: Sequence[str]) -> list[Model]:
     base = record.get("params", {}).get("base_model", names[0])
     if not isinstance(base, str):
         raise InputError(f"{path} names no base model ({base!r}); pass the base as the first of --models")
-    is_listed = Path(base).name in [model.label for model in models]
-    return models if is_listed else [_base_of(models[0], base, record), *models]
+    if Path(base).name in [model.label for model in models]:
+        return models
+    print(f"{base}, the base of {models[0].label}, is added as the first model")
+    return [_base_of(models[0], base, record), *models]
 
 
 def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:

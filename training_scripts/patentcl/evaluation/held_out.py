@@ -50,6 +50,11 @@ class HeldOut:
         return (self.texts["subclass"] != "").to_numpy() & self.corpus
 
 
+def evaluated_split(shown: str) -> str:
+    """Return the split whose metrics belong to a picture of the split `shown`: test if that is not held out."""
+    return shown if shown in ("test", "val") else "test"
+
+
 def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) -> HeldOut:
     """Gather what an evaluation on `split` needs; the corpus is cut to about `max_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]

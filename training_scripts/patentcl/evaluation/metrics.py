@@ -240,3 +240,8 @@ def picture_metrics(embeddings: Mapping[str, np.ndarray], patents: pd.DataFrame,
     known = [metric for metric in METRICS.values() if metric.group == PICTURE]
     table = {name: {m.name: m.measure(rows, patents, seed) for m in known} for name, rows in embeddings.items()}
     return pd.DataFrame.from_dict(table, orient="index").astype(float)
+
+
+def is_higher_better(name: str) -> bool:
+    """Whether higher values of a metric are better; so for a name that is not registered."""
+    return name not in METRICS or METRICS[name].higher_is_better

@@ -69,9 +69,14 @@ class Report:
         return pd.DataFrame.from_dict(table, orient="index").assign(**counts)
 
     def main_metrics(self) -> pd.DataFrame:
-        """Return the triplet accuracy and nDCG@10 of each row, to stand beside a picture."""
-        names = ["triplet accuracy", COMPARED]
-        return pd.DataFrame({name: {key: row.values[name] for key, row in self.rows.items()} for name in names})
+        """Return the triplet accuracy and nDCG@10 of each row, for beside a picture; columns name the split."""
+        split = self.setting.get("split", "test")
+        return pd.DataFrame(
+            {
+                f"{metric} ({split})": {name: row.values[metric] for name, row in self.rows.items()}
+                for metric in ("triplet accuracy", COMPARED)
+            }
+        )
 
     def verdict(self, row: str) -> str:
         """Return one line: base → `row`, and whether that is better, worse, or more than these queries can tell."""

@@ -1,0 +1,70 @@
+"""Figures of a corpus: patents per year, and how many citations and classes they have."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from .colours import colour_groups
+from .style import BLUE, INK, drawable, plain_axes
+
+
+def patents_per_year(patents: pd.DataFrame) -> Figure:
+    """Draw the patents granted in each year, stacked by CPC section.
+
+    `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out) and section.
+    """
+    years = pd.to_datetime(patents["date"], errors="coerce").dt.year
+    groups = colour_groups(patents)
+    counts = pd.crosstab(years, np.array(groups.of, dtype=object)) if years.notna().any() else pd.DataFrame()
+    if len(counts):  # a year without patents is a gap in the picture, not a place where bars move together
+        counts = counts.reindex(range(int(years.min()), int(years.max()) + 1), fill_value=0)
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    axes = plain_axes(figure.subplots(), f"Patents per year of grant, by primary CPC section ({len(patents):,})")
+    floor = np.zeros(len(counts))
+    for key, colour in groups.colours.items():
+        if key in counts:
+            label = f"{drawable(groups.names[key])}  ({counts[key].sum():,})"
+            axes.bar(counts.index, counts[key], bottom=floor, width=0.9, color=colour, label=label)
+            floor += counts[key].to_numpy()
+    axes.set_ylabel("patents", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(counts):
+        axes.set_ylim(0, 1.05 * floor.max())
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK, reverse=True)
+    return figure
+
+
+def degree_histograms(
+    citations_out: Iterable[int], citations_in: Iterable[int], classes_per_patent: Iterable[int]
+) -> Figure:
+    """Draw how many patents have how many citations out, citations in, and CPC subclasses.
+
+    Each argument holds one count per patent. Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees
+    span magnitudes and a plain logarithmic axis has no place for 0; heights are logarithmic too.
+    """
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    titles = ["Citations made (inside the table)", "Citations received (inside the table)", "CPC subclasses per patent"]
+    for axes, title, given in zip(
+        figure.subplots(1, 3), titles, (citations_out, citations_in, classes_per_patent), strict=True
+    ):
+        counts = np.asarray(list(given), dtype=int)
+        bins = np.where(counts > 0, np.floor(np.log2(np.maximum(counts, 1))) + 1, 0).astype(int)
+        heights = np.bincount(bins)
+        lows = [0, *(2**n for n in range(len(heights) - 1))]
+        names = [str(low) if low < 2 else f"{low}–{2 * low - 1}" for low in lows[: len(heights)]]
+        bars = plain_axes(axes, title).bar(names, heights, color=BLUE, width=0.85)
+        axes.bar_label(bars, [f"{h:,}" if h else "" for h in heights], size=8, color=INK, padding=1)
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(0.7, max(heights.max(initial=1) * 2.5, 10))
+        axes.tick_params(axis="x", labelsize=8, rotation=30 if len(names) > 6 else 0)
+        summary = (
+            f"median {np.median(counts):g}, mean {counts.mean():.1f}, most {counts.max():,}" if len(counts) else "none"
+        )
+        axes.set_xlabel(summary, color=INK)
+        axes.set_ylabel("patents", color=INK)
+    return figure
