@@ -1,5 +1,6 @@
 """Metrics agree with independent implementations and with values measured outside of this project."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from patentcl.common.cli import InputError
 from patentcl.common.files import write_json
 from patentcl.evaluation.__main__ import main
-from patentcl.evaluation.compare import check_names, compare_embeddings, with_base
+from patentcl.evaluation.compare import check_names, compare_embeddings, embed_all, with_base
 from patentcl.evaluation.held_out import PARTS, HeldOut, held_out_set
 from patentcl.evaluation.metrics import METRICS, TRIPLETS, Row, measure, metric, quick
 from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker, tfidf_ranker
@@ -392,8 +393,12 @@ def test_only_tables_of_an_evaluation_are_replaced(noise_report: tuple[Report, H
         report.save(tmp_path / "theirs", "test")
 
     assert (tmp_path / "theirs" / "test.csv").read_text() == "my,own\n"
-    with pytest.raises(InputError, match="BM25"):
-        check_names(["BM25"])
+
+
+@pytest.mark.parametrize("names", [["BM25"], ["a", "BM25 + a"], ["a", "b", "a"]])
+def test_a_model_that_is_named_like_another_row_is_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(names[-1])} "):
+        check_names(names)
 
 
 def test_saved_tables_name_what_was_evaluated(road: Path, tmp_path: Path) -> None:
@@ -447,10 +452,17 @@ def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: P
         return [known.name for known in with_base([str(model)])]
 
     assert trained_from("./elsewhere/one", fingerprint_of(base)) == [str(model / "../bases/one"), str(model)]
-    with pytest.raises(InputError, match=rf"{model} .*\./elsewhere/one.*--models"):
+    with pytest.raises(InputError, match=rf"{model} .*\./elsewhere/one"):
         trained_from("./elsewhere/one", "of other weights")
     with pytest.raises(InputError, match=r"run\.json .*7"):
         trained_from(7, "")
+
+
+def test_embeddings_that_are_not_finite_name_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patentcl.evaluation.compare.embed", lambda *_: np.full((2, 3), np.nan))
+
+    with pytest.raises(InputError, match=f"^{MINILM} "):
+        embed_all([find_model(MINILM)], texts_of("a", "b"), Path("cache"))
 
 
 @pytest.fixture

@@ -66,22 +66,6 @@ def test_projection_of_very_few_patents() -> None:
     assert project({"a": clouds(THREE[:4], apart=1)})["a"].shape == (4, 2)
 
 
-@pytest.mark.parametrize(
-    ("embeddings", "named"),
-    [
-        ({"a": np.ones((3, 8))}, "'a': 3"),
-        ({}, "--sample"),
-        ({"a": np.ones((5, 8)), "b": np.ones((6, 8))}, "'a': 5, 'b': 6"),
-        ({"a": np.full((5, 8), np.nan)}, "^a "),
-    ],
-)
-def test_a_projection_of_other_than_patents_of_finite_vectors_is_refused(
-    embeddings: dict[str, np.ndarray], named: str
-) -> None:
-    with pytest.raises(InputError, match=named):
-        project(embeddings)
-
-
 def test_sections_keep_their_colour_whatever_the_data() -> None:
     groups = colour_groups(patents(["H04L", "H01M", "A01B", "", "Z99Z"]))
     assert groups.of == ["H", "H", "A", "unclassified", "other"]

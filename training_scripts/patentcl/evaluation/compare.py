@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
-from ..common.files import REPOSITORY, read_json
+from ..common.files import read_json
 from ..common.hashing import mix
 from ..models.embed import embed
 from ..models.load import Model, find_model, fingerprint_of
+from ..models.vectors import check_vectors
 from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 from .leakage import warnings_of
@@ -57,41 +58,38 @@ def with_base(names: Sequence[str]) -> list[Model]:
 
 
 def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
-    """The base from which `model` was trained, by its name then or in the folder that this name may have meant.
-
-    A name like ../base was relative to where the training started, so a folder must have the recorded fingerprint.
-    """
+    """The base from which `model` was trained: by its name, else in the folder where it was then."""
     try:
         return find_model(base)
-    except InputError as problem:
-        folder = model.folder.resolve()
-        recorded = folder / str(record.get("base folder", base))
-        for place in (recorded, folder.parent / base, REPOSITORY / base):
-            if place.is_dir() and fingerprint_of(place) == record["params"].get("base"):
-                return find_model(str(place))
+    except InputError as problem:  # ../base was relative to where the training started
+        recorded = model.folder.resolve() / str(record.get("base folder", base))
+        if recorded.is_dir() and fingerprint_of(recorded) == record["params"].get("base"):
+            return find_model(str(recorded))
         raise InputError(
-            f"{model.name} was trained from {base}, which is not found ({problem}); pass its folder as the first of "
-            "--models"
+            f"{model.name} was trained from {base}, which is not found ({problem}) Pass its folder as the first model."
         ) from None
 
 
 def embed_all(
     models: Sequence[Model], patents: pd.DataFrame, cache: Path, max_length: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return label → embeddings (N, d) of `patents` by each model; cached in `cache`."""
-    names = [model.label for model in models]
-    if len(set(names)) != len(names):
-        raise InputError(f"--models {' '.join(model.name for model in models)}: two have the same name; rename one")
-    check_names(names)
-    return {model.label: embed(model, patents, cache, max_length) for model in models}
+    """Return label → embeddings (N, d) of `patents` by each model; cached in `cache`.
+
+    Raises `InputError` for two models of one name, and for NaN or infinite embeddings.
+    """
+    check_names([model.label for model in models])
+    embeddings = {model.label: embed(model, patents, cache, max_length) for model in models}
+    for name, rows in embeddings.items():
+        check_vectors(rows, name)
+    return embeddings
 
 
 def check_names(names: Sequence[str]) -> None:
     """Raise `InputError` for a model named like another row of the tables."""
-    taken = {"BM25", "TF-IDF", *(f"BM25 + {name}" for name in names)}
+    rows = ["BM25", "TF-IDF", *names, *(f"BM25 + {name}" for name in names)]
     for name in names:
-        if name in taken:
-            raise InputError(f"a model cannot be named {name} like another row of the tables; rename its folder")
+        if rows.count(name) > 1:
+            raise InputError(f"{name} names two rows of the tables. Rename the model's folder.")
 
 
 def compare(models: Sequence[Model], held_out: HeldOut, cache: Path, max_length: int = 0, seed: int = 42) -> Report:

@@ -1,20 +1,12 @@
-"""How good a model is: one protocol for every row of the table, beside BM25, TF-IDF and the base model.
+"""The metrics of an evaluation: a registry of functions that read what a ranker made of the held-out patents.
 
     python -m patentcl.evaluation --models minilm patentCL-10K        # the first is the base of the differences
     python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
 
-Retrieval: a query is a held-out patent, relevant are the patents that it cites. The query and its family, which repeats
-its text, are removed from the search; on val, so is all of test, which val queries cite as well. nDCG@10 with binary
-gains (Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418), recall, and MRR within the first 1,000. Parts of the
-relevant patents are searched for separately, with the others removed: IN share a CPC class with the query, OUT share
-none; "unseen" are held out as well, so no training saw their text; "known" ones occur in a train triplet.
-
-Triplet accuracy: share of triplets in which the anchor scores higher with the positive than with the negative, by kind.
-Re-ranking: mean rank of the first of at most five cited patents among 25 others, drawn at random as for PaECTER (Ghosh
-et al. 2024, https://arxiv.org/abs/2402.19411), or from the query's own CPC section (hard).
-CPC subclasses: those of more than half of the 8 nearest patents of other splits, scored as for PatentSBERTa (Bekamiri
-et al. 2021, https://arxiv.org/abs/2103.11933). v-measure: agreement of k-means of the held-out patents with their CPC
-sections.
+A query is a held-out patent; relevant are the patents that it cites. Its family is removed from the search; on val, so is
+all of test, which val queries cite as well. Parts of the relevant patents are searched for with the others removed: IN
+share a CPC class with the query, OUT share none; "unseen" are held out as well, so no training saw their text; "known"
+ones occur in a train triplet. docs/evaluation.md describes the protocol and every metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,21 +89,21 @@ def _of_each_query(outcome: Outcome, of_query: Callable[[np.ndarray], float], pa
 
 @retrieval_metric("nDCG@10", shown=("", *PARTS), compared=True)
 def ndcg(ranks: np.ndarray) -> float:
-    """Discounted gain of the relevant patents among the first 10, as a share of the best possible."""
+    """Discounted gain of the relevant patents among the first 10, as a share of the best possible.
+
+    Binary gains (Järvelin and Kekäläinen 2002, doi 10.1145/582415.582418).
+    """
     best = np.arange(1, min(len(ranks), 10) + 1)
     return float((1 / np.log2(1 + ranks[ranks <= 10])).sum() / (1 / np.log2(1 + best)).sum())
 
 
-@retrieval_metric("Recall@10")
-def recall_at_10(ranks: np.ndarray) -> float:
-    """Share of the relevant patents among the first 10."""
-    return float((ranks <= 10).mean())
+def recall(ranks: np.ndarray, depth: int) -> float:
+    """Share of the relevant patents among the first `depth`."""
+    return float((ranks <= depth).mean())
 
 
-@retrieval_metric("Recall@100")
-def recall_at_100(ranks: np.ndarray) -> float:
-    """Share of the relevant patents among the first 100."""
-    return float((ranks <= 100).mean())
+for _depth in (10, 100):
+    retrieval_metric(f"Recall@{_depth}")(partial(recall, depth=_depth))
 
 
 @retrieval_metric("MRR")
@@ -136,21 +128,25 @@ for _kind in KINDS:
     metric(f"triplet accuracy {_kind}", TRIPLETS, interval=True)(partial(triplet_accuracy, kind=_kind))
 
 
-@metric("rank among random", TRIPLETS, higher_is_better=False, digits=2)
-def rank_among_random(outcome: Outcome) -> Measured:
-    """Rank of each query's first cited patent among 25 random others."""
-    return outcome.first_hits.get("random")
+def rank_among(outcome: Outcome, kind: str) -> Measured:
+    """Rank of each query's first of at most five cited patents among 25 others.
+
+    "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section.
+    """
+    return outcome.first_hits.get(kind)
 
 
-@metric("rank among hard", TRIPLETS, higher_is_better=False, digits=2)
-def rank_among_hard(outcome: Outcome) -> Measured:
-    """Rank of each query's first cited patent among 25 others of its CPC section."""
-    return outcome.first_hits.get("hard")
+for _kind in ("random", "hard"):
+    metric(f"rank among {_kind}", TRIPLETS, higher_is_better=False, digits=2)(partial(rank_among, kind=_kind))
 
 
 @metric("CPC F1 micro", CPC, compared=True)
 def subclass_f1_micro(outcome: Outcome) -> Measured:
-    """F1 over all pairs of patent and subclass; per patent, the two parts of the ratio."""
+    """F1 over all pairs of patent and subclass; per patent, the two parts of the ratio.
+
+    A patent gets the subclasses of more than half of the 8 nearest patents of other splits, scored as for PatentSBERTa
+    (Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933).
+    """
     if outcome.subclasses is None:
         return None
     truth, predicted = outcome.subclasses
@@ -187,16 +183,13 @@ def held_out_v_measure(outcome: Outcome) -> Measured:
     return v_measure(outcome.embeddings[chosen], outcome.held_out.texts["section"][chosen], outcome.seed)
 
 
-@metric("kNN accuracy (section)", PICTURE)
-def section_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int) -> float:
-    """Share of patents whose section their neighbours predict."""
-    return knn_accuracy(embeddings, patents["section"], patents["family"].to_numpy(), seed)
+def symbol_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int, level: str) -> float:
+    """Share of patents whose section or class their neighbours predict."""
+    return knn_accuracy(embeddings, patents[level], patents["family"].to_numpy(), seed)
 
 
-@metric("kNN accuracy (class)", PICTURE)
-def class_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int) -> float:
-    """Share of patents whose class their neighbours predict."""
-    return knn_accuracy(embeddings, patents["class"], patents["family"].to_numpy(), seed)
+for _level in ("section", "class"):
+    metric(f"kNN accuracy ({_level})", PICTURE)(partial(symbol_accuracy, level=_level))
 
 
 @metric("v-measure (section)", PICTURE)

@@ -1,5 +1,6 @@
 """Confidence intervals and p-values by bootstrap (Efron and Tibshirani 1993), by SciPy; seeded, so repeatable."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ def ratio_interval(parts: np.ndarray, seed: int = 42) -> tuple[float, float]:
     """Return the 95 % interval of sum(first) / sum(second) of `parts` (n, 2); (nan, nan) below 2 units."""
     if len(parts) < 2:
         return float("nan"), float("nan")
-    interval = _bootstrap(list(parts.T), _ratio, seed).confidence_interval
+    interval = _bootstrap(parts, _ratio, seed).confidence_interval
     return float(interval.low), float(interval.high)
 
 
@@ -24,35 +25,26 @@ def paired_difference(one: np.ndarray, other: np.ndarray, seed: int = 42) -> tup
     """
     if not len(one):
         return float("nan"), 1.0
-    pairs = [
-        np.stack([values, np.ones(len(values))], axis=1) if values.ndim == 1 else values for values in (one, other)
-    ]
-    columns = [column for pair in pairs for column in pair.T]
-    difference = float(_difference(*columns))
+    if one.ndim == 1:  # a mean is the ratio to a sum of ones
+        one, other = (np.stack([values, np.ones(len(values))], axis=1) for values in (one, other))
+    parts = np.concatenate([one, other], axis=1)
+    difference = float(_difference(*parts.T))
     if len(one) < 2 or np.array_equal(one, other):
         return difference, 1.0
-    draws = _bootstrap(columns, _difference, seed).bootstrap_distribution
-    below, above = (draws <= 0).sum(), (draws >= 0).sum()
-    return difference, float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))
-
-
-def _bootstrap(columns: list[np.ndarray], statistic: Any, seed: int) -> Any:
-    """Resample the units of `columns` together."""
-    return bootstrap(
-        columns,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    draws = _bootstrap(parts, _difference, seed).bootstrap_distribution
+    far_side = min((draws <= 0).sum(), (draws >= 0).sum())
+    return difference, float(min(1.0, 2 * (far_side + 1) / (len(draws) + 1)))
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.asarray(top.sum(axis=axis) / bottom.sum(axis=axis))
+    return np.asarray(top.sum(axis=axis) / np.maximum(bottom.sum(axis=axis), 1))
 
 
-def _difference(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-    first_top, first_bottom, top, bottom = (part.sum(axis=axis) for part in drawn)
-    return np.asarray(top / np.maximum(bottom, 1) - first_top / np.maximum(first_bottom, 1))
+def _difference(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
+    return _ratio(parts[2], parts[3], axis) - _ratio(parts[0], parts[1], axis)
+
+
+def _bootstrap(parts: np.ndarray, statistic: Callable[..., np.ndarray], seed: int) -> Any:
+    """Resample the units, the rows of `parts` (n, columns), for a statistic of its columns."""
+    options: dict[str, Any] = {"paired": True, "vectorized": True, "method": "percentile", "n_resamples": RESAMPLES}
+    return bootstrap(list(parts.T), statistic, rng=np.random.default_rng(seed), **options)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..common.cli import InputError
-
 
 def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, neighbours: int = 15) -> dict[str, np.ndarray]:
     """Lay out each model's embeddings (N, d) as (N, 2) points: centred, root-mean-square radius 1.
@@ -28,10 +26,7 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, neighbours: in
 
     AlignedUMAP is not used: it is three times slower, less faithful to each model, and pulls the layouts together,
     which hides the differences that the panels should show.
-
-    Raises `InputError` for fewer than 4 patents, models of unequal length, and NaN or infinite values.
     """
-    _check(embeddings)
     import umap  # takes seconds
 
     pictures: dict[str, np.ndarray] = {}
@@ -48,17 +43,6 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, neighbours: in
         first = picture if first is None else first
         pictures[name] = picture @ _rotation(picture, first)
     return pictures
-
-
-def _check(embeddings: Mapping[str, np.ndarray]) -> None:
-    sizes = {name: len(rows) for name, rows in embeddings.items()}
-    if not sizes or min(sizes.values()) < 4:
-        raise InputError(f"a layout needs at least 4 patents, not {sizes}; use a larger --sample")
-    if len(set(sizes.values())) > 1:
-        raise InputError(f"the models embed different numbers of patents: {sizes}")
-    for name, rows in embeddings.items():
-        if not np.isfinite(rows).all():
-            raise InputError(f"{name} produced NaN or infinite embeddings; retrain it with a lower --lr")
 
 
 def _centred(points: np.ndarray) -> np.ndarray:
