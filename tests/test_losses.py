@@ -1,7 +1,5 @@
 """Losses: the library's own values, without negatives that are positives; and how a loss is added."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -63,18 +61,18 @@ def test_every_loss_is_built_from_data_and_hyperparameters(
 ) -> None:
     rows = data.rows(data.triplets[["anchor_id", "positive_id", "negative_id"]].head(3))
     for name, kind in LOSSES.items():
-        loss = kind.build(small_model.load(), data, replace(tiny, loss=name))
+        options = {option: getattr(tiny, option) for option in kind.options}
+        loss = kind.build(small_model.load(), data, **options)
 
-        assert loss(*columns(), rows).isfinite()
-        for option in kind.hyperparameters:
-            assert getattr(loss, option) == getattr(tiny, option)
+        assert loss(*columns(), rows).isfinite(), name
+        assert {option: getattr(loss, option) for option in kind.options} == options
 
 
 def test_a_margin_that_is_never_reached_is_noted(data: Dataset) -> None:
     normalised = find_model(MINILM).load()
 
-    assert "--margin 5" in TripletMargin.build(normalised, data, Hyperparameters(MINILM)).note
-    assert TripletMargin.build(normalised, data, Hyperparameters(MINILM, margin=0.3)).note == ""
+    assert "--margin 5" in TripletMargin.build(normalised, data, margin=5).note
+    assert TripletMargin.build(normalised, data, margin=0.3).note == ""
 
 
 def test_an_option_of_another_loss_is_refused() -> None:

@@ -9,6 +9,7 @@ float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt` with one 
 """
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -31,7 +32,6 @@ from .load import Model, find_model
 
 CHUNK = 512  # texts that are sorted by length together, and what an interrupt can lose
 COLUMNS = ("patent_id", "title", "abstract")
-RESULT, WORK = ("vectors.npy", "ids.txt"), ("params.json", "done.npy")  # files of a run; those of WORK are temporary
 
 
 @dataclass(frozen=True)
@@ -60,61 +60,38 @@ def embed_corpus(
         return files.read_json(record)
     files.check_replaceable(record, params, overwrite)
     join()
-    work = output.with_name(f".{output.name}.partial")
+    digest = hashlib.sha256(f"{params}{CHUNK}".encode()).hexdigest()[:16]
+    work = output.with_name(f".{output.name}-{digest}.partial")  # an interrupted run with the same parameters resumes
     with files.locked(output) if rank() == 0 else nullcontext():
         network = model.load(max_length)
-        shape = count, network.get_embedding_dimension() or 0
+        width = network.get_embedding_dimension() or 0
         if rank() == 0:
-            _prepare(work, params, shape, overwrite)
+            _prepare(work, count, width)
         wait()
         _fill(network, texts, work)
         wait()
-        done = {"params": params, "texts": count, "dimensions": shape[1]}
+        done = {"params": params, "texts": count, "dimensions": width}
         if rank() == 0:
             _finish(texts, work, output, done)
     return done
-
-
-def _finish(texts: Path, work: Path, output: Path, record: dict[str, Any]) -> None:
-    with (work / "ids.txt").open("w", encoding="utf-8") as file:
-        for chunk in _chunks(texts):
-            file.writelines(f"{patent}\n" for patent in chunk["patent_id"])
-    if record["params"]["texts"] != _name_of(texts):
-        files.remove(work)
-        raise InputError(f"{texts} changed while it was embedded. Run again.")
-    files.write_record(work / "vectors.json", record, RESULT)
-    for name in WORK:
-        (work / name).unlink()
-    files.move_into_place(work, output)
 
 
 def _name_of(texts: Path) -> str:
     return f"{texts.name}, {files.fingerprint([texts])}"
 
 
-def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
-    """Allocate the files of a run, unless an interrupted one with the same parameters left them."""
-    params = {**params, "texts per chunk": CHUNK}
-    stamp, vectors, done = work / WORK[0], work / RESULT[0], work / WORK[1]
-    if stamp.exists() and not overwrite:
-        known = files.read_json(stamp)
-        if changed := [f"{name} {known.get(name)!r} → {params[name]!r}" for name in params
-                       if known.get(name) != params[name]]:  # fmt: skip
-            raise InputError(
-                f"{work} holds an interrupted run with other parameters ({', '.join(changed)}). Add --overwrite to "
-                "restart."
-            )
-        if _has_shape(vectors, shape) and _has_shape(done, (-(-shape[0] // CHUNK),)):
-            return
-        print(f"embed: {work} is corrupt; starting over.")
+def _prepare(work: Path, count: int, width: int) -> None:
+    """Allocate the arrays, unless an interrupted run left them."""
+    vectors, done, chunks = work / "vectors.npy", work / "done.npy", -(-count // CHUNK)
+    if _has_shape(vectors, (count, width)) and _has_shape(done, (chunks,)):
+        return
     files.remove(work)
     work.mkdir(parents=True)
-    np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float32, shape=(count, width))
     if hasattr(os, "posix_fallocate"):  # fails now if the disk is too small, not by a signal while writing
         with vectors.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
-    np.save(done, np.zeros(-(-shape[0] // CHUNK), bool))
-    files.write_json(stamp, params)
+    np.save(done, np.zeros(chunks, bool))
 
 
 def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
@@ -126,7 +103,7 @@ def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
 
 def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:
     """Embed this process's share of the missing chunks; a chunk is marked as done when it is on disk."""
-    vectors, done = (np.lib.format.open_memmap(work / name, mode="r+") for name in (RESULT[0], WORK[1]))
+    vectors, done = (np.lib.format.open_memmap(work / name, mode="r+") for name in ("vectors.npy", "done.npy"))
     with tqdm(total=len(vectors), desc="embed", unit="text", unit_scale=True, disable=rank() > 0) as bar:
         for number, chunk in enumerate(_chunks(texts)):
             rows = slice(number * CHUNK, min(number * CHUNK + len(chunk), len(vectors)))
@@ -140,6 +117,20 @@ def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:
             bar.update(len(chunk))
 
 
+def _finish(texts: Path, work: Path, output: Path, record: dict[str, Any]) -> None:
+    with (work / "ids.txt").open("w", encoding="utf-8") as file:
+        for chunk in _chunks(texts):
+            file.writelines(f"{patent}\n" for patent in chunk["patent_id"])
+    if record["params"]["texts"] != _name_of(texts):
+        files.remove(work)
+        raise InputError(f"{texts} changed while it was embedded. Run again.")
+    (work / "done.npy").unlink()
+    files.write_record(work / "vectors.json", record, ("vectors.npy", "ids.txt"))
+    files.move_into_place(work, output)
+    for other in output.parent.glob(f".{output.name}-*.partial"):  # interrupted runs with other parameters
+        files.remove(other)
+
+
 def _chunks(texts: Path) -> Iterator[pd.DataFrame]:
     with connect() as db:
         for batch in db.sql(_select(texts)).to_arrow_reader(CHUNK):
@@ -150,17 +141,15 @@ def _check(texts: Path) -> int:
     """Read the file once; return the number of rows."""
     if not texts.is_file():
         raise InputError(f"{texts} does not exist. Pass a CSV or Parquet file with {', '.join(COLUMNS)}.")
-    query = f"""SELECT count(*), count(*) - count(nullif(patent_id, '')), count(title), count(abstract),
-        min(patent_id) FILTER (regexp_matches(patent_id, '[\r\n]')) FROM ({_select(texts)})"""  # noqa: S608
+    query = f"""SELECT count(*), count(*) FILTER (patent_id = '' OR regexp_matches(patent_id, '[\r\n]')), count(title),
+        count(abstract) FROM ({_select(texts)})"""  # noqa: S608
     advice = f"Pass a CSV file in UTF-8, or a Parquet file, with {', '.join(COLUMNS)}."
     with connect() as db, readable_errors(f"{texts} cannot be read", advice):
-        count, nameless, _, _, broken = db.execute(query).fetchone() or (0, 0, 0, 0, None)
+        count, unnamed, *_ = db.execute(query).fetchone() or (0, 0)
     if not count:
         raise InputError(f"{texts} has no rows.")
-    if nameless:
-        raise InputError(f"{texts}: {nameless:,} of {count:,} rows have no patent_id.")
-    if broken is not None:
-        raise InputError(f"{texts}: the patent_id {broken!r} has a line break, and ids.txt holds one per line.")
+    if unnamed:
+        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id, or one with a line break.")
     return int(count)
 
 

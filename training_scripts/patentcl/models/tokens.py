@@ -1,8 +1,8 @@
 """Token ids of texts: each patent is tokenised once, on all cores, into a memory-mapped file.
 
 `<folder>/ids.bin` holds the ids of all texts end to end (2 bytes each if the vocabulary allows, so 9 million patents
-of 160 tokens take 2.9 GB), `lengths.bin` the number of tokens of each text. Both grow chunk by chunk, so that an
-interrupted run resumes. Hugging Face's tokenizers use all cores by themselves.
+of 160 tokens take 2.9 GB), `lengths.bin` the number of tokens of each text. Hugging Face's tokenizers use all cores by
+themselves.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from ..common.cli import InputError
-from ..common.files import locked, read_json, remove, write_json
+from ..common.files import beside, is_done, read_json, write_record
 
-CHUNK = 20_000  # texts between two writes to disk
+CHUNK = 20_000  # texts in memory at a time
+FILES = ("ids.bin", "lengths.bin")
 
 
 def separator(model: SentenceTransformer) -> str:
@@ -52,13 +52,10 @@ class Tokens(Sequence[np.ndarray]):
     """The token ids of text 0, 1, …, read from disk on access; `lengths` (N,) is the number of tokens of each."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what `tokenise` wrote. Raises `InputError` if the files do not have the recorded sizes."""
-        record = read_json(folder / "tokens.json")
+        """Open what `tokenise` wrote."""
+        self.ids = np.memmap(folder / "ids.bin", read_json(folder / "tokens.json")["dtype"], "r")
         self.lengths = np.fromfile(folder / "lengths.bin", np.uint16)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
-        self.ids = np.memmap(folder / "ids.bin", record["dtype"], "r")
-        if not record.get("texts") == len(self.lengths) or not record["tokens"] == self.starts[-1] == len(self.ids):
-            raise InputError(f"{folder} is corrupt")
 
     def __len__(self) -> int:
         """The number of texts."""
@@ -72,14 +69,9 @@ class Tokens(Sequence[np.ndarray]):
 def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> Tokens:
     """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by tokenizer and texts."""
     folder = cache / _name(model, patents)
-    if (folder / "tokens.json").exists():
-        try:
-            return Tokens(folder)
-        except (InputError, OSError, KeyError, ValueError) as error:
-            print(f"tokenise: {error}; starting over.")
-            remove(folder)
-    with locked(folder):
-        _write(model, patents, folder)
+    if not is_done(folder / "tokens.json", {}):
+        with beside(folder) as scratch:
+            _write(model, patents, scratch)
     return Tokens(folder)
 
 
@@ -98,25 +90,10 @@ def _name(model: SentenceTransformer, patents: pd.DataFrame) -> str:
 
 
 def _write(model: SentenceTransformer, patents: pd.DataFrame, folder: Path) -> None:
-    """Append the texts that are missing. Ids are written first, so a text with a length is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ids_file, lengths_file = folder / "ids.bin", folder / "lengths.bin"
-    dtype = _dtype(model)
-    for file in (ids_file, lengths_file):
-        file.touch()
-    done = np.fromfile(lengths_file, np.uint16)
-    with ids_file.open("r+b") as ids, lengths_file.open("r+b") as lengths:
-        ids.seek(ids.truncate(int(done.sum(dtype=np.int64)) * dtype.itemsize))
-        lengths.seek(lengths.truncate(len(done) * 2))
-        with tqdm(total=len(patents), initial=len(done), desc="tokenise", unit="text", unit_scale=True) as bar:
-            for start in range(len(done), len(patents), CHUNK):
-                rows = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], separator(model)))
-                ids.write(np.concatenate(rows).tobytes())
-                ids.flush()
-                lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
-                lengths.flush()
-                bar.update(len(rows))
-    size = ids_file.stat().st_size
-    tokens = size // dtype.itemsize
-    print(f"tokenise: {len(patents):,} texts, {tokens:,} tokens, {size / 1e6:,.1f} MB")
-    write_json(folder / "tokens.json", {"dtype": dtype.name, "texts": len(patents), "tokens": tokens})
+    folder.mkdir()
+    with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
+        for start in tqdm(range(0, len(patents), CHUNK), desc="tokenise", unit=f"x {CHUNK:,} texts"):
+            rows = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], separator(model)))
+            ids.write(np.concatenate(rows).tobytes())
+            lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
+    write_record(folder / "tokens.json", {"texts": len(patents), "dtype": _dtype(model).name}, FILES)

@@ -24,7 +24,7 @@ def write_card(
         base_model=_hub_name(base),
         license=licence,
     )
-    values = {name: getattr(chosen, name) for name in (*LOSSES[chosen.loss].hyperparameters, *SHOWN)}
+    values = {name: getattr(chosen, name) for name in (*LOSSES[chosen.loss].options, *SHOWN)}
     card = ModelCard.from_template(
         data,
         template_path=str(Path(__file__).with_name("card.md")),

@@ -29,7 +29,8 @@ def forecast(
     left = total - first
     if left < LEAST_STEPS and not profile:
         return
-    steps = _steps_of_one_epoch(batches, first, total)
+    end = min(total, (first // batches.per_epoch + 1) * batches.per_epoch)  # of the epoch, whose order is made once
+    steps = [int(step) for step in np.linspace(first, end, WARM_UP + MEASURED, endpoint=False, dtype=int)]
     seconds = []
     for step in steps:
         batch = batches[step]  # a training reads it while the step before is computed
@@ -37,23 +38,15 @@ def forecast(
         gradient.compute(step, batch)
         _wait()
         seconds.append(time.perf_counter() - started)
-    each = float(np.mean(seconds[WARM_UP:])) + _optimizer_seconds(gradient.model)
+    each = float(np.mean(seconds[WARM_UP:]))  # without the optimizer, a few percent
     known = math.isfinite(evaluations)
     complete = each * left + (evaluations if known else 0)
     beside = f"with {_duration(evaluations)} of evaluations" if known else "without evaluations"
-    end = datetime.now() + timedelta(seconds=complete)
-    print(f"{left:,} steps of {each:.2f} s: {_duration(complete)} {beside}, until {end:%a %H:%M}")
+    until = datetime.now() + timedelta(seconds=complete)
+    print(f"{left:,} steps of {each:.2f} s: {_duration(complete)} {beside}, until {until:%a %H:%M}")
     if profile:
         _print_profile(gradient, batches, steps[WARM_UP:], each)
     gradient.model.zero_grad()
-
-
-def _steps_of_one_epoch(batches: Batches, first: int, total: int) -> list[int]:
-    """Steps over the rest of an epoch, whose order is made once; without its last batch, which may be small."""
-    if (first + 1) % batches.per_epoch == 0 and first + 1 < total:
-        first += 1  # only the last one is left of the epoch
-    end = min(total, (first // batches.per_epoch + 1) * batches.per_epoch) - 1
-    return [int(step) for step in np.linspace(first, max(first, end - 1), WARM_UP + MEASURED, dtype=int)]
 
 
 def _wait() -> None:
@@ -64,20 +57,6 @@ def _wait() -> None:
 def _duration(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{max(minutes, 1)} min"
-
-
-def _optimizer_seconds(model: nn.Module) -> float:
-    """The time of one update of as many parameters, on a copy."""
-    copies = [torch.zeros_like(p).requires_grad_() for p in model.parameters()]
-    for copy in copies:
-        copy.grad = torch.zeros_like(copy)
-    optimizer = torch.optim.AdamW(copies, 1e-5, weight_decay=0, fused=True)
-    optimizer.step()
-    _wait()
-    started = time.perf_counter()
-    optimizer.step()
-    _wait()
-    return time.perf_counter() - started
 
 
 def _print_profile(gradient: Gradient, batches: Batches, steps: list[int], seconds: float) -> None:

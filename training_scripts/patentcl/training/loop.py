@@ -61,6 +61,15 @@ class Loop:
         self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and validation.can_choose
         self.ndcg, self.waited = math.nan, 0.0  # the last validation metric; seconds without data
 
+    def _is_due(self, step: int) -> bool:
+        """Whether to evaluate after `step`; after the last one always, unless there are no evaluations."""
+        every = math.ceil(self.total / max(1, self.job.hyperparameters.evaluations))
+        return self.job.hyperparameters.evaluations > 0 and (step % every == 0 or step == self.total)
+
+    def evaluations_left(self) -> int:
+        """The number of evaluations on the validation set until the end."""
+        return sum(map(self._is_due, range(self.state.step + 1, self.total + 1)))
+
     def resume(self) -> None:
         """Continue from the newest checkpoint in the working folder, if there is one."""
         found = checkpoints.load_newest(self.job.work, self.model.device)
@@ -107,7 +116,7 @@ class Loop:
             state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - mark
             rate = (self.batches.seen(step + 1) - first) / max(state.seconds - before, 1e-9)
             show(bar, step + 1, self.monitor.loss, self.ndcg, rate)
-            if self.validation.is_due(step + 1, self.total):
+            if self._is_due(step + 1):
                 self._evaluate(step + 1)
             if self._must_stop():
                 saved_it = self._save()

@@ -1,7 +1,7 @@
 """Training losses. To add one, write a subclass of `Loss` and enter it in `LOSSES`."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,21 +14,18 @@ from ..models.device import to_device
 from ..models.load import normalises
 from ..triplets.dataset import Dataset
 
-if TYPE_CHECKING:
-    from .options import Hyperparameters
-
 
 class Loss(nn.Module):
     """A loss over a batch of triplets."""
 
-    hyperparameters: ClassVar[tuple[str, ...]]  # fields of `Hyperparameters` that this loss uses and others may not
+    options: ClassVar[tuple[str, ...]]  # the fields of `Hyperparameters` that it takes
     is_mean: ClassVar[bool]  # over triplets, so that micro-batches can be added up
     note = ""  # reported when training starts
 
     @classmethod
     @abstractmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
-        """Make the loss for training `model` on `data`."""
+    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
+        """Make the loss for training `model` on `data`, with its `options`."""
 
     @abstractmethod
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
@@ -38,7 +35,7 @@ class Loss(nn.Module):
 class TripletMargin(Loss):
     """max(0, |a - p| - |a - n| + margin) with Euclidean distances (Schroff et al. 2015, arXiv:1503.03832)."""
 
-    hyperparameters = ("margin",)
+    options = ("margin",)
     is_mean = True
 
     def __init__(self, margin: float) -> None:
@@ -47,13 +44,13 @@ class TripletMargin(Loss):
         self.margin = margin
 
     @classmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
+    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
         """See `Loss`. A margin above every possible gap turns the loss into a plain difference of distances."""
-        loss = cls(hyperparameters.margin)
+        loss = cls(**options)
         if normalises(model) and loss.margin >= 2:
             loss.note = (
-                f"{hyperparameters.base_model} normalises its embeddings, so distances are at most 2 and --margin "
-                f"{loss.margin:g} is never reached: every triplet contributes. One below 0.5 would ignore solved ones."
+                f"The base model normalises embeddings, so distances are at most 2 and --margin {loss.margin:g} is "
+                "never reached: every triplet contributes. One below 0.5 would ignore solved ones."
             )
         return loss
 
@@ -88,7 +85,7 @@ class InBatchContrast(Loss):
     anchors of the batch. Candidates that are linked to the anchor are masked, for they are positives as well.
     """
 
-    hyperparameters = ("scale",)
+    options = ("scale",)
     is_mean = False
 
     def __init__(self, links: Links, scale: float) -> None:
@@ -97,10 +94,10 @@ class InBatchContrast(Loss):
         self.links, self.scale = links, scale
 
     @classmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, hyperparameters: "Hyperparameters") -> Self:
+    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
         """See `Loss`. Every anchor is linked to its positives, also in held-out triplets."""
         pairs = data.rows(data.triplets[["anchor_id", "positive_id"]])
-        return cls(Links(pairs, data.texts["family"].to_numpy()), hyperparameters.scale)
+        return cls(Links(pairs, data.texts["family"].to_numpy()), **options)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """See `Loss`."""

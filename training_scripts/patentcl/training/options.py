@@ -40,8 +40,8 @@ class Hyperparameters:
         check_seed(self.seed)
         if self.loss not in LOSSES:
             raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}")
-        unused = {name for loss in LOSSES.values() for name in loss.hyperparameters}
-        for name in sorted(unused.difference(LOSSES[self.loss].hyperparameters)):
+        unused = {name for loss in LOSSES.values() for name in loss.options}
+        for name in sorted(unused.difference(LOSSES[self.loss].options)):
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"--{name} has no meaning for --loss {self.loss}: remove it")
 

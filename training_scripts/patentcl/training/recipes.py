@@ -10,15 +10,7 @@ from .options import Hyperparameters, RunOptions
 
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
-    "best": {
-        "loss": "contrast",
-        "scale": 20,
-        "epochs": 1,
-        "batch_size": 16,
-        "lr": 5e-5,
-        "average": 0.5,
-        "dropout": 0.0,
-    },
+    "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5, "dropout": 0},
 }
 FREE = ("base_model", "max_length", "evaluations", "keep", "patience", "seed")  # they do not make it another recipe
 

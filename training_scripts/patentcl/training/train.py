@@ -172,7 +172,8 @@ def fit(
     texts = texts or tokenise(model, data.texts, cache / "tokens")
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
-    loss = LOSSES[chosen.loss].build(model, data, chosen)
+    kind = LOSSES[chosen.loss]
+    loss = kind.build(model, data, **{name: getattr(chosen, name) for name in kind.options})
     if loss.note:
         log.warn(loss.note)
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not validation.can_choose:
@@ -181,7 +182,7 @@ def fit(
     loop = Loop(job, gradient, batches, validation, data.texts["patent_id"].tolist())
     loop.resume()
     if loop.state.step < loop.total:  # on every process, because gradients are added there, too
-        count = validation.left(loop.state.step, loop.total) + test_texts / max(1, len(validation.held_out.texts))
+        count = loop.evaluations_left() + test_texts / max(1, len(validation.held_out.texts))
         forecast(gradient, batches, loop.state.step, loop.total, validation.seconds * count, options.profile)
     state = loop.run()
     return {

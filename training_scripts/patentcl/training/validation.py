@@ -28,40 +28,29 @@ def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -
         )
 
 
+def _copy(model: SentenceTransformer) -> dict[str, Tensor]:
+    return {name: weights.clone() for name, weights in model.state_dict().items()}
+
+
 class Validation:
     """Evaluates the model as it would be saved: with its weights averaged with the base model's, if so chosen."""
 
-    def __init__(
-        self, held_out: HeldOut, model: SentenceTransformer, hyperparameters: Hyperparameters, log: Log
-    ) -> None:
+    def __init__(self, held_out: HeldOut, model: SentenceTransformer, chosen: Hyperparameters, log: Log) -> None:
         """Tokenise the texts, and copy the weights of the base model, which `model` is until it is trained."""
-        self.held_out, self.hyperparameters, self.log = held_out, hyperparameters, log
+        self.held_out, self.share, self.log = held_out, chosen.average, log
         self.tokens = token_ids(model, join_texts(held_out.texts, separator(model)))
-        share = hyperparameters.average
-        self.base = {k: v.clone() for k, v in model.state_dict().items()} if share < 1 else {}
+        self.base = _copy(model) if self.share < 1 else {}
         self.seconds = math.nan  # of the last evaluation
         self.can_choose = len(np.unique(held_out.pairs[:, 0])) >= LEAST_QUERIES
 
     def evaluate(self, model: SentenceTransformer, step: int) -> float:
         """Log the metrics of the model as it would be saved now; return nDCG@10."""
         started = time.perf_counter()
-        own = {k: v.clone() for k, v in model.state_dict().items()} if self.base else {}
-        average(model, self.base, self.hyperparameters.average)
+        own = _copy(model) if self.base else {}
+        average(model, self.base, self.share)
         metrics = quick(dense_ranker(encode_tokens(model, self.tokens)), self.held_out).values
         if own:
             model.load_state_dict(own)
         self.log.write("val", {"step": step, **metrics})
         self.seconds = time.perf_counter() - started
         return metrics["nDCG@10"]
-
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether to evaluate after `step`; after the last one always, unless there are no evaluations."""
-        return self.hyperparameters.evaluations > 0 and (step % self._every(steps) == 0 or step == steps)
-
-    def left(self, step: int, steps: int) -> int:
-        """The number of evaluations after `step`."""
-        every = self._every(steps)
-        return math.ceil(steps / every) - step // every if self.hyperparameters.evaluations else 0
-
-    def _every(self, steps: int) -> int:
-        return math.ceil(steps / max(1, self.hyperparameters.evaluations))
