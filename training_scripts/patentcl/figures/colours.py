@@ -57,16 +57,16 @@ def colour_groups(
 ) -> Groups:
     """Group patents by their primary CPC symbol, one colour for each of the `size` most frequent symbols.
 
-    Ties go to the alphabet, and so does the order in the legend. Sections keep the same colour whichever data
-    they come from; classes and subclasses take the palette in order. The rest is "other" in grey, patents
-    without a symbol are "unclassified" in light grey. `titles` names classes or subclasses for the legend
-    (symbol → title; long ones are cut). Raises `InputError` when `size` exceeds the palette's nine colours.
+    Ties and the legend are in alphabetical order. Sections have the same colour in all data; classes and subclasses
+    take the palette in order. The rest is "other" in grey, patents without a symbol are "unclassified" in light grey.
+    `titles` names classes or subclasses in the legend (symbol → title; long ones are cut). Raises `InputError` if
+    `size` is not 1 to 9.
     """
     if not 1 <= size <= len(PALETTE):
-        raise InputError(f"the palette has colours for 1 to {len(PALETTE)} groups, not {size}: lower the number")
+        raise InputError(f"{size} groups: the palette has colours for 1 to {len(PALETTE)}")
     symbols = patents[by].fillna("").astype(str)
     counts = symbols[symbols != ""].value_counts()
-    is_cpc = by == "section" and bool(counts.index.isin(list(SECTIONS)).any())  # one's own corpus has other symbols
+    is_cpc = by == "section" and bool(counts.index.isin(list(SECTIONS)).any())  # a custom corpus has other symbols
     if is_cpc:
         counts = counts[counts.index.isin(list(SECTIONS))]
     chosen = sorted(sorted(counts.index, key=lambda symbol: (-counts[symbol], symbol))[:size])
@@ -83,6 +83,6 @@ def colour_groups(
 
 
 def _plain(title: str) -> str:
-    # CPC's own titles shout, and explain in brackets what belongs elsewhere.
+    # CPC titles are in capitals and say in brackets what belongs elsewhere.
     title = re.sub(r"\s*[(\[{].*?[)\]}]+", "", title)
     return title.capitalize() if title.isupper() else title

@@ -19,7 +19,7 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
     years = pd.to_datetime(patents["date"], errors="coerce").dt.year
     groups = colour_groups(patents)
     counts = pd.crosstab(years, np.array(groups.of, dtype=object)) if years.notna().any() else pd.DataFrame()
-    if len(counts):  # a year without patents is a gap in the picture, not a place where bars move together
+    if len(counts):  # years without patents stay as gaps
         counts = counts.reindex(range(int(years.min()), int(years.max()) + 1), fill_value=0)
     figure = Figure(figsize=(12, 4.4), layout="constrained")
     axes = plain_axes(figure.subplots(), f"Patents per year of grant, by primary CPC section ({len(patents):,})")
@@ -43,8 +43,8 @@ def degree_histograms(
 ) -> Figure:
     """Draw how many patents have how many citations out, citations in, and CPC subclasses.
 
-    Each argument holds one count per patent. Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees
-    span magnitudes and a plain logarithmic axis has no place for 0; heights are logarithmic too.
+    Each argument holds one count per patent. Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees span orders
+    of magnitude and a logarithmic axis has no place for 0; heights are logarithmic too.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     titles = ["Citations made (inside the table)", "Citations received (inside the table)", "CPC subclasses per patent"]
@@ -62,9 +62,9 @@ def degree_histograms(
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(0.7, max(heights.max(initial=1) * 2.5, 10))
         axes.tick_params(axis="x", labelsize=8, rotation=30 if len(names) > 6 else 0)
-        summary = (
-            f"median {np.median(counts):g}, mean {counts.mean():.1f}, most {counts.max():,}" if len(counts) else "none"
-        )
+        summary = "none"
+        if len(counts):
+            summary = f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}"
         axes.set_xlabel(summary, color=INK)
         axes.set_ylabel("patents", color=INK)
     return figure
