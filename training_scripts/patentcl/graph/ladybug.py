@@ -71,8 +71,6 @@ class LadybugGraph:
             return
         check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
-        if csvs.resolve() == self.folder.resolve():
-            raise InputError(f"{self.folder} contains the CSVs and would be replaced; move them")
         with beside(self.folder) as folder:
             folder.mkdir()
             self._connection = self._connect(folder / "graph.lbug")

@@ -99,17 +99,15 @@ class Server:
 
 
 def _checked_uri(uri: str) -> str:
-    """Return `uri`. An address that may contain a secret is not repeated in the error."""
-    if "@" in uri or "?" in uri:
-        raise InputError("NEO4J_URI contains credentials; move them to NEO4J_USERNAME and NEO4J_PASSWORD")
+    """Return `uri`. The error does not repeat an address, which may contain a password."""
     try:
         parts = urlsplit(uri)
-        valid = parts.scheme in _SCHEMES and parts.port != 0  # `port` raises for one that is no number
         (parts.hostname or "").encode("idna")
-    except ValueError:
+        valid = parts.scheme in _SCHEMES and parts.port != 0 and "@" not in uri and "?" not in uri
+    except ValueError:  # also from `port`
         valid = False
     if not valid:
-        raise InputError(f"NEO4J_URI: write it like bolt://host:7687; schemes are {', '.join(_SCHEMES)}")
+        raise InputError(f"NEO4J_URI: write it like bolt://host:7687, no credentials; schemes: {', '.join(_SCHEMES)}")
     return uri
 
 
