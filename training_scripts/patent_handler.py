@@ -9,11 +9,11 @@ as patents.csv, citations.csv and classes.csv.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from patentcl.common.cli import InputError, check_seed, parse_options, run_script
+from patentcl.common.cli import InputError, check_seed, option, parse_options, run_script
 from patentcl.common.files import DATA
 from patentcl.graph.base import GRAPHS, open_graph
 from patentcl.graph.neo4j_admin import import_command
@@ -30,22 +30,18 @@ class Options:
     """What the script reads and writes."""
 
     _argument_group_name: ClassVar[str] = "data and graph"
-    tables: Path | None = field(
-        default=None, metadata={"help": "the tables, zipped or not (default: those in --data)", "metavar": "DIR"}
+    tables: Path | None = option(None, "the tables, zipped or not (default: those in --data)", metavar="DIR")
+    data: Path = option(DATA, "folder for results", metavar="DIR")
+    graph: str = option(
+        "embedded",
+        "embedded: Ladybug, needs no server; neo4j: see docs/neo4j.md; none: write import CSVs only",
+        choices=(*GRAPHS, "none"),
     )
-    data: Path = field(default=DATA, metadata={"help": "folder for results", "metavar": "DIR"})
-    graph: str = field(
-        default="embedded",
-        metadata={
-            "choices": (*GRAPHS, "none"),
-            "help": "embedded: Ladybug, needs no server; neo4j: see docs/neo4j.md; none: write import CSVs only",
-        },
-    )
-    keep_withdrawn: bool = field(default=False, metadata={"help": "keep withdrawn patents"})
-    memory: str = field(default="4GB", metadata={"help": "memory limit of DuckDB and of the graph's buffers"})
-    seed: int = field(default=42, metadata={"help": "seed of numbering, splits and draws"})
-    csv: bool = field(default=False, metadata={"help": "also write triplet_training.csv with all texts (large)"})
-    overwrite: bool = field(default=False, metadata={"help": "repeat steps whose results exist"})
+    keep_withdrawn: bool = option(False, "keep withdrawn patents")
+    memory: str = option("4GB", "memory limit of DuckDB and of the graph's buffers")
+    seed: int = option(42, "seed of numbering, splits and draws")
+    csv: bool = option(False, "also write triplet_training.csv with all texts (large)")
+    overwrite: bool = option(False, "repeat steps whose results exist")
 
     def __post_init__(self) -> None:
         """Check the seed."""

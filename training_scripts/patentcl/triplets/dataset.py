@@ -53,6 +53,33 @@ class Dataset:
         rows = self.triplets[self.triplets["split"] == split]
         return set(rows[list(ROLES)].to_numpy().ravel())
 
+    def head(self, train: int, held_out: int) -> "Dataset":
+        """The first `train` triplets, and the first `held_out` triplets and retrieval pairs of val and of test.
+
+        The corpus to search is reduced to the held-out ones: to try something in seconds.
+        """
+        splits = self.triplets.groupby("split", sort=False)
+        few = pd.concat([rows.head(train if split == "train" else held_out) for split, rows in splits])
+        retrieval = self.retrieval.groupby("split").head(held_out)
+        held = few.loc[few["split"] != "train", list(ROLES)]
+        searched = np.union1d(self.rows(held), self.rows(retrieval[["query_id", "relevant_id"]]))
+        used = np.union1d(searched, self.rows(few[list(ROLES)]))
+        texts = self.texts.iloc[used].assign(in_corpus=np.isin(used, searched)).reset_index(drop=True)
+        return Dataset(few, texts, retrieval, f"{self.fingerprint} {train} {held_out}")
+
+    def examples(self, n: int = 6) -> pd.DataFrame:
+        """Train triplets to read, of each kind of negative, with cited positives first.
+
+        Adds each role's title and subclasses as columns, like anchor_title and anchor_subclasses.
+        """
+        train = self.triplets[self.triplets["split"] == "train"]
+        train = train.sort_values("positive_kind", key=lambda kind: kind == "coupled", kind="stable")
+        some = train.groupby("negative_kind").head(max(1, n // 3)).head(n).reset_index(drop=True)
+        for role in ("anchor", "positive", "negative"):
+            of_role = self.texts.iloc[self.rows(some[f"{role}_id"])].reset_index(drop=True)
+            some[f"{role}_title"], some[f"{role}_subclasses"] = of_role["title"], of_role["subclasses"]
+        return some
+
 
 def load_dataset(path: Path, seed: int = 42) -> Dataset:
     """Read a folder of mined triplets, or a CSV file in the columns of `triplet_training.csv`.

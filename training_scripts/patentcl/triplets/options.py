@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from ..common.cli import InputError
+from ..common.cli import InputError, check_ranges, option
 
 KINDS = ("citation", "sibling", "random")  # of negatives, from hard to easy; each is a part of triplets.cypher
 Positives = Literal["cited", "examiner", "coupled"]
+Split = Literal["random", "time"]
 SPLITS = ("train", "val", "test")
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
@@ -33,72 +34,47 @@ class Mining:
     """
 
     _argument_group_name: ClassVar[str] = "triplets"
-    triplets: str = field(
-        default="10K", metadata={"help": "train triplets: 10K, 100K, 1M, FULL (all) or a number", "metavar": "SIZE"}
+
+    triplets: str = option("10K", "train triplets: 10K, 100K, 1M, FULL (all) or a number", metavar="SIZE")
+    positives: Positives = option(
+        "cited",
+        "cited: patents that the anchor cites; examiner: the same, examiner citations first; "
+        "coupled: after the cited ones, patents that cite the same patents",
     )
-    positives: Positives = field(
-        default="cited",
-        metadata={
-            "help": "cited: patents that the anchor cites; examiner: the same, examiner citations first; "
-            "coupled: after the cited ones, patents that cite the same patents"
-        },
+    coupled: int = option(
+        2,
+        "with --positives coupled: minimum number of shared citations, counting only patents that at most "
+        f"{HUB} patents cite",
+        metavar="K",
     )
-    coupled: int = field(
-        default=2,
-        metadata={
-            "help": "with --positives coupled: minimum number of shared citations, counting only patents that at most "
-            f"{HUB} patents cite",
-            "metavar": "K",
-        },
+    per_anchor: int = option(3, "maximum number of positives per anchor, used when first ones run out", metavar="K")
+    negatives: str = option("citation=1,sibling=1,random=1", "shares of the kinds of negative", metavar="SHARES")
+    filter_model: str = option(
+        "", "drop train triplets whose negative this model finds closer than the positive", metavar="NAME|DIR"
     )
-    per_anchor: int = field(
-        default=3,
-        metadata={"help": "maximum number of positives per anchor, used when first ones run out", "metavar": "K"},
-    )
-    negatives: str = field(
-        default="citation=1,sibling=1,random=1",
-        metadata={"help": "shares of the kinds of negative", "metavar": "SHARES"},
-    )
-    filter_model: str = field(
-        default="",
-        metadata={
-            "help": "drop train triplets whose negative this model finds closer than the positive",
-            "metavar": "NAME|DIR",
-        },
-    )
-    split: Literal["random", "time"] = field(
-        default="random", metadata={"help": "hold out random families, or the newest ones"}
-    )
-    val: float = field(default=0.1, metadata={"help": "share of patents held out for validation"})
-    test: float = field(default=0.2, metadata={"help": "share of patents held out for testing"})
-    corpus: int = field(default=50_000, metadata={"help": "patents that an evaluation searches (0: all)"})
-    max_queries: int = field(
-        default=2_000, metadata={"help": "maximum number of queries, and of triplets, in each of val and test"}
-    )
+    split: Split = option("random", "hold out random families, or the newest ones")
+    val: float = option(0.1, "share of patents held out for validation")
+    test: float = option(0.2, "share of patents held out for testing")
+    corpus: int = option(50_000, "patents that an evaluation searches (0: all)")
+    max_queries: int = option(2_000, "maximum number of queries, and of triplets, in each of val and test")
 
     def __post_init__(self) -> None:
         """Check all values, before hours are spent on tables and graph."""
         object.__setattr__(self, "triplets", str(self.triplets))  # a notebook may pass a number
         if self.name not in SIZES and not re.fullmatch("[1-9][0-9]{0,14}", self.name):
             raise InputError(f"--triplets {self.triplets}: expected {', '.join(SIZES)} or a number above 0")
-        for flag, value, least in (
-            ("--per-anchor", self.per_anchor, 1),
-            ("--coupled", self.coupled, 1),
-            ("--corpus", self.corpus, 0),
-            ("--max-queries", self.max_queries, 1),
-        ):
-            if not least <= value < 1_000_000_000:
-                raise InputError(f"{flag} {value}: expected a number from {least} to a billion")
+        positive = dict.fromkeys(("per_anchor", "coupled", "max_queries"), "[1, 1e9)")
+        check_ranges(self, {**positive, "corpus": "[0, inf)", "val": "(0, 1)", "test": "(0, 1)"})
+        if self.val + self.test >= 1:
+            raise InputError(f"--val {self.val}, --test {self.test}: expected a sum below 1")
         for flag, word, words in (
             ("--positives", self.positives, get_args(Positives)),
-            ("--split", self.split, ("random", "time")),
+            ("--split", self.split, get_args(Split)),
         ):
             if word not in words:
                 raise InputError(f"{flag} {word}: expected one of {', '.join(words)}")
         if self.coupled != Mining.coupled and self.positives != "coupled":
             raise InputError(f"--coupled {self.coupled} needs --positives coupled")
-        if not 0 < self.test < 1 or not 0 < self.val < 1 or self.val + self.test >= 1:
-            raise InputError(f"--val {self.val}, --test {self.test}: expected shares above 0 with a sum below 1")
         _ = self.shares
         if self.filter_model:
             from ..models.load import find_model  # torch takes seconds to import; mining rarely needs it
