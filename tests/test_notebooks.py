@@ -1,19 +1,24 @@
 """The notebooks are stored without outputs, and run from top to bottom on a sample."""
 
 import json
+import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
 
+import patent_embedding_scatter
+import patent_handler
+import patent_triplet_trainer
+from patentcl.common.cli import InputError
+from patentcl.models.load import Model
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ["patent_handler", "patent_embedding_scatter"]
-SCRIPTS = REPOSITORY / "training_scripts"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -23,7 +28,7 @@ def test_a_notebook_is_stripped_and_has_one_parameters_cell(name: str) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    assert len(notebook.cells) <= 30
+    assert len(notebook.cells) <= 26
 
 
 def pictures(notebook: nbformat.NotebookNode) -> int:
@@ -34,10 +39,11 @@ def pictures(notebook: nbformat.NotebookNode) -> int:
 def test_the_handler_notebook_runs_on_the_sample(tables: Path, tmp_path: Path) -> None:
     handler = papermill.execute_notebook(
         REPOSITORY / "patent_handler.ipynb", tmp_path / "handler.ipynb", cwd=REPOSITORY, progress_bar=False,
-        parameters={"tables": str(tables), "data": str(tmp_path), "triplets": 100},
+        parameters={"tables": str(tables), "data": str(tmp_path), "triplets": 100, "training_steps": 2},
     )  # fmt: skip
 
-    assert pictures(handler) == 4
+    assert pictures(handler) == 5  # years, degrees, a triplet, its neighbourhood, the loss
+    assert (tmp_path / "first-model" / "run.json").exists()
 
 
 def test_the_scatter_notebook_runs_on_the_sample(road: Path, tmp_path: Path) -> None:
@@ -59,74 +65,73 @@ def test_the_scatter_notebook_runs_on_the_sample(road: Path, tmp_path: Path) -> 
     assert "minilm" in (tmp_path / "scatter" / "200" / "scatter.html").read_text()
 
 
-def script(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def test_the_scripts_walk_the_same_road_from_any_folder(
-    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scripts_run_the_same_pipeline(
+    tables: Path, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
-    handled = script(SCRIPTS / "patent_handler.py", "--tables", tables, "--data", tmp_path, "--triplets", 60, "--csv")
-    assert handled.returncode == 0, handled.stderr
-    assert "citation pairs of theirs inside the table" in handled.stdout
+    data, base, model = str(tmp_path), str(small_model.folder), tmp_path / "model"
+
+    patent_handler.main(["--tables", str(tables), "--data", data, "--triplets", "60", "--csv"])
+    assert "citation pairs of theirs inside the table" in capsys.readouterr().out
     assert (tmp_path / "triplets" / "60" / "triplet_training.csv").exists()
 
-    trainer = ["patent_triplet_trainer.py", "--data", tmp_path, "--triplets", "60", "--base-model", "minilm"]
-    small = ["--epochs", 0.3, "--max-length", 32, "--evaluations", 0, "--dropout", 0, "--output", tmp_path / "model"]
-    trained = script(*trainer, *small, cwd=SCRIPTS)
-    assert trained.returncode == 0, trained.stderr
-    assert "on test:" in trained.stdout
+    short = ["--epochs", "0.3", "--max-length", "32", "--evaluations", "0", "--dropout", "0"]
+    trainer = ["--data", data, "--triplets", "60", "--base-model", base, "--output", str(model)]
+    patent_triplet_trainer.main([*trainer, *short])
+    assert "nDCG@10" in capsys.readouterr().out
 
-    drawn = script(SCRIPTS / "patent_embedding_scatter.py", "--data", tmp_path, "--triplets", 60, "--models", "minilm",
-                   tmp_path / "model", "--sample", 60, "--max-length", 32, "--color-by", "class")  # fmt: skip
-    assert drawn.returncode == 0, drawn.stderr
+    patent_embedding_scatter.main(["--data", data, "--triplets", "60", "--models", base, str(model),
+                                   "--sample", "60", "--max-length", "32", "--color-by", "class"])  # fmt: skip
     assert (tmp_path / "scatter" / "60" / "scatter.png").exists()
 
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert tmp_path / "model" / "run.json" in written
+    assert model / "run.json" in written
     assert not [path for path in written if b"secret-word" in path.read_bytes()]
 
 
-def test_the_handler_can_stop_at_the_import_csvs(tables: Path, tmp_path: Path) -> None:
-    done = script(SCRIPTS / "patent_handler.py", "--tables", tables, "--data", tmp_path, "--graph", "none")
+def test_the_handler_can_stop_at_the_import_csvs(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patent_handler.main(["--tables", str(tables), "--data", str(tmp_path), "--graph", "none"])
 
-    assert done.returncode == 0, done.stderr
-    assert "neo4j-admin database import full neo4j" in done.stdout and "citations: repeated" in done.stdout
+    printed = capsys.readouterr().out
+    assert "neo4j-admin database import full neo4j" in printed and "citations: repeated" in printed
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["graph"]
 
 
-def test_smoke_needs_nothing(tmp_path: Path) -> None:
-    done = script(SCRIPTS / "patent_triplet_trainer.py", "--smoke", cwd=tmp_path)
+def test_smoke_needs_nothing(
+    small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    assert "the whole road works" in done.stdout
+    patent_triplet_trainer.main(["--smoke", "--base-model", str(small_model.folder)])
+
+    assert "smoke: " in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("script", "arguments", "where"),
     [
-        (["patent_handler.py", "--tables", "nowhere"], "error: nowhere is not a folder"),
-        (["patent_handler.py", "--triplets", "lots"], "error: --triplets lots: "),
-        (["patent_handler.py", "--import", "online"], "error: --import online needs --graph neo4j"),
-        (["patent_handler.py", "--tables", "nowhere", "--val", "0.9"], "error: --val 0.9, --test 0.2: "),
-        (
-            ["patent_handler.py", "--tables", "nowhere", "--coupled", "3"],
-            "error: --coupled 3 needs --positives coupled",
-        ),
-        (["patent_handler.py", "--tables", "nowhere", "--filter-model", "./m"], "error: There is no folder ./m"),
-        (["patent_triplet_trainer.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
-        (["patent_embedding_scatter.py", "--data", "nowhere"], "error: nowhere/triplets/10K holds no triplets.parquet"),
+        (patent_handler, ["--tables", "nowhere"], "nowhere"),
+        (patent_handler, ["--triplets", "lots"], "--triplets lots"),
+        (patent_handler, ["--import", "online"], "--import online"),
+        (patent_handler, ["--tables", "nowhere", "--val", "0.9"], "--val 0.9, --test 0.2"),
+        (patent_handler, ["--tables", "nowhere", "--coupled", "3"], "--coupled 3"),
+        (patent_handler, ["--tables", "nowhere", "--filter-model", "./m"], "./m"),
+        (patent_handler, ["--seed", "-1"], "--seed -1"),
+        (patent_triplet_trainer, ["--data", "nowhere"], "nowhere/triplets/10K"),
+        (patent_embedding_scatter, ["--data", "nowhere"], "nowhere/triplets/10K"),
     ],
 )
-def test_an_error_is_one_sentence_and_no_traceback(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = script(SCRIPTS / arguments[0], *arguments[1:], cwd=tmp_path)
+def test_input_that_cannot_be_used_is_named(
+    script: ModuleType, arguments: list[str], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    assert done.returncode == 2
-    assert done.stderr.startswith(says) and "Traceback" not in done.stderr
-    assert done.stderr.count("\n") == 1
+    with pytest.raises(InputError, match=re.escape(where)):
+        script.main(arguments)
 
 
 def test_no_path_of_a_machine_stands_in_the_notebooks() -> None:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data, model = DATA / "demo" / name, MODELS / f"patentCL-demo-{name}"
     data.mkdir(parents=True, exist_ok=True)
     places = {"data": str(data), "triplets": options.triplets}
-    mining = {"positives": "coupled", "per_anchor": 5}  # small tables hold few citations inside
+    mining = {"positives": "coupled", "per_anchor": 5, "training_steps": 0}  # small tables hold few citations inside
     run_notebook("patent_handler", data, {**places, **mining, "tables": str(tables), "overwrite": options.overwrite})
     train(data, options.triplets, model, options.overwrite)
     run_notebook("patent_embedding_scatter", data, {**places, "models": ["minilm", str(model)]})

@@ -14,15 +14,13 @@ Splits are made of whole families (see `restructure.py`): a patent of a val or t
 triplet.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,6 +41,7 @@ from .write import FILES_OF_FOLDER, write_triplets
 if TYPE_CHECKING:
     from ..models.load import Model
 
+LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
 QUERY = Path(__file__).with_name("triplets.cypher")
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
 
@@ -57,7 +56,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     source = read_json(csvs / "graph.json")
     if not {"params", "counts", "fingerprint"} <= source.keys():
         raise InputError(f"{csvs / 'graph.json'} is incomplete: restructure again with --overwrite")
-    params = {"graph": source["fingerprint"], "query": _digest(QUERY), **mining.params()}
+    params = {"graph": source["fingerprint"], "query": fingerprint([QUERY]), **mining.params()}
     closer = None
     if mining.filter_model:
         from ..models.load import find_model  # torch takes seconds to import; mining rarely needs it
@@ -94,10 +93,6 @@ def _closer(model: "Model", cache: Path, texts: pd.DataFrame, triplets: np.ndarr
     return (anchor * negative).sum(axis=1) > (anchor * positive).sum(axis=1)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
 def query_parts(mining: Mining) -> dict[str, str]:
     """The parts of the query that `mining` needs, by name: `cited`, perhaps `coupled`, one for each kind."""
     text = QUERY.read_text(encoding="utf-8")
@@ -123,22 +118,16 @@ def query_parameters(source: dict[str, Any], mining: Mining) -> dict[str, int]:
     }
 
 
-@dataclass(frozen=True)
-class Query:
-    """A part of the query with its parameters for one batch of anchors."""
+class Query(NamedTuple):
+    """A part of the query, with its parameters for one batch of anchors."""
 
     part: str
     text: str
     parameters: dict[str, int]
 
-    @property
-    def file(self) -> str:
-        """Name of the file of its answer."""
-        return "{from:06d}-{lo:09d}-{hi:09d}-".format(**self.parameters) + f"{self.part}.parquet"
-
 
 class Batches:
-    """Answers of queries, one Parquet file each, so that an interrupted mining resumes after them."""
+    """Answers of queries in `folder`, one Parquet file each, so that an interrupted mining resumes after them."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         """Keep the answers in `folder` unless they are those of other `params`."""
@@ -152,33 +141,28 @@ class Batches:
         if answered := len(list(folder.glob("*.parquet"))):
             print(f"mining: resuming after {answered} queries")
 
+    def path(self, query: Query) -> Path:
+        """The file of an answer."""
+        return self.folder / "{from:06d}-{lo:09d}-{hi:09d}-{part}.parquet".format(part=query.part, **query.parameters)
+
     def answer(self, graph: Graph, query: Query) -> int:
-        """Run a query and keep its answer, unless there is one; return 1, the number of queries answered."""
-        path = self.folder / query.file
-        if not path.exists():
-            answer = _integers(graph.run(query.text, query.parameters))
+        """Run a query unless it has an answer; return 1, the number of queries answered."""
+        if not self.path(query).exists():
+            answer = graph.run(query.text, query.parameters)
             if not graph.holds(self.fingerprint):
                 raise InputError("another process replaced the graph while it was mined: import this one again")
-            with beside(path) as scratch:
-                pq.write_table(answer, scratch)
+            types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
+            schema = pa.schema(zip(answer.column_names, types, strict=True))  # an empty column has no type on Neo4j
+            with beside(self.path(query)) as scratch:
+                pq.write_table(answer.cast(schema), scratch)
         return 1
 
     def read(self, query: Query) -> pd.DataFrame:
         """The answer of a query."""
-        path = self.folder / query.file
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(self.path(query))
         except (OSError, ValueError) as problem:
-            raise InputError(f"{path} is corrupt ({problem}): delete it and run mining again") from None
-
-
-def _integers(table: pa.Table) -> pa.Table:
-    """Give all columns the same types on both engines, where an empty column has none."""
-    types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in table.column_names]
-    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
-
-
-LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the query's answers
+            raise InputError(f"{self.path(query)} is corrupt ({problem}): delete it and run mining again") from None
 
 
 def run_batches(

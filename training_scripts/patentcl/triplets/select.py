@@ -78,19 +78,15 @@ def negatives(
         candidate = offered[np.arange(len(pairs)), kind]
         take = (negative < 0) & (candidate >= 0)
         negative[take], got[take] = candidate[take], kind[take]
+    table = {(a, b): int(((wanted == i) & (got == j)).sum()) for i, a in enumerate(KINDS) for j, b in enumerate(KINDS)}
     counts = {
         "wanted": {kind: int((wanted == i).sum()) for i, kind in enumerate(KINDS)},
         "got": {kind: int((got == i).sum()) for i, kind in enumerate(KINDS)},
-        "fell back": {
-            f"{a} → {b}": int(((wanted == i) & (got == j)).sum())
-            for i, a in enumerate(KINDS)
-            for j, b in enumerate(KINDS)
-            if i != j
-        },
+        "fell back": {f"{a} → {b}": count for (a, b), count in table.items() if a != b},
         "none found": int((got < 0).sum()),
     }
-    triplets = pairs.assign(negative=negative)[got >= 0]
-    return triplets.assign(kind=np.array(KINDS)[got[got >= 0]]), counts
+    triplets = pairs.assign(negative=negative, kind=np.array(KINDS)[got])
+    return triplets[got >= 0], counts
 
 
 def _offered(pairs: pd.DataFrame, answers: Mapping[str, pd.DataFrame], family: np.ndarray) -> np.ndarray:

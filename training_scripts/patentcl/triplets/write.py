@@ -91,7 +91,7 @@ def write_triplets(
                 "Use larger tables, lower --val and --test, or pass --positives coupled"
             )
         _write_files(db, folder, result)
-        return {**_counts(result, answers["cited"], patents, where), **_dates(db)}
+        return {**_counts(result, answers["cited"], patents, where), **_dates(patents)}
 
 
 @contextmanager
@@ -185,7 +185,6 @@ def _counts(result: Chosen, cited: pd.DataFrame, patents: pd.DataFrame, where: S
         "sections": _by_section(chosen, where),
         "negatives": result.negatives,
         "kinds": {split: _tally(rows["kind"], KINDS) for split, rows in chosen.groupby("split")},
-        "undated": int((patents["date"] == "").sum()),
         "distinct negatives": int(chosen["negative"].nunique()),
         "held out": _tally(patents["split"], held),
         "examiner's citations": int(cited["examiner"].str.len().sum()),
@@ -201,30 +200,27 @@ def _tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
 
 
 def _by_section(chosen: pd.DataFrame, where: Sections) -> dict[str, list[Any]]:
-    """Share of the classified patents and of the train triplets' anchors in each section, in order of rank."""
+    """Names of the sections, and their shares of the classified patents and of the train triplets' anchors."""
     train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
     reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
-    return {
-        "names": where.names.tolist(),
-        "corpus": [round(float(share), 4) for share in where.share],
-        "train": [round(float(share), 4) for share in reached],
-    }
+    shares = {"corpus": where.share.round(4).tolist(), "train": reached.round(4).tolist()}
+    return {"names": where.names.tolist(), **shares}
 
 
-def _dates(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _dates(patents: pd.DataFrame) -> dict[str, Any]:
     """First and last date of the families of each split; and how many held-out patents are older than train's last.
 
     A family is as new as its newest patent, by which it is held out.
     """
-    db.execute("""
-        CREATE TABLE dated AS
-        SELECT date, max(date) OVER (PARTITION BY family) AS newest, split FROM patent JOIN splits USING (rank)""")
-    rows = db.execute("SELECT split, min(newest), max(newest) FROM dated WHERE newest <> '' GROUP BY split").fetchall()
-    rows.sort(key=lambda row: SPLITS.index(row[0]))
-    older = db.execute("""
-        SELECT count(*) FROM dated
-        WHERE split <> 'train' AND date < (SELECT max(newest) FROM dated WHERE split = 'train')""").fetchall()[0][0]
-    return {"dates of families": {split: dates for split, *dates in rows}, "older": older}
+    day, dates = pd.factorize(patents["date"], sort=True)  # numbers, as the maximum of texts is slow
+    newest = pd.Series(day).groupby(patents["family"]).transform("max").to_numpy()
+    split = patents["split"].to_numpy()
+    of_split = {name: newest[(split == name) & (dates[newest] != "")] for name in SPLITS}
+    return {
+        "dates of families": {name: [dates[d.min()], dates[d.max()]] for name, d in of_split.items() if len(d)},
+        "older": int(((split != "train") & (day < newest[split == "train"].max(initial=0))).sum()),
+        "undated": int((patents["date"] == "").sum()),
+    }
 
 
 def write_training_csv(folder: Path, path: Path) -> int:
