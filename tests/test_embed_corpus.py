@@ -90,7 +90,7 @@ def test_corrupt_work_is_done_again(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         embed_corpus(small_model, texts, tmp_path / "vectors")
-    (corrupt,) = tmp_path.glob(f".vectors-*.partial/{file}")
+    corrupt = tmp_path / ".vectors.work" / file
     corrupt.write_bytes(corrupt.read_bytes()[:100])
     if damage == "gone":
         corrupt.unlink()
@@ -101,16 +101,19 @@ def test_corrupt_work_is_done_again(
     check(tmp_path / "vectors", texts, small_model)
 
 
-def test_interrupted_work_of_other_parameters_is_not_used(
+def test_interrupted_work_of_other_parameters_is_not_thrown_away(
     small_model: Model, texts: Path, tmp_path: Path, chunks: list[int]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         embed_corpus(small_model, texts, tmp_path / "vectors")
+    work = tmp_path / ".vectors.work"
+    with pytest.raises(InputError, match=r"max length 0 → 16\).*--overwrite"):
+        embed_corpus(small_model, texts, tmp_path / "vectors", max_length=16)
+    assert np.load(work / "done.npy").tolist() == [True, True, False, False]
 
-    embed_corpus(small_model, texts, tmp_path / "vectors", max_length=16)
+    embed_corpus(small_model, texts, tmp_path / "vectors", max_length=16, overwrite=True)
 
-    assert len(chunks) == 3 + 4
-    assert not list(tmp_path.glob(".vectors-*.partial"))
+    assert len(chunks) == 3 + 4 and not work.exists()
 
 
 def test_a_file_that_changes_meanwhile_is_refused(
@@ -160,8 +163,8 @@ def test_two_processes_share_a_corpus(small_model: Model, texts: Path, tmp_path:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("patent_id,title\n1,x\n", "line 1: .* abstract, found 0"),
-        ("patent_id;title;abstract\n1;x;y\n", "line 1: .* patent_id, found 0"),
+        ("patent_id,title\n1,x\n", r"texts\.csv .*abstract"),
+        ("patent_id;title;abstract\n1;x;y\n", r"texts\.csv .*patent_id"),
         ("patent_id,title,abstract\n", r"texts\.csv"),
         ("patent_id,title,abstract\n1,x,y\n,x,y\n", "1 of 2 rows have no patent_id"),
         ('patent_id,title,abstract\n"1\n2",x,y\n', "1 of 1 rows"),

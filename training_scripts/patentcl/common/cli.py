@@ -30,15 +30,13 @@ def parse_options(
     """Parse a command line into one instance of each dataclass in `options`, whose fields are made by `option`.
 
     A boolean field is a flag, and a `Literal` gives the choices. `_argument_group_name` of a dataclass is the heading
-    of its options; `defaults` replaces defaults by name. Raises what a `__post_init__` raises; exits with code 2 for
-    a command line that argparse refuses.
+    of its options; `defaults` replaces defaults by name. Exits with code 2 for a command line that argparse refuses.
     """
     from transformers import HfArgumentParser  # takes a second
 
     parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage="%(prog)s [options]")
-    for action in parser._actions:  # --per-anchor and --per_anchor are both understood, the first one is shown
-        shown = [option for option in action.option_strings if "_" not in option and not option.endswith("-")]
-        action.option_strings = shown  # `import_` is --import
+    for action in parser._actions:  # show --per-anchor but not --per_anchor, which is understood, too; nor --import-
+        action.option_strings = [o for o in action.option_strings if "_" not in o and not o.endswith("-")]
     parser.set_defaults(**(defaults or {}))
     return parser.parse_dict(vars(parser.parse_args(argv)))
 
@@ -75,13 +73,6 @@ def check_seed(seed: int) -> None:
     """Raise `InputError` unless every random generator takes `seed`."""
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
-
-
-def seed(text: str) -> int:
-    """A seed from the command line, for scripts that still use argparse."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to {2**32 - 1}")
-    return int(text)
 
 
 def first_line(problem: BaseException) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,18 @@ def beside(path: Path) -> Iterator[Path]:
     """
     scratch, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     with locked(path):
-        if old.exists() and not path.exists():  # killed between the two renames of `move_into_place`
+        if old.exists() and not path.exists():  # killed between the two renames below
             old.rename(path)
         remove(scratch)
         try:
             yield scratch
-            move_into_place(scratch, path)
+            if path.is_dir():  # a folder that holds files cannot be replaced by one rename
+                remove(old)
+                path.rename(old)
+            scratch.rename(path)
+            remove(old)
         finally:
             remove(scratch)
-
-
-def move_into_place(scratch: Path, path: Path) -> None:
-    """Rename a finished file or folder to `path`."""
-    old = path.with_name(f".{path.name}.old")
-    if path.is_dir():  # a folder that holds files cannot be replaced by one rename
-        remove(old)
-        path.rename(old)
-    scratch.rename(path)
-    remove(old)
 
 
 @contextmanager
@@ -71,34 +65,20 @@ def plain(path: Path) -> Path:
     return path
 
 
-def check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise `InputError` unless each of `columns` occurs once in the header of the CSV file `path`."""
-    for column in columns:
-        if header.count(column) != 1:
-            raise InputError(
-                f"{path}, line 1: expected one column {column}, found {header.count(column)}. "
-                f"The header needs {', '.join(columns)}, separated by commas"
-            )
-
-
 def fingerprint(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.name):
-        digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` as indented JSON, atomically."""
     scratch = path.with_name(f".{path.name}.partial")
-    try:
-        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.replace(path)
 
 
 def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> None:
@@ -114,43 +94,38 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing: run the step that writes it first") from None
     except ValueError as problem:
         raise InputError(f"{path} is not JSON ({problem}): repeat its step with --overwrite") from None
-    if isinstance(record, dict) and "asked" in record:  # the name in records of earlier versions
-        record["params"] = record.pop("asked")
-    if not isinstance(record, dict) or not isinstance(record.get("params", {}), dict):
+    if not isinstance(record, dict):
         raise InputError(f"{path} is not the record of a step: repeat its step with --overwrite")
+    if "asked" in record:  # the name in records of earlier versions
+        record["params"] = record.pop("asked")
     return record
 
 
 def is_done(record: Path, params: dict[str, Any]) -> bool:
     """Whether the step that wrote `record` ran with these parameters and inputs, and its files are complete."""
-    return record.exists() and not _cut(record) and not _changes(record, params)
+    return record.exists() and _is_complete(record) and not _changes(record, params)
 
 
 def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> None:
-    """Raise `InputError` if the folder of `record` holds what a step with `params` must not replace.
+    """Raise `InputError` if the folder of `record` holds files that patentCL did not write, as it has no record.
 
-    That is the complete result of other parameters, unless `overwrite`, and files without a record, which we did not
-    write.
+    The same for the complete result of other parameters, unless `overwrite`.
     """
     folder = record.parent
-    if not record.exists():
-        foreign = folder.exists() and not folder.is_dir()
-        if foreign or (folder.exists() and any(not path.match(".*.lock") for path in folder.iterdir())):
-            raise InputError(
-                f"{folder} exists but was not written by patentCL (it has no {record.name}). "
-                "Move it, or choose another folder"
-            )
-    elif not overwrite and not _cut(record) and (changes := _changes(record, params)):
+    if folder.exists() and not record.exists():
+        if not folder.is_dir() or any(not path.match(".*.lock") for path in folder.iterdir()):
+            raise InputError(f"{folder} was not written by patentCL (it has no {record.name}): move it")
+    elif record.exists() and not overwrite and _is_complete(record) and (changes := _changes(record, params)):
         raise InputError(
             f"{folder} holds the result of other parameters ({changes}). "
             "Choose another folder (--data, --output), or add --overwrite to replace it"
         )
 
 
-def _cut(record: Path) -> bool:
-    """Whether a file of the result is missing or shorter than it was."""
+def _is_complete(record: Path) -> bool:
+    """Whether no file of the result is missing or shorter than it was."""
     sizes = {record.parent / name: size for name, size in read_json(record).get("files", {}).items()}
-    return any(not path.exists() or path.stat().st_size < size for path, size in sizes.items())
+    return all(path.exists() and path.stat().st_size >= size for path, size in sizes.items())
 
 
 def _changes(record: Path, params: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Attention over packed texts: where each text lies in a row of tokens, and attention that stays inside the texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
@@ -23,43 +23,37 @@ class Layout:
         """Lay out texts of `lengths` (U,), in tokens."""
         self.lengths, self.device = lengths, device
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        text_of = np.repeat(np.arange(len(lengths)), lengths)
+        self.texts = to_device(text_of, device)  # the number of each token's text, (T,)
+        self.positions = to_device(np.arange(len(text_of)) - self.starts[text_of], device)  # in its text, (T,)
         self.bias: Tensor | None = None  # (heads, L, L), of the current forward pass
-        slack = SLACK.get(device.type, SLACK["cpu"])
-        self.groups = [Group(self, first, end) for first, end in _similar(lengths, slack)]
 
     @cached_property
-    def positions(self) -> Tensor:
-        """The position of each token in its text, (T,)."""
-        return to_device(np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], self.lengths), self.device)
-
-    @cached_property
-    def texts(self) -> Tensor:
-        """The number of each token's text, (T,)."""
-        return to_device(self._texts(), self.device)
-
-    def _texts(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+    def groups(self) -> list["Group"]:
+        """Ranges of texts of similar length, with at most a share of `SLACK` of padding."""
+        slack, lengths = SLACK.get(self.device.type, SLACK["cpu"]), self.lengths
+        groups, first = [], 0
+        for end in range(1, len(lengths) + 1):
+            if end == len(lengths) or (end + 1 - first) * lengths[first] * (1 - slack) > lengths[first : end + 1].sum():
+                groups.append(Group(self, first, end))
+                first = end
+        return groups
 
     @cached_property
     def blocks(self) -> BlockMask:
         """The blocks of tokens that attend to each other: those that share a text."""
-        text_of = self._texts()
-        begins = np.arange(0, len(text_of), BLOCK)
-        first = self.starts[text_of[begins]] // BLOCK
-        last = (self.starts[text_of[np.minimum(begins + BLOCK, len(text_of)) - 1] + 1] - 1) // BLOCK
-        count = last - first + 1
-        indices = np.minimum(first[:, None] + np.arange(len(begins)), len(begins) - 1)  # those after `count` are unused
-        text = self.texts
-
-        def same_text(_: Tensor, __: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return text[q] == text[k]
-
+        total, texts = int(self.starts[-1]), self.texts
+        begins = np.arange(0, total, BLOCK)
+        ends = np.minimum(begins + BLOCK, total)
+        first = self.starts[np.searchsorted(self.starts, begins, side="right") - 1] // BLOCK
+        last = (self.starts[np.searchsorted(self.starts, ends)] - 1) // BLOCK
+        indices = np.minimum(first[:, None] + np.arange(len(begins)), len(begins) - 1)
         return BlockMask.from_kv_blocks(
-            to_device(count.astype(np.int32)[None, None], self.device),
+            to_device((last - first + 1).astype(np.int32)[None, None], self.device),  # how many of the indices count
             to_device(indices.astype(np.int32)[None, None], self.device),
             BLOCK_SIZE=BLOCK,
-            mask_mod=same_text,
-            seq_lengths=(len(text_of), len(text_of)),
+            mask_mod=lambda _, __, query, key: texts[query] == texts[key],
+            seq_lengths=(total, total),
         )
 
 
@@ -94,23 +88,13 @@ class Group:
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to the attention scores: the bias, and -inf on padding; the same for all layers."""
-        if self._mask is None or self._mask.dtype != dtype:
-            bias = self.layout.bias
-            self._mask = None if bias is None else bias[None, :, : self.width, : self.width].to(dtype)
+        if self._mask is None:
+            if self.layout.bias is not None:
+                self._mask = self.layout.bias[None, :, : self.width, : self.width].to(dtype)
             if self.padded:
-                closed = torch.zeros(self.is_key.shape, dtype=dtype, device=self.is_key.device)
-                closed = closed.masked_fill(~self.is_key, -torch.inf)
+                closed = torch.zeros_like(self.is_key, dtype=dtype).masked_fill(~self.is_key, -torch.inf)
                 self._mask = closed if self._mask is None else self._mask + closed
         return self._mask
-
-
-def _similar(lengths: np.ndarray, slack: float) -> Iterator[tuple[int, int]]:
-    """Ranges of texts with at most a share of `slack` of padding."""
-    first = 0
-    for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - first) * lengths[first] * (1 - slack) > lengths[first : end + 1].sum():
-            yield first, end
-            first = end
 
 
 def attend_by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
@@ -124,17 +108,15 @@ def attend_by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
 
 
 def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
-    """The same over the complete row; tokens attend to their own text only."""
+    """The same over the complete row; tokens attend to their own text only. There is no dropout."""
     positions, bias = layout.positions, layout.bias
-    if dropout:
-        raise ValueError("FlexAttention has no dropout")
 
     def add_bias(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return score if bias is None else score + bias[head, positions[q], positions[k]]
 
     score_mod = add_bias if bias is not None else None
     attend: Any = _compiled_flex() if query.is_cuda else flex_attention
-    out: Any = attend(query, key, value, score_mod=score_mod, block_mask=layout.blocks, scale=scale)
+    out: Tensor = attend(query, key, value, score_mod=score_mod, block_mask=layout.blocks, scale=scale)
     return out.transpose(1, 2)
 
 

