@@ -2,11 +2,10 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,9 +42,9 @@ class Dataset:
         """Row in `texts` of each patent: a Series of row numbers indexed by patent id."""
         return pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
 
-    def rows(self, ids: pd.DataFrame | pd.Series | Iterable[str]) -> np.ndarray:
+    def rows(self, ids: pd.DataFrame | pd.Series | Sequence[str]) -> np.ndarray:
         """Rows in `texts` of patents: ids of any shape → integers of that shape."""
-        values = np.asarray(ids if isinstance(ids, pd.DataFrame | pd.Series) else list(ids), dtype=object)
+        values = np.asarray(ids, dtype=object)
         return self.row.loc[values.ravel()].to_numpy().reshape(values.shape)
 
     def ids_in(self, split: str) -> set[str]:
@@ -68,17 +67,15 @@ class Dataset:
         return Dataset(few, texts, retrieval, f"{self.fingerprint} {train} {held_out}")
 
     def examples(self, n: int = 6) -> pd.DataFrame:
-        """Train triplets to read, of each kind of negative, with cited positives first.
-
-        Adds each role's title and subclasses as columns, like anchor_title and anchor_subclasses.
-        """
+        """Train triplets to read, of each kind of negative, with the title of each role as anchor_title and so on."""
         train = self.triplets[self.triplets["split"] == "train"]
-        train = train.sort_values("positive_kind", key=lambda kind: kind == "coupled", kind="stable")
-        some = train.groupby("negative_kind").head(max(1, n // 3)).head(n).reset_index(drop=True)
-        for role in ("anchor", "positive", "negative"):
-            of_role = self.texts.iloc[self.rows(some[f"{role}_id"])].reset_index(drop=True)
-            some[f"{role}_title"], some[f"{role}_subclasses"] = of_role["title"], of_role["subclasses"]
-        return some
+        train = train.sort_values(
+            "positive_kind", key=lambda kind: kind == "coupled", kind="stable"
+        )  # cited ones first
+        some = train.groupby("negative_kind").head(max(1, n // 3)).head(n)
+        titles = self.texts["title"].to_numpy()[self.rows(some[list(ROLES)])]
+        names = [role.replace("_id", "_title") for role in ROLES]
+        return some.join(pd.DataFrame(titles, some.index, names)).reset_index(drop=True)
 
 
 def load_dataset(path: Path, seed: int = 42) -> Dataset:
@@ -94,21 +91,17 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
         others = sorted(folder.parent.name for folder in path.parent.glob(f"[!.]*/{missing}"))
         there = f"pass --triplets {' or '.join(others)}, or " if others else ""
         raise InputError(f"{path} holds no {missing}: {there}mine triplets first with patent_handler.py")
-    record = read_json(path / "triplets.json") if (path / "triplets.json").is_file() else {}
-    now = fingerprint(path / name for name in TABLES)
-    if record.get("fingerprint", now) != now:  # folders of earlier versions have none
-        raise InputError(f"{path}: {_changed(path, record)} changed since mining. Mine again with --overwrite")
+    record, now = path / "triplets.json", fingerprint(path / name for name in TABLES)
+    known = read_json(record).get("fingerprint", now) if record.is_file() else now  # earlier versions wrote none
+    if known != now:
+        was = read_json(record)["files"]
+        changed = [name for name in TABLES if (path / name).stat().st_size != was[name]] or TABLES
+        raise InputError(f"{path}: {', '.join(changed)} changed since mining. Mine again with --overwrite")
     try:
         triplets, texts, retrieval = (pd.read_parquet(path / name) for name in TABLES)
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
     return Dataset(triplets, texts, retrieval, now)
-
-
-def _changed(path: Path, record: dict[str, Any]) -> str:
-    """The tables whose sizes are not those of `record`, or all of them when the sizes are the same."""
-    names = [name for name in TABLES if (path / name).stat().st_size != record["files"][name]]
-    return ", ".join(names or TABLES)
 
 
 def _load_csv(path: Path, seed: int) -> Dataset:
