@@ -34,6 +34,12 @@ def literal(text: Path | str) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
+def sql_sections(file: Path) -> dict[str, str]:
+    """The parts of an SQL file by name; each begins with a line `-- ## NAME`."""
+    parts = file.read_text(encoding="utf-8").split("-- ## ")[1:]
+    return dict(part.split("\n", 1) for part in parts)
+
+
 @contextmanager
 def readable_errors(what: str, advice: str) -> Iterator[None]:
     """Turn an error of DuckDB into an `InputError`: `what` went wrong, the error's first line, `advice`.

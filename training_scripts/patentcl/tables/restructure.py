@@ -23,7 +23,7 @@ import duckdb
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.duck import connect, readable_errors, scalar
+from ..common.duck import connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, is_done, plain, read_json, write_record
 from . import cpc, family
 from .import_csvs import CSV_FILES, CSVS, FINGERPRINT_FILE, write_csv
@@ -84,8 +84,7 @@ def _write_csvs(
     tables: Tables, folder: Path, scratch: Path, params: dict[str, Any], memory: str
 ) -> dict[str, dict[str, int]]:
     """Write all CSVs but that of the fingerprint; return the counts for the record."""
-    text = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    sections = dict(section.split("\n", 1) for section in text.split("-- ## ")[1:])
+    sections = sql_sections(Path(__file__).with_suffix(".sql"))
     with connect(scratch / "work.duckdb", memory) as db, tqdm(desc="restructure", unit="step") as progress:
         db.execute(cpc.MACROS + family.MACRO)
         for name in ("seed", "keep_withdrawn"):

@@ -36,7 +36,7 @@ from ..tables.cpc import Sections, sections
 from .dataset import TABLES
 from .options import BUCKETS, HUB, KINDS, PLACES, Mining, P, Q
 from .select import are_enough, held_out
-from .write import FILES_OF_FOLDER, write_triplets
+from .write import FILES, write_triplets
 
 if TYPE_CHECKING:
     from ..models.load import Model
@@ -76,7 +76,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
             scratch.mkdir()
             record = {"params": params, **write_triplets(scratch, csvs, source, mining, answers, closer)}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
-            write_record(scratch / "triplets.json", record, FILES_OF_FOLDER)
+            write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
     return record
 

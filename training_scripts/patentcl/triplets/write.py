@@ -17,41 +17,17 @@ import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
-from ..common.duck import connect, literal, readable_errors
+from ..common.duck import connect, literal, readable_errors, sql_sections
 from ..common.files import beside
 from ..tables.cpc import MACROS, Sections, sections
 from ..tables.import_csvs import rows_of
+from .dataset import TABLES
 from .options import KINDS, SPLITS, Keep, Mining, Positives
 from .select import choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
 
 Closer = Callable[[pd.DataFrame, np.ndarray], np.ndarray]  # texts, rows (n, 3) of them → is the negative closer, (n,)
 
-# Files of a folder of triplets, each with the query that writes it.
-_FILES = {
-    "triplets.parquet": """
-        SELECT a.patent_id AS anchor_id, p.patent_id AS positive_id, n.patent_id AS negative_id, kind AS negative_kind,
-               positive_kind,
-               list_filter(a.subclasses, lambda s: list_contains(p.subclasses, s))[1] AS cpc_subclass,
-               chosen.split AS split
-        FROM chosen JOIN patent a ON a.rank = anchor JOIN patent p ON p.rank = positive
-        JOIN patent n ON n.rank = negative ORDER BY position""",
-    "texts.parquet": """
-        SELECT patent_id, title, abstract, date, section_of(subclass) AS section, class_of(subclass) AS class,
-               subclass, subclasses, family, split, rank IN (SELECT rank FROM corpus) AS in_corpus
-        FROM patent JOIN splits USING (rank)
-        WHERE rank IN (SELECT anchor FROM chosen UNION SELECT positive FROM chosen UNION SELECT negative FROM chosen
-                       UNION SELECT rank FROM corpus)
-        ORDER BY rank""",
-    "retrieval.parquet": """
-        SELECT q.patent_id AS query_id, r.patent_id AS relevant_id, retrieval.split AS split FROM retrieval
-        JOIN patent q ON q.rank = query JOIN patent r ON r.rank = relevant ORDER BY q.rank, r.rank""",
-    "ids_train.txt": """
-        SELECT patent_id FROM patent WHERE rank IN (SELECT unnest([anchor, positive, negative]) FROM chosen
-                                                    WHERE split = 'train') ORDER BY rank""",
-    "ids_val.txt": "SELECT patent_id FROM patent JOIN splits USING (rank) WHERE split = 'val' ORDER BY rank",
-    "ids_test.txt": "SELECT patent_id FROM patent JOIN splits USING (rank) WHERE split = 'test' ORDER BY rank",
-}
-FILES_OF_FOLDER = tuple(_FILES)
+FILES = (*TABLES, *(f"ids_{split}.txt" for split in SPLITS))
 
 
 @dataclass(frozen=True)
@@ -156,10 +132,10 @@ def _keep(db: duckdb.DuckDBPyConnection, closer: Closer) -> Keep:
 
 
 def _write_files(db: duckdb.DuckDBPyConnection, folder: Path, result: Chosen) -> None:
-    """Write the files of `_FILES` to `folder`."""
+    """Write the rows of each part of write.sql to the file of its name."""
     for table in ("chosen", "retrieval", "corpus"):
         db.register(table, getattr(result, table))
-    for file, sql in _FILES.items():
+    for file, sql in sql_sections(Path(__file__).with_suffix(".sql")).items():
         form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
         with readable_errors(f"{folder / file} cannot be written", "Is there room on the disk?"):
             db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
