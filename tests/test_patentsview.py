@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -88,7 +89,7 @@ def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
             0,
             r"g_patent\.tsv, line 1: .*patent_title or title",
         ),
-        ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current\.tsv, line 5: .* 7 .* 3\b"),
+        ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current\.tsv, line 5, column cpc_class: .* 7 .* 3\b"),
         (
             "g_cpc_current.tsv",
             b"1\t0\ta\tb\tc\td\te\tf",
@@ -99,7 +100,7 @@ def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
             "g_cpc_current.tsv",
             b"1\t0\tA\tA01\t\xff\td\te",
             5,
-            r"tsv, line 5, column cpc_subclass: .*UTF-8",
+            r"tsv, line 5, column cpc_subclass: .*(?i:utf-8)",
         ),
         ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
         (
@@ -142,7 +143,17 @@ def test_an_error_in_a_zipped_table_names_the_zip(tables: Path, tmp_path: Path) 
         archive.writestr("__MACOSX/._g_cpc_current.tsv", "left by another system")
     (folder / "g_cpc_current.tsv").unlink()
 
-    with pytest.raises(InputError, match=r"changed/g_cpc_current\.tsv\.zip, line 7: .* 2\b"):
+    with pytest.raises(InputError, match=r"changed/g_cpc_current\.tsv\.zip, line 7, column cpc_section: .* 2\b"):
+        restructure(folder, tmp_path / "graph")
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_lines_are_counted_as_in_an_editor(own_corpus: Callable[..., Path], tmp_path: Path, line_end: bytes) -> None:
+    folder = own_corpus([("1", "A pump", "A\npump\nwith a valve")], [], [])
+    file = folder / "patents.csv"
+    file.write_bytes((file.read_bytes() + b"\n\n2,no abstract\n").replace(b"\n", line_end))
+
+    with pytest.raises(InputError, match=r"patents\.csv, line 7, column abstract"):
         restructure(folder, tmp_path / "graph")
 
 

@@ -10,14 +10,13 @@ import lzma
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import duckdb
 
-from ..common.cli import InputError, first_line
+from ..common.cli import InputError
 from ..common.duck import NULL, scalar
 from ..common.files import fingerprint
 
@@ -132,44 +131,39 @@ def _find(folder: Path, table: Table) -> Path | None:
 
 
 def _open(path: Path, table: Table, scratch: Path) -> Source:
-    shown = str(path)
-    _refuse_page(path, shown)
+    shown = str(path)  # the ZIP, if it is one
+    _refuse_page(path)
     if path.suffix == ".zip" or zipfile.is_zipfile(path):
         try:
             path = _unpack(path, scratch / f"{table.stems[0]}.tsv")
         except _CORRUPT as problem:
             raise InputError(f"{path}: not a ZIP that can be unpacked ({problem}). Download it again") from None
-        _refuse_page(path, shown)
     header, delimiter = _header(path, shown)
     names = {}
     for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
-        if names[column] is None and column in table.columns:
+        if names[column] is None and column not in table.optional:
             raise InputError(
                 f"{shown}, line 1: expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}. "
-                "Rename the column, or take the table as PatentsView publishes it"
+                "Rename the column, or download the table again"
             )
     return Source(path, shown, delimiter, header, names)
 
 
-def _refuse_page(path: Path, shown: str) -> None:
+def _refuse_page(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(
-            f"{shown} is an HTML page, not a table: the download needs a sign-in. Download it in a browser that is "
-            "signed in at the USPTO's Open Data Portal"
+            f"{path} is an HTML page, not a table. Download it in a browser that is signed in at data.uspto.gov"
         )
 
 
 def _unpack(archive: Path, target: Path) -> Path:
     """Stream the one table of a ZIP to `target`: names inside the archive are never used as paths."""
     with zipfile.ZipFile(archive) as zipped:
-        members = [
-            member
-            for member in zipped.infolist()
-            if member.filename.lower().endswith((".tsv", ".csv")) and "__MACOSX" not in member.filename
-        ]
+        files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
+        members = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
         if len(members) != 1:
             raise InputError(f"{archive}: expected one .tsv file in it, found {len(members)}. Unpack the right one")
         if members[0].file_size > shutil.disk_usage(target.parent).free:
@@ -185,7 +179,7 @@ def _header(path: Path, shown: str) -> tuple[tuple[str, ...], str]:
         with path.open("rb") as file:
             line = file.readline(1 << 20).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file, or download it again") from None
+        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
     delimiter = "\t" if "\t" in line else ","
     names = next(csv.reader([line], delimiter=delimiter), [])
     header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(names, 1))
@@ -206,38 +200,28 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
     )
     query = f"""CREATE TABLE {name} AS SELECT {columns} FROM read_csv($path, columns = $columns, delim = $delimiter,
         header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $null, strict_mode = true,
-        max_line_size = {LONGEST_LINE})"""  # noqa: S608 (names from the header are quoted, values are parameters)
+        max_line_size = {LONGEST_LINE}, store_rejects = true, rejects_limit = 100)"""  # noqa: S608 (names are quoted)
     types = dict.fromkeys(source.header, "VARCHAR")
-    values = {"path": str(source.path), "columns": types, "delimiter": source.delimiter, "null": NULL}
-    try:
-        db.execute(query, values)
-    except duckdb.InvalidInputException as problem:
-        where = _first_bad_line(source) or f" cannot be read ({first_line(problem)}). Check its quotes and line ends"
-        raise InputError(source.shown + where) from None
+    db.execute(query, {"path": str(source.path), "columns": types, "delimiter": source.delimiter, "null": NULL})
+    rejected = db.execute(
+        """SELECT line_byte_position, column_name, error_message FROM reject_errors
+        ORDER BY line_byte_position, byte_position, column_idx LIMIT 1"""
+    ).fetchone()
+    if rejected:
+        position, column, reason = rejected
+        where = f"line {_line_number(source.path, position)}" + (f", column {column}" if column else "")
+        raise InputError(f"{source.shown}, {where}: {reason.rstrip('.')}. Fix or remove the line")
     return scalar(db, f"SELECT count(*) FROM {name}")  # noqa: S608
 
 
-def _first_bad_line(source: Source) -> str:
-    """Where the file goes wrong, counted as an editor counts, and how; "" if that is only known to DuckDB."""
-    expected, line = len(source.header), 1
-    try:
-        for line, fields in _records(source):
-            if fields and len(fields) != expected:
-                return f", line {line}: expected {expected} fields, found {len(fields)}. Fix or remove the line"
-            for column, text in zip(source.header, fields, strict=False):
-                if any("\ud800" <= letter <= "\udfff" for letter in text):
-                    return f", line {line}, column {column}: not UTF-8. Convert the file to UTF-8"
-    except csv.Error as problem:
-        return f", line {line + 1} or after: a quote is out of place ({problem}). Fix the line"
-    return ""
+def _line_number(path: Path, position: int) -> int:
+    """Number of the line, as an editor counts, of the record that DuckDB found at a byte.
 
-
-def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the number of its first line; bytes that are not UTF-8 are read as surrogates."""
-    csv.field_size_limit(LONGEST_LINE)
-    with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=source.delimiter, strict=True)
-        line = 1
-        for fields in reader:
-            yield line, fields
-            line = reader.line_num + 1
+    That byte may be one of the line breaks before the record.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            position -= len(line)
+            if position < 0 and line.strip(b"\r\n"):
+                return number
+    return 0  # never: the position is in the file

@@ -129,3 +129,41 @@ SELECT citing AS start, number AS "end" FROM beyond JOIN outside ON patent_id = 
 -- ## classifications.csv
 
 SELECT class.subclass AS start, rank AS "end" FROM class JOIN number USING (patent_id) ORDER BY 1, 2
+
+-- ## counts
+-- For graph.json.
+
+VALUES ('patents', (SELECT count(*) FROM patent)),
+       ('classified', (SELECT count(*) FROM patent WHERE subclass <> '')),
+       ('with abstract', (SELECT count(*) FROM patent WHERE trim(abstract) <> '')),
+       ('families', (SELECT count(DISTINCT family) FROM patent)),
+       ('CPC subclasses', (SELECT count(*) FROM subclass)),
+       ('classifications', (SELECT count(*) FROM class)),
+       ('citations', (SELECT count(*) FROM citation)),
+       ('citing patents', (SELECT count(DISTINCT citing) FROM citation)),
+       ('outside patents cited by several', (SELECT count(*) FROM outside)),
+       ('citations of these', (SELECT coalesce(sum(cited_by), 0) FROM outside))
+
+-- ## dropped
+-- How many rows did not enter the graph, by reason; with the kept ones they add up to the tables' rows.
+
+WITH n AS (
+    SELECT (SELECT count(*) FROM patent_rows) AS patents,
+           (SELECT count(*) FROM patent_rows WHERE trim(patent_id) = '') AS nameless,
+           (SELECT count(DISTINCT patent_id) FROM patent_rows WHERE trim(patent_id) <> '') AS ids,
+           (SELECT count(*) FROM cpc_rows SEMI JOIN kept USING (patent_id) WHERE trim(subclass) <> '') AS classified,
+           (SELECT count(*) FROM citation_rows c SEMI JOIN number n ON n.patent_id = c.citing) AS citing,
+           (SELECT count(*) FROM linked) AS linked,
+           (SELECT count(*) FROM linked WHERE citing = cited) AS itself)
+SELECT unnest(map_entries(MAP {
+    'patents: no id': nameless,
+    'patents: repeated id': patents - nameless - ids,
+    'patents: withdrawn': ids - (SELECT count(*) FROM patent),
+    'abstracts: no such patent, or repeated': (SELECT count(*) FROM abstract_rows) - (SELECT count(*) FROM abstract),
+    'classifications: no such patent, or no symbol': (SELECT count(*) FROM cpc_rows) - classified,
+    'classifications: same subclass again': classified - (SELECT count(*) FROM class),
+    'citations: citing patent not in the table': (SELECT count(*) FROM citation_rows) - citing,
+    'citations: cited patent not in the table': citing - linked,
+    'citations: of itself': itself,
+    'citations: repeated': linked - itself - (SELECT count(*) FROM citation)
+}), recursive := true) FROM n
