@@ -16,10 +16,8 @@ def connect(database: Path | str = ":memory:", memory: str = "") -> duckdb.DuckD
     db = duckdb.connect(str(database))
     db.execute("SET enable_progress_bar = false")
     if memory:
-        try:
+        with readable_errors(f"--memory {memory} is not an amount of memory", "Write it like 4GB"):
             db.execute("SET memory_limit = $memory", {"memory": memory})
-        except duckdb.Error:
-            raise InputError(f"--memory {memory}: not an amount of memory. Write it like 4GB") from None
     return db
 
 

@@ -28,6 +28,12 @@ class Layout:
         self.positions = to_device(np.arange(len(text_of)) - self.starts[text_of], device)  # in its text, (T,)
         self.bias: Tensor | None = None  # (heads, L, L), of the current forward pass
 
+    def pad(self, tokens: Tensor, filling: int = 0) -> Tensor:
+        """(T, …) → (U, L, …): one text a row, as long as the longest one."""
+        count, width = len(self.lengths), int(self.lengths[0])
+        cells = tokens.new_full((count * width, *tokens.shape[1:]), filling)
+        return cells.index_copy_(0, self.texts * width + self.positions, tokens).unflatten(0, (count, width))
+
     @cached_property
     def groups(self) -> list["Group"]:
         """Ranges of texts of similar length, with at most a share of `SLACK` of padding."""

@@ -26,18 +26,16 @@ def precision() -> str:
     """
     wanted = os.environ.get("PATENTCL_PRECISION", "")
     if not wanted:
-        return "bf16" if _has_native_bf16() else "fp32"
+        if torch.cuda.is_available():
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        return "bf16" if native else "fp32"
     if wanted not in PRECISIONS:
         raise InputError(f"PATENTCL_PRECISION is {wanted!r}: set it to {', '.join(PRECISIONS)}, or unset it")
     if wanted == "tf32" and not torch.cuda.is_available():
         raise InputError("PATENTCL_PRECISION is tf32, which needs a GPU: set it to fp32 or bf16")
     return wanted
-
-
-def _has_native_bf16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def device_dtype() -> torch.dtype:

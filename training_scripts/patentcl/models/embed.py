@@ -3,8 +3,6 @@
 import hashlib
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside
 from .device import autocast, out_of_memory_translated, precision
 from .load import Model
 from .packing import choose_backend, embed_packed, packing_of
@@ -71,32 +68,30 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     suffix = "" if precision() == "fp32" else f"-{precision()}"
     folder = cache / f"{model.fingerprint}-{max_length}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
-    keys, first, rows = np.unique(_keys(patents), return_index=True, return_inverse=True)
+    texts = patents["title"] + "\0" + patents["abstract"]
+    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
+    hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)
+    keys, first, rows = np.unique(hashes, return_index=True, return_inverse=True)
     chunks = list(_cached(folder, keys))
     is_missing = np.ones(len(keys), bool)
     for places, _ in chunks:
         is_missing[places] = False
-    missing = np.flatnonzero(is_missing)
-    if len(missing):
-        network = model.load(max_length)
-        lengths = (patents["title"].str.len() + patents["abstract"].str.len()).to_numpy()[first]
-        missing = missing[np.argsort(-lengths[missing], kind="stable")]  # similar lengths together: less padding
-        with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text") as progress:
-            for start in range(0, len(missing), CHUNK):
-                places = missing[start : start + CHUNK]
-                chunks.append((places, encode(network, patents.iloc[first[places]])))
-                _write(folder, keys[places], chunks[-1][1])
-                progress.update(len(places))
+    lengths = texts.str.len().to_numpy()[first]
+    longest_first = np.argsort(-lengths, kind="stable")  # similar lengths together: less padding
+    missing = longest_first[is_missing[longest_first]]
+    with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text", disable=not len(missing)) as progress:
+        for start in range(0, len(missing), CHUNK):
+            places = missing[start : start + CHUNK]
+            vectors = encode(model.load(max_length), patents.iloc[first[places]])
+            name = f"{time.time_ns()}-{os.getpid()}.npz"  # two processes may fill one cache
+            np.savez(folder / f".{name}", keys=keys[places], vectors=vectors)
+            (folder / f".{name}").rename(folder / name)
+            chunks.append((places, vectors))
+            progress.update(len(places))
     embeddings = np.empty((len(keys), chunks[0][1].shape[1] if chunks else 0), np.float32)
     for places, vectors in chunks:
         embeddings[places] = vectors
     return embeddings[rows]
-
-
-def _keys(patents: pd.DataFrame) -> np.ndarray:
-    texts = patents["title"] + "\0" + patents["abstract"]
-    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 def _cached(folder: Path, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -109,12 +104,6 @@ def _cached(folder: Path, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
                 wanted = keys[places] == stored
                 if wanted.any():
                     yield places[wanted], chunk["vectors"][wanted]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # noqa: BLE001 (a corrupt file fails in many ways)
             print(f"{path} is corrupt ({error}); encoding its texts again.")
             path.unlink()
-
-
-def _write(folder: Path, keys: np.ndarray, vectors: np.ndarray) -> None:
-    unique = f"{time.time_ns()}-{os.getpid()}"  # two processes may fill one cache
-    with beside(folder / f"{unique}.npz") as scratch, scratch.open("wb") as file:
-        np.savez(file, keys=keys, vectors=vectors)

@@ -52,8 +52,8 @@ def embed_corpus(
 
     Raises `InputError` if the file cannot be read, lacks a column or an id, or has no rows.
     """
-    count = _check(files.plain(texts))
-    params = {"model": model.fingerprint, "texts": _name_of(texts), "max length": max_length, "precision": precision()}
+    count, name = _check(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
+    params = {"model": model.fingerprint, "texts": name, "max length": max_length, "precision": precision()}
     record = output / "vectors.json"
     if not overwrite and files.is_done(record, params):
         print(f"embed: {output} is up to date")
@@ -73,10 +73,6 @@ def embed_corpus(
         if rank() == 0:
             _finish(texts, work, output, done)
     return done
-
-
-def _name_of(texts: Path) -> str:
-    return f"{texts.name}, {files.fingerprint([texts])}"
 
 
 def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwrite: bool) -> None:
@@ -114,7 +110,7 @@ def _finish(texts: Path, work: Path, output: Path, record: dict[str, Any]) -> No
     with (work / "ids.txt").open("w", encoding="utf-8") as file:
         for chunk in _chunks(texts):
             file.writelines(f"{patent}\n" for patent in chunk["patent_id"])
-    if record["params"]["texts"] != _name_of(texts):
+    if not record["params"]["texts"].endswith(files.fingerprint([texts])):
         files.remove(work)
         raise InputError(f"{texts} changed while it was embedded. Run again.")
     files.write_record(work / "vectors.json", record, ["vectors.npy", "ids.txt"])
@@ -134,8 +130,8 @@ def _check(texts: Path) -> int:
     """Read the file once; return the number of rows."""
     if not texts.is_file():
         raise InputError(f"{texts} does not exist. Pass a CSV or Parquet file with {', '.join(COLUMNS)}.")
-    query = f"""SELECT count(*), count(*) FILTER (patent_id = '' OR regexp_matches(patent_id, '[\r\n]')), count(title),
-        count(abstract) FROM ({_select(texts)})"""  # noqa: S608
+    unusable = "count(*) FILTER (patent_id = '' OR regexp_matches(patent_id, '[\r\n]'))"
+    query = f"SELECT count(*), {unusable}, count(title), count(abstract) FROM ({_select(texts)})"  # noqa: S608
     advice = f"Pass a CSV file in UTF-8, or a Parquet file, with {', '.join(COLUMNS)}."
     with connect() as db, readable_errors(f"{texts} cannot be read", advice):
         count, unnamed, *_ = db.execute(query).fetchone() or (0, 0)

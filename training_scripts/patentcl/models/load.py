@@ -1,10 +1,10 @@
 """Find a sentence-embedding model by a short name, in a folder or on the Hugging Face hub, and load it."""
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -116,18 +116,12 @@ def _load(model: Model, max_length: int, device: str | None) -> SentenceTransfor
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
     if max_length:
-        limit = _limit(network)
-        if limit and max_length > limit:
+        config = getattr(getattr(network[0], "auto_model", None), "config", None)
+        limit = (getattr(config, "max_position_embeddings", None) or math.inf) - first_position(network)
+        if max_length > limit:
             raise InputError(f"--max-length {max_length} is above the limit of {model.name}, {limit} tokens.")
         network.max_seq_length = max_length
     return network
-
-
-def _limit(network: SentenceTransformer) -> int:
-    """The most tokens that the network's positions allow; 0 if unknown."""
-    config: Any = getattr(getattr(network[0], "auto_model", None), "config", None)
-    positions = getattr(config, "max_position_embeddings", 0)
-    return positions - first_position(network) if positions else 0
 
 
 def first_position(network: SentenceTransformer) -> int:

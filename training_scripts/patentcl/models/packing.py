@@ -123,43 +123,30 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], backend: s
 
     `backend` is "sdpa", "flex" or "padded", see `choose_backend`.
     """
-    lengths = np.array([len(text) for text in texts])
-    order = np.argsort(-lengths, kind="stable")
-    rows = [texts[i].astype(np.int64) for i in order]
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    rows = [texts[row].astype(np.int64) for row in order]
+    size = math.ceil(len(rows) / GROUPS) if backend == "padded" else len(rows)
+    parts = [_embed(model, rows[start : start + size], backend) for start in range(0, len(rows), size)]
+    return torch.cat(parts).index_select(0, to_device(np.argsort(order), model.device))
+
+
+def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> Tensor:
+    """Embed texts that are sorted by length, longest first; padded ones as the stock library does it."""
+    layout = Layout(np.array([len(row) for row in rows]), model.device)
+    ids = to_device(np.concatenate(rows), model.device)
+    features: dict[str, Any] = {"attention_mask": layout.pad(torch.ones_like(ids))}
     if backend == "padded":
-        size = math.ceil(len(rows) / GROUPS)
-        embedded = torch.cat([_padded(model, rows[i : i + size]) for i in range(0, len(rows), size)])
+        features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
+        features = model(features)
     else:
-        embedded = _packed(model, rows, Layout(lengths[order], model.device), backend)
-    return embedded.index_select(0, to_device(np.argsort(order), embedded.device))
-
-
-def _packed(model: SentenceTransformer, rows: list[np.ndarray], layout: Layout, backend: str) -> Tensor:
-    """Encode the texts in one row of tokens, then let pooling and all later modules of the model see one text a row."""
-    ids = to_device(np.concatenate(rows), model.device)[None]
-    positions = layout.positions[None] + first_position(model)
-    with packing_of(model).follow(layout, backend):
-        tokens = model[0]({"input_ids": ids, "position_ids": positions})["token_embeddings"][0]
-    count, width = len(rows), len(rows[0])
-    cells = layout.texts * width + layout.positions
-    padded = tokens.new_zeros(count * width, tokens.shape[1], dtype=torch.float32).index_copy_(0, cells, tokens.float())
-    mask = (torch.arange(width, device=tokens.device) < to_device(layout.lengths, tokens.device)[:, None]).long()
-    features: dict[str, Any] = {"token_embeddings": padded.unflatten(0, (count, width)), "attention_mask": mask}
-    for module in list(model)[1:]:
-        features = module(features)
-    embedded: Tensor = features["sentence_embedding"]
-    return embedded
-
-
-def _padded(model: SentenceTransformer, rows: list[np.ndarray]) -> Tensor:
-    """As the stock library does it: all as long as the longest."""
-    lengths = np.array([len(row) for row in rows])
-    real = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(real.shape, getattr(model.tokenizer, "pad_token_id", None) or 0)
-    ids[real] = np.concatenate(rows)
-    features = {"input_ids": to_device(ids, model.device), "attention_mask": to_device(real * 1, model.device)}
-    embedded: Tensor = model(features)["sentence_embedding"]
-    return embedded
+        positions = layout.positions + first_position(model)
+        with packing_of(model).follow(layout, backend):
+            tokens = model[0]({"input_ids": ids[None], "position_ids": positions[None]})["token_embeddings"][0]
+        features["token_embeddings"] = layout.pad(tokens.float())
+        for module in list(model)[1:]:  # pooling and what follows
+            features = module(features)
+    embeddings: Tensor = features["sentence_embedding"]
+    return embeddings
 
 
 def choose_backend(
