@@ -1,12 +1,12 @@
-"""How fast is a training: ours against the stock trainer of Sentence Transformers, same triplets, same mathematics.
+"""How fast is training: ours against the stock trainer of Sentence Transformers, same triplets, same mathematics.
 
     python benchmarks/training.py --triplets data/triplets/800 --models minilm models/all-mpnet-base-v2
 
-Both train the same base model with the triplet loss, margin 5, the same batch size and rates, without dropout so that
-losses can be compared; the stock one as its documentation shows it. They take turns, a part of the steps at a time, and
-each part is timed apart, in a process of its own; the first part of each is left out, if there are more. The stock
-trainer tokenises in its steps, ours before, which is not timed. Batches of the two are of the same triplets in another
-order. A picture of both loss curves is drawn. Memory is the most a process of its own needed.
+Both train the same base model with the triplet loss, margin 5, the same batch size and learning rate, without dropout
+so that losses can be compared; the stock trainer as its documentation shows it. They take turns, a part of the steps at
+a time; each part runs in a process of its own, and the first part of each is dropped if there are more. The stock
+trainer tokenises during its steps, ours before them, which is not timed. The batches of both hold the same triplets in
+another order. The loss curves are plotted. Memory is the peak of a process.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from patentcl.common.cli import run_script
+from patentcl.common.cli import option, parse_options, run_script
 from patentcl.models.device import device_dtype, peak_memory_gb, precision
 from patentcl.models.load import find_model
 from patentcl.models.tokens import join_texts, separator
@@ -36,53 +37,54 @@ from patentcl.triplets.dataset import Dataset, load_dataset
 SIDES = ("ours", "stock")
 
 
-def parse_arguments() -> argparse.Namespace:
+@dataclass(frozen=True)
+class Options:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--triplets", type=Path, required=True, metavar="DIR", help="a folder of mined triplets")
-    add("--max-length", type=int, default=0, help="tokens of a text that are read (0: as many as the model says)")
-    add("--models", nargs="+", default=["minilm"], metavar="NAME|DIR", help="base models")
-    add("--steps", type=int, default=8, help="steps of each part")
-    add("--parts", type=int, default=3, help="parts of each side; the first one warms up")
-    add("--warm-up", type=int, default=0, help="steps of a run before each part, as a GPU wants (0: none)")
-    add("--batch-size", type=int, default=16, help="triplets a step")
-    add("--output", type=Path, metavar="PNG", help="where the picture of the losses goes (default: none)")
-    add("--part", help=argparse.SUPPRESS)  # what a child process runs
-    return parser.parse_args()
+
+    triplets: Path = option(MISSING, "folder of mined triplets", metavar="DIR")
+    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    models: list[str] = field(
+        default_factory=lambda: ["minilm"], metadata={"help": "base models", "metavar": "NAME|DIR"}
+    )
+    steps: int = option(8, "steps in each part")
+    parts: int = option(3, "parts of each side; the first one warms up")
+    warm_up: int = option(0, "steps before each part, for a GPU (0: none)")
+    batch_size: int = option(16, "triplets per step")
+    output: Path | None = option(None, "plot of the losses (default: none)", metavar="PNG")
+    part: str = option("", argparse.SUPPRESS)  # what a child process runs
 
 
-def main() -> None:
-    """Let both sides take turns, print the table, draw the losses."""
-    args = parse_arguments()
-    if args.part:
-        side, number = args.part.split(":")
-        print(json.dumps(run_part(side, int(number), args)))
+def main(argv: Sequence[str] | None = None) -> None:
+    """Let both sides take turns, print the table, plot the losses."""
+    (options,) = parse_options(__doc__, Options, argv=argv)
+    if options.part:
+        side, number = options.part.split(":")
+        print(json.dumps(run_part(side, int(number), options)))
         return
     print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'side':6} {'triplets/s':>11} {'ratio':>6} {'memory':>8}  last loss")
     curves: dict[str, dict[str, list[float]]] = {}
-    for model in args.models:
-        found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-        for number in range(args.parts):
+    for model in options.models:
+        results: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        for number in range(options.parts):
             for side in SIDES:
-                found[side].append(child(side, number, model, args))
-        speeds = {side: np.mean([p["triplets/s"] for p in parts[1:] or parts]) for side, parts in found.items()}
-        for side, parts in found.items():
+                results[side].append(run_child(side, number, model, options))
+        speeds = {side: np.mean([p["triplets/s"] for p in parts[1:] or parts]) for side, parts in results.items()}
+        for side, parts in results.items():
             memory, last = max(p["memory GB"] for p in parts), np.mean(parts[-1]["losses"])
             ratio = speeds[side] / speeds["stock"]
             print(f"{Path(model).name:24} {side:6} {speeds[side]:11.2f} {ratio:5.2f}x {memory:6.2f}GB {last:10.4f}")
-        curves[Path(model).name] = {s: [loss for p in parts for loss in p["losses"]] for s, parts in found.items()}
-    if args.output:
-        draw(curves, args.output)
-        print(f"losses: {args.output}")
+        curves[Path(model).name] = {s: [loss for p in parts for loss in p["losses"]] for s, parts in results.items()}
+    if options.output:
+        draw(curves, options.output)
+        print(f"losses: {options.output}")
 
 
-def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run a part in a process of its own, so that its memory is its own."""
+def run_child(side: str, number: int, model: str, options: Options) -> dict[str, Any]:
+    """Run a part in a process of its own, so that its peak memory is its own."""
     command = [sys.executable, __file__, "--models", model, "--part", f"{side}:{number}"]
     for name in ("triplets", "steps", "warm_up", "batch_size", "max_length"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this very script)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -90,32 +92,36 @@ def child(side: str, number: int, model: str, args: argparse.Namespace) -> dict[
     return result
 
 
-def run_part(side: str, number: int, args: argparse.Namespace) -> dict[str, Any]:
+def run_part(side: str, number: int, options: Options) -> dict[str, Any]:
     """Train some steps on the part's own triplets; losses and speed. Loading and tokenising ahead are not timed."""
-    data = load_dataset(args.triplets)
+    data = load_dataset(options.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
     order = np.random.default_rng(number).permutation(len(train))
     runs = [
-        run(side, replace(data, triplets=train.iloc[order[: steps * args.batch_size]].reset_index(drop=True)), args)
-        for steps in (args.warm_up, args.steps)
+        run(
+            side,
+            replace(data, triplets=train.iloc[order[: steps * options.batch_size]].reset_index(drop=True)),
+            options,
+        )
+        for steps in (options.warm_up, options.steps)
         if steps
     ]
     return runs[-1]
 
 
-def run(side: str, data: Dataset, args: argparse.Namespace) -> dict[str, Any]:
+def run(side: str, data: Dataset, options: Options) -> dict[str, Any]:
     """Train the base model on all train triplets of `data` once."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    model = find_model(args.models[0]).take(args.max_length)
+    model = find_model(options.models[0]).take(options.max_length)
     set_dropout(model, 0)
-    losses, seconds = (ours if side == "ours" else stock)(model, data, args)
+    losses, seconds = (ours if side == "ours" else stock)(model, data, options)
     return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": peak_memory_gb()}
 
 
-def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:
+def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
     """The library's loop."""
     from patentcl.evaluation.held_out import held_out_set
     from patentcl.training.job import Job
@@ -124,7 +130,7 @@ def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[floa
     from patentcl.training.train import fit
     from patentcl.training.validation import Validation
 
-    chosen = Hyperparameters("", epochs=1, batch_size=args.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
+    chosen = Hyperparameters("", epochs=1, batch_size=options.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder) / "log")
         validation = Validation(held_out_set(data, "val", max_texts=1), model, chosen, log)
@@ -133,7 +139,7 @@ def ours(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[floa
         return [line["loss"] for line in log.read("step")], done["seconds"]
 
 
-def stock(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[float], float]:
+def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
     """The trainer of Sentence Transformers as its documentation shows it."""
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import TripletLoss
@@ -148,7 +154,7 @@ def stock(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[list[flo
             args=SentenceTransformerTrainingArguments(
                 output_dir=folder,
                 num_train_epochs=1,
-                per_device_train_batch_size=args.batch_size,
+                per_device_train_batch_size=options.batch_size,
                 learning_rate=2e-5,
                 warmup_steps=0.1,
                 bf16=device_dtype() == torch.bfloat16,

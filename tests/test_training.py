@@ -192,7 +192,7 @@ def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:
 
     assert Hyperparameters(**RECIPES["published"]) == Hyperparameters()
     assert recipe_of(replace(best, base_model=MINILM, seed=7, patience=1)) == "best"
-    assert recipe_of(replace(best, epochs=3)) == "own"
+    assert recipe_of(replace(best, epochs=3)) == "custom"
 
 
 def test_the_command_line_has_the_recipes_defaults(

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{path} → {output}")
         print(describe(places.recipe, hyperparameters, options, int((data.triplets["split"] == "train").sum())))
     record = train(data, output, places.data / "embeddings", hyperparameters, options)
-    print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets a second']} per second)")
+    print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets per second']} per second)")
 
 
 def defaults(argv: Sequence[str] | None) -> dict[str, object]:

@@ -78,11 +78,11 @@ class Gradient:
         )
 
     def _accumulated(self, step: int, batch: np.ndarray) -> Tensor:
-        own = batch[rank() :: world()]
-        size = self.micro or max(1, len(own))
+        share = batch[rank() :: world()]
+        size = self.micro or max(1, len(share))
         total = torch.zeros((), device=self.model.device)
-        for number, start in enumerate(range(0, len(own), size)):
-            part = own[start : start + size]
+        for number, start in enumerate(range(0, len(share), size)):
+            part = share[start : start + size]
             rows, places = np.unique(part, return_inverse=True)
             embeddings = self._embed(step, number, rows)
             loss = self._loss(embeddings, places.reshape(part.shape), part) * (len(part) / len(batch))
@@ -92,9 +92,9 @@ class Gradient:
 
     def _cached(self, step: int, batch: np.ndarray) -> Tensor:
         rows, places = np.unique(batch, return_inverse=True)
-        own = rows[rank() :: world()]
-        most = 3 * self.micro if 0 < self.micro < len(batch) else max(1, len(own))
-        parts = [own[start : start + most] for start in range(0, len(own), most)]
+        share = rows[rank() :: world()]
+        most = 3 * self.micro if 0 < self.micro < len(batch) else max(1, len(share))
+        parts = [share[start : start + most] for start in range(0, len(share), most)]
         once = len(parts) == 1
         with torch.set_grad_enabled(once), self._failing_together():
             embedded = [self._embed(step, number, part) for number, part in enumerate(parts)]

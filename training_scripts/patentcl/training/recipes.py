@@ -16,9 +16,9 @@ FREE = ("base_model", "max_length", "evaluations", "keep", "patience", "seed")  
 
 
 def recipe_of(chosen: Hyperparameters) -> str:
-    """The recipe that `chosen` follows, or "own"."""
+    """The recipe that `chosen` follows, or "custom"."""
     free = {name: getattr(chosen, name) for name in FREE}
-    return next((name for name, recipe in RECIPES.items() if Hyperparameters(**{**recipe, **free}) == chosen), "own")
+    return next((name for name, recipe in RECIPES.items() if Hyperparameters(**{**recipe, **free}) == chosen), "custom")
 
 
 def describe(recipe: str, chosen: Hyperparameters, options: RunOptions, triplets: int) -> str:

@@ -190,7 +190,7 @@ def fit(
         "steps": state.step,
         "kept step": state.best_step if loop.keeps_best and state.best_step else state.step,
         "seconds": round(state.seconds, 1),
-        "triplets a second": round(batches.seen(state.step) / max(state.seconds, 1e-9), 2),
+        "triplets per second": round(batches.seen(state.step) / max(state.seconds, 1e-9), 2),
         "attention": backend,
         "processes": world(),
     }
