@@ -1,4 +1,4 @@
-"""The road from tables to triplets in one call, for the script, the smoke test and the tests."""
+"""The pipeline from tables to triplets in one call, for the script, the smoke run and the tests."""
 
 import tempfile
 from dataclasses import replace
@@ -27,8 +27,8 @@ def tables_to_triplets(
 ) -> dict[str, Any]:
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
-    `graph` is closed at the end; without one, the embedded one of `data` is used. Each step is skipped when its
-    result is there already. Raises `InputError` for what the user can mend.
+    `graph` (default: the embedded one of `data`) is closed at the end. A step whose result exists is skipped.
+    Raises `InputError` for what the user can fix.
     """
     engine = graph or open_graph("embedded", data, memory)
     try:
@@ -41,8 +41,8 @@ def tables_to_triplets(
 
 
 def smoke(hyperparameters: Any, options: Any) -> None:
-    """Walk the whole road with 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
-    from .training.train import train  # torch takes seconds to import, and the road to triplets does without it
+    """Run the whole pipeline on 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
+    from .training.train import train  # torch takes seconds to import; mining does without it
 
     with tempfile.TemporaryDirectory(prefix="patentcl-smoke-") as folder:
         here = Path(folder)
@@ -53,5 +53,5 @@ def smoke(hyperparameters: Any, options: Any) -> None:
         try:
             train(data, here / "smoke", here / "embeddings", settings, options)
         except Interrupted:
-            raise KeyboardInterrupt from None  # there will be nothing to go on with
-        print("smoke: the whole road works on this machine; the temporary files are gone")
+            raise KeyboardInterrupt from None  # there is nothing to resume
+        print("smoke: the whole pipeline works on this machine; temporary files were removed")

@@ -1,17 +1,9 @@
 """The graph → triplets: batches of `triplets.cypher`, then kinds of negative, splits and the requested number.
 
 A triplet is an anchor, a patent that it cites and shares a CPC subclass with (positive), and a patent that shares no
-subclass and no citation with it (negative). Negatives come in three kinds, from hard to easy:
-
-- `citation`: cited by a patent that the anchor cites,
-- `sibling`: of the anchor's own CPC class, else of its section,
-- `random`: any other.
-
-A positive may also be *coupled*: it cites several of the patents that the anchor cites (Kessler 1963,
-doi 10.1002/asi.5090140103), inside the table or outside of it. Many patents of a small table cite none of its others.
-
-Splits are made of whole families (see `restructure.py`): a patent of a val or test family plays no role in a train
-triplet.
+subclass and no citation with it (negative). A positive may also be *coupled*: it cites several of the patents that the
+anchor cites (Kessler 1963, doi 10.1002/asi.5090140103), inside the table or outside. Splits are made of whole families:
+a patent of a val or test family plays no role in a train triplet.
 """
 
 import json
@@ -20,9 +12,8 @@ from collections.abc import Iterator
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,9 +29,6 @@ from .options import BUCKETS, HUB, KINDS, PLACES, Mining, P, Q
 from .select import are_enough, held_out
 from .write import FILES, write_triplets
 
-if TYPE_CHECKING:
-    from ..models.load import Model
-
 LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
 QUERY = Path(__file__).with_name("triplets.cypher")
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
@@ -54,16 +42,13 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
     """
     csvs, folder = data / "graph", data / "triplets" / name
     source = read_json(csvs / "graph.json")
-    if not {"params", "counts", "fingerprint"} <= source.keys():
-        raise InputError(f"{csvs / 'graph.json'} is incomplete: restructure again with --overwrite")
     params = {"graph": source["fingerprint"], "query": fingerprint([QUERY]), **mining.params()}
-    closer = None
+    model = None
     if mining.filter_model:
         from ..models.load import find_model  # torch takes seconds to import; mining rarely needs it
 
         model = find_model(mining.filter_model)
         params["filter_model"] = f"{model.name} ({model.fingerprint})"
-        closer = partial(_closer, model, data / "embeddings")
     if not overwrite and is_done(folder / "triplets.json", params):
         print(f"mining: {folder} is up to date (--overwrite mines again)")
         return read_json(folder / "triplets.json")
@@ -74,23 +59,11 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
         answers = run_batches(graph, source, mining, batches, sections(csvs))
         with beside(folder) as scratch:
             scratch.mkdir()
-            record = {"params": params, **write_triplets(scratch, csvs, source, mining, answers, closer)}
+            record = {"params": params, **write_triplets(scratch, data, source, mining, answers, model)}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
     return record
-
-
-def _closer(model: "Model", cache: Path, texts: pd.DataFrame, triplets: np.ndarray) -> np.ndarray:
-    """Whether `model` finds the negative closer to the anchor than the positive, for rows (n, 3) of `texts`, (n,)."""
-    from ..models.embed import embed
-    from ..models.vectors import check_vectors, unit_rows
-
-    vectors = embed(model, texts, cache)
-    check_vectors(vectors, f"--filter-model {model.name}")
-    unit = unit_rows(vectors)
-    anchor, positive, negative = (unit[triplets[:, role]] for role in range(3))
-    return (anchor * negative).sum(axis=1) > (anchor * positive).sum(axis=1)
 
 
 def query_parts(mining: Mining) -> dict[str, str]:

@@ -1,13 +1,9 @@
 """What to mine: options with their help texts, choices, checks and derived values, in one place."""
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, ClassVar, Literal, get_args
-
-import numpy as np
-import pandas as pd
 
 from ..common.cli import InputError, check_ranges, option
 
@@ -21,8 +17,6 @@ PLACES, BUCKETS = 1_000_000, 999_983  # numbers of a family by which splits are 
 P, Q = 1_000_000_007, 998_244_353  # primes above any number of patents, so that draws visit a whole branch
 HUB = 50  # a patent that more patents cite couples nothing
 MAX_HELD_OUT = 20_000  # patents in each of val and test
-
-Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Everything here is arithmetic on ranks, so both engines and batches of any size give the same triplets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import pandas as pd
 
 from ..common.hashing import mix
 from ..tables.cpc import Sections
-from .options import KINDS, MAX_HELD_OUT, PLACES, Keep, Mining, P
+from .options import KINDS, MAX_HELD_OUT, PLACES, Mining, P
+
+Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
 
 CANDIDATES_PER_KEPT = 2  # with a filter of negatives, so many train triplets are mined for each that is needed
 

@@ -6,11 +6,11 @@ held-out patents cite), the ids of each split as `ids_train.txt` (patents in tra
 `ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`, the record.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import duckdb
 import numpy as np
@@ -22,10 +22,11 @@ from ..common.files import beside
 from ..tables.cpc import MACROS, Sections, sections
 from ..tables.import_csvs import rows_of
 from .dataset import TABLES
-from .options import KINDS, SPLITS, Keep, Mining, Positives
-from .select import choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
+from .options import KINDS, SPLITS, Mining, Positives
+from .select import Keep, choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
 
-Closer = Callable[[pd.DataFrame, np.ndarray], np.ndarray]  # texts, rows (n, 3) of them → is the negative closer, (n,)
+if TYPE_CHECKING:
+    from ..models.load import Model
 
 FILES = (*TABLES, *(f"ids_{split}.txt" for split in SPLITS))
 
@@ -44,21 +45,21 @@ class Chosen:
 
 def write_triplets(
     folder: Path,
-    graph: Path,
+    data: Path,
     source: dict[str, Any],
     mining: Mining,
     answers: dict[str, pd.DataFrame],
-    closer: Closer | None = None,
+    model: "Model | None" = None,
 ) -> dict[str, Any]:
     """Choose triplets from the `answers` of the query, write their files to `folder` and return the counts.
 
-    `graph` holds the import CSVs, `source` is their record. Train triplets whose negative is `closer` than the positive
-    are dropped. Raises `InputError` when no train triplet is left.
+    `source` is the record of the import CSVs in the folder `data`. Train triplets whose negative `model` finds closer
+    than the positive are dropped. Raises `InputError` when no train triplet is left.
     """
-    with _patents(graph, source["counts"]["patents"]) as db:
-        patents = _with_splits(db, graph, mining)
-        where = sections(graph)
-        keep = _keep(db, closer) if closer else None
+    graph = data / "graph"
+    with connect() as db:
+        patents, where = _read_patents(db, graph, source["counts"]["patents"], mining), sections(graph)
+        keep = partial(_keep, db, model, data / "embeddings") if model else None
         result = _choose(patents, where, source["params"]["seed"], mining, answers, keep)
         if not (result.chosen["split"] == "train").any():
             raise InputError(
@@ -67,34 +68,27 @@ def write_triplets(
                 "Use larger tables, lower --val and --test, or pass --positives coupled"
             )
         _write_files(db, folder, result)
-        return {**_counts(result, answers["cited"], patents, where), **_dates(patents)}
+    return {**_counts(result, answers["cited"], patents, where), **_dates(patents)}
 
 
-@contextmanager
-def _patents(graph: Path, number: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the table `patent` of the import CSVs, which must have `number` rows."""
-    file = graph / "patents.csv"
-    with connect() as db:
-        db.execute(MACROS)
-        with readable_errors(f"{file} cannot be read", "Restructure again with --overwrite."):
-            db.execute(f"CREATE TABLE patent AS {rows_of(graph, file.name)}")
-        rows = db.table("patent").count("*").fetchall()[0][0]
-        if rows != number:
-            raise InputError(f"{file} has {rows:,} patents instead of {number:,}: restructure again with --overwrite")
-        yield db
+def _read_patents(db: duckdb.DuckDBPyConnection, graph: Path, number: int, mining: Mining) -> pd.DataFrame:
+    """Read and split the `number` patents: rank, family, bucket, has_abstract, date, split, in order of rank.
 
-
-def _with_splits(db: duckdb.DuckDBPyConnection, graph: Path, mining: Mining) -> pd.DataFrame:
-    """Split the patents: rank, family, bucket, has_abstract, date, split, in order of rank; also the table `splits`."""
+    Makes the tables `patent`, as in the import CSV, and `splits` (rank, split).
+    """
     place = "time_place" if mining.split == "time" else "place"
-    patents = db.execute(
-        f"SELECT rank, family, bucket, has_abstract, date, {place} AS place FROM patent ORDER BY rank"  # noqa: S608
-    ).df()
+    with readable_errors(f"{graph / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
+        db.execute(f"{MACROS}; CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
+        patents = db.execute(
+            f"SELECT rank, family, bucket, has_abstract, date, {place} AS place FROM patent ORDER BY rank"  # noqa: S608
+        ).df()
+    if len(patents) != number:
+        difference = f"{len(patents):,} patents instead of {number:,}"
+        raise InputError(f"{graph / 'patents.csv'} has {difference}: restructure again with --overwrite")
     if mining.split == "time" and patents["date"].nunique() < 2:
         raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")
-    patents["split"] = split_names(patents.pop("place").to_numpy(), *held_out(len(patents), mining))
-    splits = patents[["rank", "split"]]
-    db.register("splits", splits)
+    patents["split"] = split_names(patents.pop("place").to_numpy(), *held_out(number, mining))
+    db.register("splits", patents[["rank", "split"]])
     return patents
 
 
@@ -118,17 +112,17 @@ def _choose(
     return Chosen(pairs, triplets, chosen, retrieval, corpus, {**counts, "false negatives dropped": dropped})
 
 
-def _keep(db: duckdb.DuckDBPyConnection, closer: Closer) -> Keep:
-    """Look up the texts of triplets, and keep those whose negative is not closer than the positive."""
+def _keep(db: duckdb.DuckDBPyConnection, model: "Model", cache: Path, rows: pd.DataFrame) -> np.ndarray:
+    """Whether `model` finds the positive of each row at least as close to the anchor as the negative, (n,)."""
+    from ..models.embed import embed  # torch takes seconds to import; mining rarely needs it
+    from ..models.vectors import unit_rows
 
-    def keep(rows: pd.DataFrame) -> np.ndarray:
-        ranks = rows[["anchor", "positive", "negative"]].to_numpy()
-        distinct, where = np.unique(ranks, return_inverse=True)
-        db.register("wanted", pd.DataFrame({"rank": distinct}))
-        texts = db.execute("SELECT title, abstract FROM patent JOIN wanted USING (rank) ORDER BY rank").df()
-        return ~closer(texts, where.reshape(ranks.shape))
-
-    return keep
+    ranks = rows[["anchor", "positive", "negative"]].to_numpy()
+    distinct, where = np.unique(ranks, return_inverse=True)
+    db.register("wanted", pd.DataFrame({"rank": distinct}))
+    texts = db.execute("SELECT title, abstract FROM patent JOIN wanted USING (rank) ORDER BY rank").df()
+    anchor, positive, negative = unit_rows(embed(model, texts, cache))[where.reshape(ranks.shape)].swapaxes(0, 1)
+    return (anchor * negative).sum(axis=1) <= (anchor * positive).sum(axis=1)
 
 
 def _write_files(db: duckdb.DuckDBPyConnection, folder: Path, result: Chosen) -> None:
