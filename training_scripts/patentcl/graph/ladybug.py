@@ -10,40 +10,19 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
-from ..tables.import_csvs import miscounted
+from ..tables.import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
 
-_SCHEMA = """
-CREATE NODE TABLE Patent(rank INT64 PRIMARY KEY, patent_id STRING, title STRING, abstract STRING, date STRING,
-    type STRING, subclass STRING, subclasses STRING[], family INT64, place INT64, time_place INT64,
-    bucket INT64, cited_by INT64, has_abstract BOOLEAN);
-CREATE NODE TABLE CPCSubclass(symbol STRING PRIMARY KEY, title STRING, class STRING, section STRING, first INT64,
-    count INT64, sibling_first INT64, sibling_others INT64, section_first INT64, section_others INT64);
-CREATE NODE TABLE OutsidePatent(number INT64 PRIMARY KEY, patent_id STRING, cited_by INT64);
-CREATE REL TABLE CITES(FROM Patent TO Patent, category STRING);
-CREATE REL TABLE CITES_OUTSIDE(FROM Patent TO OutsidePatent);
-CREATE REL TABLE CLASSIFIES(FROM CPCSubclass TO Patent);
-"""
-
+# File → the table that it fills. The columns are those of the CSVs; the first one is a node's primary key.
+_NODES = {"patents.csv": PATENT, "cpc_subclasses.csv": SUBCLASS, "outside_patents.csv": OUTSIDE}
+_RELATIONSHIPS = {
+    "citations.csv": f"CITES(FROM {PATENT} TO {PATENT}, category STRING)",
+    "outside_citations.csv": f"CITES_OUTSIDE(FROM {PATENT} TO {OUTSIDE})",
+    "classifications.csv": f"CLASSIFIES(FROM {SUBCLASS} TO {PATENT})",
+}
+_TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "VARCHAR[]": "STRING[]", "BOOLEAN": "BOOLEAN"}
 # Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel.
 _FORM = """header=true, parallel=false, auto_detect=false, delim=',', quote='"', escape='"'"""
-_COPY = "COPY {table} FROM '{path}' ({form})"
-# The list of subclasses is quoted, and Ladybug does not split a quoted list.
-_COPY_PATENTS = """
-COPY {table} FROM (LOAD WITH HEADERS (rank INT64, patent_id STRING, title STRING, abstract STRING, date STRING,
-    type STRING, subclass STRING, subclasses STRING, family INT64, place INT64, time_place INT64, bucket INT64,
-    cited_by INT64, has_abstract BOOLEAN)
-FROM '{path}' ({form})
-RETURN rank, patent_id, title, abstract, date, type, subclass, string_split(subclasses, ';'), family, place, time_place,
-    bucket, cited_by, has_abstract)"""
-_TABLES = {
-    "patents.csv": "Patent",
-    "cpc_subclasses.csv": "CPCSubclass",
-    "outside_patents.csv": "OutsidePatent",
-    "citations.csv": "CITES",
-    "outside_citations.csv": "CITES_OUTSIDE",
-    "classifications.csv": "CLASSIFIES",
-}
 _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 
 
@@ -127,15 +106,22 @@ class LadybugGraph:
 
 
 def _load(connection: ladybug.Connection, csvs: Path) -> None:
-    """Make the tables and fill them."""
-    for statement in _SCHEMA.strip().split(";\n"):
-        connection.execute(statement)
-    for file, table in (progress := tqdm(_TABLES.items(), desc="import", unit="file")):
+    """Create the tables and fill them, nodes before the relationships between them."""
+    for file, table in (progress := tqdm([*_NODES.items(), *_RELATIONSHIPS.items()], desc="import", unit="file")):
         progress.set_postfix_str(file)
         path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
-        copy = _COPY_PATENTS if table == "Patent" else _COPY
+        create, source = f"CREATE REL TABLE {table}", f"'{path}' ({_FORM})"
+        if file in _NODES:
+            types = {plain_name(header): _TYPES[kind] for header, kind in CSVS[file].items()}
+            columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+            create = f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
+            # Lists are quoted, and Ladybug does not split a quoted list.
+            values = [f"string_split({name}, ';')" if "[]" in kind else name for name, kind in types.items()]
+            columns = columns.replace("[]", "")
+            source = f"(LOAD WITH HEADERS ({columns}) FROM {source} RETURN {', '.join(values)})"
         try:
-            connection.execute(copy.format(table=table, path=path, form=_FORM))
+            connection.execute(create)
+            connection.execute(f"COPY {table.split('(')[0]} FROM {source}")
         except _ERRORS as problem:
             raise InputError(f"{csvs / file}: {problem}; rebuild the CSVs with --overwrite") from None
 
