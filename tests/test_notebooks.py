@@ -73,7 +73,7 @@ def test_the_scripts_run_the_same_pipeline(
     data, base, model = str(tmp_path), str(small_model.folder), tmp_path / "model"
 
     patent_handler.main(["--tables", str(tables), "--data", data, "--triplets", "60", "--csv"])
-    assert "citation pairs of theirs inside the table" in capsys.readouterr().out
+    assert "citation pairs inside the table" in capsys.readouterr().out
     assert (tmp_path / "triplets" / "60" / "triplet_training.csv").exists()
 
     short = ["--epochs", "0.3", "--max-length", "32", "--evaluations", "0", "--dropout", "0"]

@@ -10,9 +10,9 @@ MAX_SECTIONS = 10  # with a line each; schemes other than the CPC may have many
 def report(record: dict[str, Any]) -> str:
     """The record `triplets.json` as lines: what was counted, what was chosen, and why not more."""
     params, negatives = record["params"], record["negatives"]
-    lines = [_line(label, count) for label, count in record["found"].items()]
-    lines.append("of the pairs within the limit, those with a negative of the kind")
-    lines += [_line(f"  {kind}", negatives["got"][kind], f"wanted {negatives['wanted'][kind]:,}") for kind in KINDS]
+    lines = [_line(label, count) for label, count in record["counts"].items()]
+    lines.append("of these pairs, by kind of negative")
+    lines += [_line(f"  {kind}", negatives["got"][kind], f"requested {negatives['wanted'][kind]:,}") for kind in KINDS]
     lines += [_line(f"    {instead}", count) for instead, count in negatives["fell back"].items() if count]
     lines.append("of the chosen triplets")
     lines += [_line(f"  {kind}", sum(counts[kind] for counts in record["kinds"].values())) for kind in KINDS]

@@ -139,14 +139,14 @@ def _counts(result: Chosen, cited: pd.DataFrame, patents: pd.DataFrame, where: S
     """What the record says of the triplets."""
     chosen, retrieval, held = result.chosen, result.retrieval, SPLITS[1:]
     return {
-        "found": {
-            "anchors looked at that cite inside the table": len(cited),
-            "citation pairs of theirs inside the table": int(cited["cited"].sum()),
+        "counts": {
+            "anchors that cite inside the table": len(cited),
+            "citation pairs inside the table": int(cited["cited"].sum()),
             "… both with an abstract": int(cited["with_abstract"].sum()),
             "… sharing a CPC subclass": int(cited["sharing"].sum()),
             "… of different families": int(cited["other_family"].sum()),
             "… not across splits": int(cited["positives"].str.len().sum()),
-            "positives up to --per-anchor, coupled ones too": len(result.pairs),
+            "positives up to --per-anchor, with coupled ones": len(result.pairs),
             "… with a negative": len(result.triplets),
             "… chosen": len(chosen),
         },
