@@ -94,7 +94,7 @@ def test_columns_and_quoting_are_those_of_patentsview(sample: Path) -> None:
     assert header.count('"') == 16
     assert row.startswith('"3930271"\t"utility"\t"1976-01-06"\t"') and row.split("\t")[5].isdigit()
     assert {row["id"]: row["title"] for row in read(sample / "cpc_group.tsv")} == {
-        symbol: title for symbol, (title, _) in SUBCLASSES.items()
+        symbol: subclass["title"] for symbol, subclass in SUBCLASSES.items()
     }
 
 

@@ -8,22 +8,21 @@ what is hard in the real tables: `CASES`, `HARD`, and rows that are repeated, re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .plan import BLOCK, CASE, CLASS_OF, SECTION_OF, SYMBOLS, TYPE, TYPES, Ints, Plan, Words, cite, near
-from .words import ENDINGS, GENERAL, HARD, PAIRS, SENTENCES, SUBCLASSES, SURNAMES, SYLLABLES, TITLES, Sentences
-
-Fields = dict[str, Any]  # field → one value a row, quotes in texts doubled
+from .words import ENDINGS, GENERAL, HARD, PAIRS, SENTENCES, STRAY, SUBCLASSES, SURNAMES, SYLLABLES, TITLES
 
 FAVOURED = 0.8  # how often a patent says the side it favours
 OWN, CLASS = 0.38, 0.27  # subject words of the own subclass, of its class; the rest are of its section
 
-SUBJECTS = np.array([words for _, words in SUBCLASSES.values()], object)
+SUBJECTS = np.array([subclass["words"] for subclass in SUBCLASSES.values()], object)
 TERMS = np.array(PAIRS, object)
 SYLLABLE, ENDING = np.array(SYLLABLES, object), np.array(ENDINGS, object)
 CATEGORIES = np.array(["cited by examiner", "cited by applicant", "cited by other", ""], object)
 
 
-def invent(plan: Plan, first: int) -> tuple[dict[str, Fields], dict[str, int]]:
+def invent(plan: Plan, first: int) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     """Invent the patents from number `first` to the end of its block: the rows of each table, and counts.
 
     Of the counts, `citations_inside` are those with both ends in the table, `_duplicate` and `_self` ones among them;
@@ -34,38 +33,30 @@ def invent(plan: Plan, first: int) -> tuple[dict[str, Fields], dict[str, int]]:
     number = np.arange(first, min(first + BLOCK, plan.patents))
     pairs = cite(plan, number, rng)
     patents = _write(plan, number, pairs, rng)
-    ids, abstracts = patents["patent_id"], patents["patent_abstract"]
-    classes, unclassified = _classify(plan, number, ids, rng)
+    classes = _classify(plan, number, rng)
     citations, counted = _list_citations(plan, number, pairs, rng)
     # A design without an abstract has no row in that table, other patents have an empty one.
-    listed = np.flatnonzero((CASE[number % 100] != "design") | np.array([text != "" for text in abstracts])).tolist()
-    strays = [str(20_000_000 + n) for n in number[number % 250 == 111].tolist()]  # ids of no patent in the table
-    stray = {"cpc_sequence": 0, "cpc_section": "A", "cpc_class": "A01", "cpc_subclass": "A01B",
-             "cpc_group": "A01B1/00", "cpc_type": "inventional"}  # fmt: skip
-    twice = np.flatnonzero(number % 250 == 101).tolist()
-    rows = {
-        "patents": {field: values + [values[k] for k in twice] for field, values in patents.items()},
-        "abstracts": {
-            "patent_id": [ids[k] for k in listed] + strays,
-            "patent_abstract": [abstracts[k] for k in listed] + ["An abstract without a patent."] * len(strays),
-        },
-        "classes": {
-            "patent_id": classes.pop("patent_id") + strays,
-            **{field: values + [stray[field]] * len(strays) for field, values in classes.items()},
-        },
+    listed = patents[(patents["patent_type"] != "design") | (patents["patent_abstract"] != "")]
+    strays = pd.DataFrame({"patent_id": (20_000_000 + number[number % 250 == 111]).astype(str), **STRAY})
+    parents = plan.parent[number]
+    return {
+        "patents": pd.concat([patents, patents[number % 250 == 101]]),
+        "abstracts": pd.concat([listed, strays], join="inner"),
+        "classes": pd.concat([classes, strays], join="inner"),
         "citations": citations,
-    }
-    return rows, {
+    }, {
         "patents": len(number),
-        "withdrawn": sum(patents["withdrawn"]),
-        "families": len(np.unique(plan.parent[number][plan.parent[number] >= 0])),
+        "withdrawn": int(patents["withdrawn"].sum()),
+        "families": len(np.unique(parents[parents >= 0])),
         **counted,
-        "unclassified": unclassified,
-        "empty_abstracts": abstracts.count(""),
+        "unclassified": len(number) - classes["patent_id"].nunique(),
+        "empty_abstracts": int((patents["patent_abstract"] == "").sum()),
     }
 
 
-def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> tuple[Fields, dict[str, int]]:
+def _list_citations(
+    plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows of citations, with repeated, reversed, self and dangling ones, and their counts."""
     repeated, back, itself = pairs[5::90], pairs[50::250, ::-1], np.repeat(number[40::400, None], 2, axis=1)
     dangling = np.stack([rng.choice(number, len(pairs) // 3), np.full(len(pairs) // 3, -1)], axis=1)
@@ -75,25 +66,22 @@ def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Genera
     # In the rows of `back` the cited patent cites the citing one; it may be in a block that is written already.
     sequence = np.append(np.arange(len(rows)) - start, 100 + np.arange(len(back)))
     citing, cited = np.concatenate([rows, back]).T
-    inside = cited >= 0
+    inside, known = cited >= 0, np.maximum(cited, 0)
     # A cited patent outside the table was granted before the table begins.
-    outside_id = rng.integers(1_500_000, 3_900_000, len(cited)).tolist()
-    outside_date = rng.integers(1930, 1975, len(cited)).tolist()
-    known = plan.ids(np.maximum(cited, 0))
-    months = plan.dates(np.maximum(cited, 0)).tolist()
-    names = np.array([f"{name} et al." for name in SURNAMES], object)
-    fields = {
-        "patent_id": plan.ids(citing),
-        "citation_sequence": sequence.tolist(),
-        "citation_patent_id": [k if i else str(o) for i, k, o in zip(inside.tolist(), known, outside_id, strict=True)],
-        "citation_date": [
-            f"{m[:8]}01" if i else f"{o}-05-01" for i, m, o in zip(inside.tolist(), months, outside_date, strict=True)
-        ],
-        "record_name": names[rng.integers(0, len(names), len(cited))].tolist(),
-        "wipo_kind": np.where(inside, plan.wipo_kinds(np.maximum(cited, 0)), "A").tolist(),
-        "citation_category": CATEGORIES[rng.choice(4, len(cited), p=[0.35, 0.45, 0.12, 0.08])].tolist(),
-    }
-    return fields, {
+    outside_id = rng.integers(1_500_000, 3_900_000, len(cited)).astype(str)
+    outside_year = rng.integers(1930, 1975, len(cited)).astype(str).astype(object)
+    table = pd.DataFrame(
+        {
+            "patent_id": plan.ids(citing),
+            "citation_sequence": sequence,
+            "citation_patent_id": np.where(inside, plan.ids(known), outside_id),
+            "citation_date": np.where(inside, pd.Series(plan.dates(known)).str[:8] + "01", outside_year + "-05-01"),
+            "record_name": np.array(SURNAMES, object)[rng.integers(0, len(SURNAMES), len(cited))] + " et al.",
+            "wipo_kind": np.where(inside, plan.wipo_kinds(known), "A"),
+            "citation_category": CATEGORIES[rng.choice(4, len(cited), p=[0.35, 0.45, 0.12, 0.08])],
+        }
+    )
+    return table, {
         "citations_inside": int(inside.sum()),
         "citations_dangling": len(dangling),
         "citations_duplicate": len(repeated),
@@ -101,55 +89,54 @@ def _list_citations(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Genera
     }
 
 
-def _classify(plan: Plan, number: Ints, ids: list[str], rng: np.random.Generator) -> tuple[Fields, int]:
-    """Return the CPC rows, 1 to 4 subclasses a patent, some of them twice, and how many patents have none."""
-    case = CASE[number % 100]
-    without = (TYPE[number % 100] > 0) | (case == "unclassified")
+def _classify(plan: Plan, number: Ints, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the CPC rows: 1 to 4 subclasses a patent, some of them twice, but none for some patents."""
     many = rng.choice([1, 2, 3, 4], len(number), p=[0.45, 0.3, 0.15, 0.1])
-    many[without] = 0
+    many[(TYPE[number % 100] > 0) | (CASE[number % 100] == "unclassified")] = 0
     # Five places: the line's four subclasses, of which the patent has the first ones, and the primary one again.
     places = plan.branches[plan.line[number]][:, [0, 1, 2, 3, 0]]
     used = np.column_stack([np.arange(4) < many[:, None], (many > 0) & (rng.random(len(number)) < 0.5)])
     sequence = used.cumsum(axis=1) - 1
-    patent, place = np.nonzero(used)
-    shuffled = rng.permutation(len(patent))
-    patent, place = patent[shuffled], place[shuffled]
-    symbols = SYMBOLS[places[patent, place]].tolist()
-    main, sub = rng.integers(1, 60, len(symbols)).tolist(), rng.integers(0, 50, len(symbols)).tolist()
-    fields = {
-        "patent_id": [ids[k] for k in patent.tolist()],
-        "cpc_sequence": sequence[patent, place].tolist(),
-        "cpc_section": [symbol[:1] for symbol in symbols],
-        "cpc_class": [symbol[:3] for symbol in symbols],
-        "cpc_subclass": symbols,
-        "cpc_group": [f"{s}{m}/{u:02d}" for s, m, u in zip(symbols, main, sub, strict=True)],
-        "cpc_type": np.where(rng.random(len(symbols)) < 0.6, "inventional", "additional").tolist(),
-    }
-    return fields, int(without.sum())
+    patent, place = rng.permutation(np.argwhere(used)).T
+    subclass = places[patent, place]
+    main, sub = rng.integers(1, 60, len(subclass)).tolist(), rng.integers(0, 50, len(subclass)).tolist()
+    groups = [f"{s}{m}/{u:02d}" for s, m, u in zip(SYMBOLS[subclass], main, sub, strict=True)]
+    return pd.DataFrame(
+        {
+            "patent_id": plan.ids(number[patent]),
+            "cpc_sequence": sequence[patent, place],
+            "cpc_section": SECTION_OF[subclass],
+            "cpc_class": CLASS_OF[subclass],
+            "cpc_subclass": SYMBOLS[subclass],
+            "cpc_group": groups,
+            "cpc_type": np.where(rng.random(len(subclass)) < 0.6, "inventional", "additional"),
+        }
+    )
 
 
-def _write(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> Fields:
-    """Return the patents' rows: field → one value a patent, in order."""
-    case = CASE[number % 100]
+def _write(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the patents' rows, in order, with their abstracts."""
     words = _choose_words(plan, number, pairs, rng)
     titles = [title[0].upper() + title[1:] for title in _compose(TITLES, words, rng)]
     abstracts = _compose(SENTENCES, words, rng)
-    _spoil(number, case, titles, abstracts)
+    _spoil(number, titles, abstracts)
     for k in np.flatnonzero(plan.parent[number] >= 0).tolist():
         parent = int(plan.parent[number[k]] - number[0])
         titles[k], abstracts[k] = titles[parent], _vary(abstracts[parent], k)
-    dates = plan.dates(number).tolist()
-    return {
-        "patent_id": plan.ids(number),
-        "patent_type": TYPES[TYPE[number % 100]].tolist(),
-        "patent_date": dates,
-        "patent_title": [title.replace('"', '""') for title in titles],
-        "patent_abstract": [abstract.replace('"', '""') for abstract in abstracts],
-        "wipo_kind": plan.wipo_kinds(number).tolist(),
-        "num_claims": (1 + rng.poisson(14, len(number))).tolist(),
-        "withdrawn": (case == "withdrawn").astype(int).tolist(),
-        "filename": [f"ipg{day[2:4]}{day[5:7]}{day[8:]}.xml" for day in dates],
-    }
+    dates = plan.dates(number)
+    return pd.DataFrame(
+        {
+            "patent_id": plan.ids(number),
+            "patent_type": TYPES[TYPE[number % 100]],
+            "patent_date": dates,
+            "patent_title": titles,
+            "patent_abstract": abstracts,
+            "wipo_kind": plan.wipo_kinds(number),
+            "num_claims": 1 + rng.poisson(14, len(number)),
+            "withdrawn": (CASE[number % 100] == "withdrawn").astype(int),
+            "filename": [f"ipg{day[2:].replace('-', '')}.xml" for day in dates],
+        }
+    )
 
 
 def _choose_words(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> dict[str, Words]:
@@ -188,26 +175,27 @@ def _some_cited(number: Ints, pairs: Ints, rng: np.random.Generator) -> Ints:
     return np.where(size > 0, cited, number)
 
 
-def _compose(sentences: Sentences, words: dict[str, Words], rng: np.random.Generator) -> list[str]:
+def _compose(sentences: list[dict[str, Any]], words: dict[str, Words], rng: np.random.Generator) -> list[str]:
     """Return a text a patent: a template of each sentence, drawn, with the gaps filled by the next words."""
     n = len(words["g"])
     texts = np.full(n, "", object)
     used = dict.fromkeys(words, 0)
-    for gaps, templates in sentences:
+    for sentence in sentences:
         fill = []
-        for letter in gaps:
+        for letter in sentence["gaps"]:
             fill.append(words[letter][:, used[letter]])
             used[letter] += 1
-        choice = rng.integers(0, len(templates), n)
-        for which, template in enumerate(templates):
+        choice = rng.integers(0, len(sentence["templates"]), n)
+        for which, template in enumerate(sentence["templates"]):
             row = choice == which
             for k, piece in enumerate(template.split("{}")):
                 texts[row] += piece if k == 0 else fill[k - 1][row] + piece
     return texts.tolist()
 
 
-def _spoil(number: Ints, case: Ints, titles: list[str], abstracts: list[str]) -> None:
+def _spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
     """Replace texts by the hard ones of `CASES`."""
+    case = CASE[number % 100]
     for k in np.flatnonzero(case != "plain").tolist():
         n = int(number[k])
         if case[k] == "hard text":

@@ -111,11 +111,11 @@ class Plan:
         found = groups[np.minimum(low + rng.integers(0, np.maximum(size, 1)), self.patents - 1)]
         return np.where(size > 0, found % self.patents, -1)
 
-    def ids(self, number: Ints) -> list[str]:
+    def ids(self, number: Ints) -> Words:
         """Return the patent ids of numbers; they rise with the number within a type."""
         kind = TYPE[number % 100]
         serial = FIRST_ID[kind] + number * np.maximum(IDS[kind], self.patents // APART[kind]) // self.patents
-        return [f"{letters}{n}" for letters, n in zip(LETTERS[kind].tolist(), serial.tolist(), strict=True)]
+        return LETTERS[kind] + serial.astype(str).astype(object)
 
     def dates(self, number: Ints) -> Words:
         """Return the dates of grant, Tuesdays from 1976 to 2024."""

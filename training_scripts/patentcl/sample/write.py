@@ -1,44 +1,27 @@
 """Write the synthetic sample as PatentsView's tables: as today's, or as those before 2023.
 
 The patents are invented, the CPC symbols are real, and the text carries a signal that a model can learn: `plan.py`
-says how, `patents.py` makes the rows, and `words.txt` holds the words.
+says how, `patents.py` makes the rows, and `sample.toml` holds words and columns.
 """
 
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import count, repeat
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
+import pyarrow as pa
+from pyarrow.csv import WriteOptions, write_csv
+
 from ..common.cli import InputError, check_seed
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
-from .patents import Fields, invent
+from .patents import invent
 from .plan import BLOCK, CITATIONS, Plan
-from .words import SUBCLASSES
+from .words import BEFORE_2023, SUBCLASSES, TODAY
 
 RECORD = "sample.json"
-
-# What a table holds → its file and columns; `column=field` where a column is not called like its field.
-TODAY = {
-    "patents": """g_patent: patent_id patent_type patent_date patent_title wipo_kind num_claims withdrawn filename""",
-    "abstracts": """g_patent_abstract: patent_id patent_abstract""",
-    "citations": """g_us_patent_citation: patent_id citation_sequence citation_patent_id citation_date record_name
-        wipo_kind citation_category""",
-    "classes": """g_cpc_current: patent_id cpc_sequence cpc_section cpc_class cpc_subclass cpc_group cpc_type""",
-    "subclasses": """cpc_group: id title""",
-}
-BEFORE_2023 = {
-    "patents": """patent: id=patent_id type=patent_type number=patent_id country date=patent_date
-        abstract=patent_abstract title=patent_title kind=wipo_kind num_claims filename withdrawn""",
-    "citations": """uspatentcitation: uuid patent_id citation_id=citation_patent_id date=citation_date
-        name=record_name kind=wipo_kind country category=citation_category sequence=citation_sequence""",
-    "classes": """cpc_current: uuid patent_id section_id=cpc_section subsection_id=cpc_class group_id=cpc_subclass
-        subgroup_id=cpc_group category=cpc_type sequence=cpc_sequence""",
-    "subclasses": """cpc_group: id title""",
-}
-UNQUOTED = {"num_claims", "withdrawn", "citation_sequence", "cpc_sequence"}
 
 
 def write_sample(
@@ -80,11 +63,15 @@ def write_sample(
     return counts
 
 
-def _write_tables(plan: Plan, folder: Path, layout: dict[str, str], zipped: bool) -> dict[str, int]:
+def _write_tables(plan: Plan, folder: Path, layout: dict[str, Any], zipped: bool) -> dict[str, int]:
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
-        tables = {name: Table(opened, folder, layout[name], zipped) for name in layout}
-        tables["subclasses"].write({"id": list(SUBCLASSES), "title": [title for title, _ in SUBCLASSES.values()]})
+        tables = {
+            name: _Table(opened.enter_context(_create(folder / f"{table['file']}.tsv", zipped)), table["columns"])
+            for name, table in layout.items()
+        }
+        titles = [subclass["title"] for subclass in SUBCLASSES.values()]
+        tables["subclasses"].write(pd.DataFrame({"id": list(SUBCLASSES), "title": titles}))
         for first in range(0, plan.patents, BLOCK):
             rows, counted = invent(plan, first)
             counts.update(counted)
@@ -93,24 +80,23 @@ def _write_tables(plan: Plan, folder: Path, layout: dict[str, str], zipped: bool
     return dict(counts)
 
 
-class Table:
-    """One TSV file as PatentsView writes it: texts quoted, numbers not, a header row; optionally in a ZIP."""
+class _Table:
+    """A TSV file as PatentsView writes it: a header row, texts quoted, numbers not."""
 
-    def __init__(self, opened: ExitStack, folder: Path, layout: str, zipped: bool) -> None:
-        """Create the file that `layout` names and write its header; `opened` closes it."""
-        name, columns = layout.split(":")
-        pairs = [column.partition("=") for column in columns.split()]
-        self.fields = [field or column for column, _, field in pairs]
-        self.row = "\t".join("%s" if field in UNQUOTED else '"%s"' for field in self.fields) + "\n"
-        self.always: Fields = {"country": repeat("US"), "uuid": map("{:025d}".format, count())}
-        self.file = opened.enter_context(_create(folder / f"{name}.tsv", zipped))
-        self.file.write(("\t".join(f'"{column}"' for column, _, _ in pairs) + "\n").encode())
+    def __init__(self, file: IO[bytes], columns: list[str]) -> None:
+        named = (column.partition("=") for column in columns)
+        self.names = {column: name or column for column, _, name in named}  # in the file → in `rows`
+        self.file = file
+        self.written = 0
 
-    def write(self, rows: Fields) -> None:
-        """Append rows, field → values; quotes in texts must be doubled already."""
-        columns = {**self.always, **rows}
-        lines = (self.row % values for values in zip(*(columns[f] for f in self.fields), strict=False))
-        self.file.write("".join(lines).encode())
+    def write(self, rows: pd.DataFrame) -> None:
+        """Append `rows`; the first ones below the header."""
+        uuids = [f"{n:025d}" for n in range(self.written, self.written + len(rows))]
+        rows = rows.assign(country="US", uuid=uuids)
+        table = pa.table({column: pa.array(rows[name]) for column, name in self.names.items()})
+        options = WriteOptions(include_header=self.written == 0, delimiter="\t", quoting_style="needed")
+        write_csv(table, self.file, options)
+        self.written += len(rows)
 
 
 @contextmanager
