@@ -1,18 +1,18 @@
-// Mines triplets: an anchor, a patent it cites that shares a CPC subclass, and a patent that is neither.
+// Mines triplets: an anchor, a patent that it cites and shares a CPC subclass with, and a patent that is neither.
 //
-// One text for Ladybug and Neo4j. Each part returns one row per anchor and reads the anchors of one batch:
-// ranks from $lo to $hi (exclusive), each in the WHERE clause of its first MATCH.
+// One text for Ladybug and Neo4j. Each part returns one row per anchor and reads the anchors of one batch, whose ranks
+// are from $lo to $hi (exclusive).
 //
-// Splits. A family has one random place from 0 to 999,999. Places below $test are test, those below $held are val, the
-// rest is train. With --split time, mining reads .time_place (from new to old) wherever this text says .place.
-// A train triplet consists of train patents, a val triplet of train or val patents, a test triplet of any.
+// Splits. A family has one random place from 0 to 999,999: below $test it is test, below $held val, else train. With
+// --split time, mining reads .time_place (from new to old) wherever this text says .place. A train triplet consists of
+// train patents, a val triplet of train or val patents, a test triplet of any.
 //
 // Samples. Train anchors are read by bucket, a seeded number of the family, from $from to $to (exclusive), until there
 // are enough; the held-out anchors come with the first sample, which starts at 0.
 //
 // Random draws. Patents are numbered by CPC symbol: every section, class and subclass is one range of ranks. A number
-// drawn from such a range without the anchor's own subclass is a random patent of the branch. $p and $q are primes above
-// the number of patents $n, so successive draws visit a whole branch, and all engines draw the same patents.
+// from such a range, without the anchor's own subclass, is a random patent of the branch. $p and $q are primes above
+// the number $n of patents, so that draws visit a whole branch, and all engines draw the same ones.
 // min(key * $n + rank) % $n is the rank with the smallest key.
 
 // part: cited
@@ -32,8 +32,8 @@ RETURN a.rank AS anchor, a.place AS place, count(*) AS cited,
        collect(CASE WHEN usable AND a.place < $held THEN x.rank END) AS relevant
 
 // part: coupled
-// Patents that cite at least $coupled of the patents that a train anchor cites. What more than $hub patents cite is left
-// out: it connects everything and slows the query.
+// Patents that cite at least $coupled of the patents that a train anchor cites, counting only those that at most $hub
+// patents cite: others connect everything and slow the query.
 MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]->(o)<-[:CITES|CITES_OUTSIDE]-(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
   AND a.place >= $held AND a.bucket >= $from AND a.bucket < $to
@@ -66,17 +66,15 @@ MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
 WITH a, collect(n.rank) AS near
-MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass
+MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.section_others > 0
 UNWIND range(0, 2 * $draws - 1) AS draw
 WITH a, near, c, draw, CASE WHEN draw < $draws THEN c.sibling_first ELSE c.section_first END AS start,
      CASE WHEN draw < $draws THEN c.sibling_others ELSE c.section_others END AS others
-WHERE others > 0
 WITH a, near, c, draw, start + (a.rank * $p + draw * $q + $seed) % others AS number
 WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
 MATCH (x:Patent)
-WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
-  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
-  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+  AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative
 
 // part: random
@@ -90,7 +88,6 @@ UNWIND range(2 * $draws, 3 * $draws - 1) AS draw
 WITH a, near, c, draw, (a.rank * $p + draw * $q + $seed) % ($classified - c.count) AS number
 WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
 MATCH (x:Patent)
-WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
-  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
-  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
+  AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative
