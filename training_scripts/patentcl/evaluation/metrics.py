@@ -16,13 +16,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
+from sklearn.cluster import KMeans
+from sklearn.metrics import f1_score, v_measure_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
 from .rankers import Ranker
 from .scoring import Outcome, score
-from .separation import knn_accuracy, v_measure
 
 # What a metric returns: a value per query or patent (n,), of which it is the mean; the two parts of a ratio per anchor
 # or patent (n, 2), of whose sums it is the quotient; a single number; or None where it does not apply.
@@ -30,6 +32,7 @@ Measured = np.ndarray | float | None
 F = TypeVar("F", bound=Callable[..., Measured])
 
 DEPTH = 1_000  # MRR looks no deeper
+VOTERS, FOLDS = 10, 5  # of the kNN accuracy
 RETRIEVAL, TRIPLETS, CPC, PICTURE = "Retrieval of cited patents", "Triplets and re-ranking", "CPC", "picture"
 
 
@@ -38,14 +41,15 @@ class Metric:
     """A column of the table `group`. `measure` takes a ranker's `Outcome`.
 
     In the group `PICTURE`, the metrics beside a picture, it takes embeddings (N, d), their patents (N rows) and a seed.
-    `shown`: printed, not only in the CSV; `compared`: printed with the difference to the base and its p-value;
-    `interval`: with a 95 % interval; `digits`: after the point.
+    `quick`: computed in a quick pass, too; `shown`: printed, not only in the CSV; `compared`: printed with the
+    difference to the base and its p-value; `interval`: with a 95 % interval; `digits`: after the point.
     """
 
     name: str
     group: str
     measure: Callable[..., Measured]
     higher_is_better: bool = True
+    quick: bool = False
     shown: bool = True
     compared: bool = False
     interval: bool = False
@@ -74,17 +78,20 @@ def retrieval_metric(name: str, shown: Sequence[str] = ("",), compared: bool = F
     def register(of_query: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
         for part in ("", *PARTS):
             measured = partial(_of_each_query, of_query=of_query, part=part)
-            options = {"shown": part in shown, "compared": compared and not part}
+            options = {"quick": not part, "shown": part in shown, "compared": compared and not part}
             metric(f"{name} {part}".strip(), RETRIEVAL, **options)(measured)
         return of_query
 
     return register
 
 
-def _of_each_query(outcome: Outcome, of_query: Callable[[np.ndarray], float], part: str) -> Measured:
-    if part not in outcome.ranks:
-        return None
-    return np.array([of_query(ranks) for ranks in outcome.ranks_by_query(part)], dtype=float)
+def _of_each_query(outcome: Outcome, of_query: Callable[[np.ndarray], float], part: str) -> np.ndarray:
+    queries, ranks = outcome.held_out.pairs[:, 0], outcome.ranks[part]
+    order = np.lexsort((ranks, queries))
+    order = order[ranks[order] > 0]
+    starts = np.unique(queries[order], return_index=True)[1]
+    by_query = np.split(ranks[order], starts)[1:]  # nothing lies before the first start
+    return np.array([of_query(ranks) for ranks in by_query], dtype=float)
 
 
 @retrieval_metric("nDCG@10", shown=("", *PARTS), compared=True)
@@ -112,7 +119,7 @@ def reciprocal_rank(ranks: np.ndarray) -> float:
     return 1 / float(ranks[0]) if ranks[0] <= DEPTH else 0.0
 
 
-@metric("triplet accuracy", TRIPLETS, compared=True, interval=True)
+@metric("triplet accuracy", TRIPLETS, quick=True, compared=True, interval=True)
 def triplet_accuracy(outcome: Outcome, kind: str = "") -> Measured:
     """Per anchor, its triplets (of `kind`) with the higher score for the positive, and all of them; a tie is wrong."""
     held_out = outcome.held_out
@@ -125,15 +132,15 @@ def triplet_accuracy(outcome: Outcome, kind: str = "") -> Measured:
 
 
 for _kind in KINDS:
-    metric(f"triplet accuracy {_kind}", TRIPLETS, interval=True)(partial(triplet_accuracy, kind=_kind))
+    metric(f"triplet accuracy {_kind}", TRIPLETS, quick=True, interval=True)(partial(triplet_accuracy, kind=_kind))
 
 
-def rank_among(outcome: Outcome, kind: str) -> Measured:
+def rank_among(outcome: Outcome, kind: str) -> np.ndarray:
     """Rank of each query's first of at most five cited patents among 25 others.
 
     "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section.
     """
-    return outcome.first_hits.get(kind)
+    return outcome.first_hits[kind]
 
 
 for _kind in ("random", "hard"):
@@ -147,8 +154,6 @@ def subclass_f1_micro(outcome: Outcome) -> Measured:
     A patent gets the subclasses of more than half of the 8 nearest patents of other splits, scored as for PatentSBERTa
     (Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933).
     """
-    if outcome.subclasses is None:
-        return None
     truth, predicted = outcome.subclasses
     return np.stack([2.0 * (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)], axis=1)
 
@@ -156,8 +161,6 @@ def subclass_f1_micro(outcome: Outcome) -> Measured:
 @metric("CPC F1 macro", CPC)
 def subclass_f1_macro(outcome: Outcome) -> Measured:
     """Mean F1 of the subclasses that occur among the tested patents."""
-    if outcome.subclasses is None:
-        return None
     truth, predicted = outcome.subclasses
     occur = truth.any(axis=0)
     if not occur.any():
@@ -168,8 +171,6 @@ def subclass_f1_macro(outcome: Outcome) -> Measured:
 @metric("CPC accuracy", CPC)
 def subclass_accuracy(outcome: Outcome) -> Measured:
     """Share of patents all of whose subclasses are predicted, and no others."""
-    if outcome.subclasses is None:
-        return None
     truth, predicted = outcome.subclasses
     return (truth == predicted).all(axis=1).astype(float)
 
@@ -180,22 +181,50 @@ def held_out_v_measure(outcome: Outcome) -> Measured:
     if outcome.embeddings is None:
         return None
     chosen = outcome.held_out.corpus & outcome.held_out.in_split
-    return v_measure(outcome.embeddings[chosen], outcome.held_out.texts["section"][chosen], outcome.seed)
+    return v_measure(outcome.embeddings[chosen], outcome.held_out.texts[chosen], outcome.seed)
 
 
-def symbol_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int, level: str) -> float:
-    """Share of patents whose section or class their neighbours predict."""
-    return knn_accuracy(embeddings, patents[level], patents["family"].to_numpy(), seed)
+def knn_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int, level: str) -> float:
+    """Share of patents whose section or class is the vote of their 10 nearest neighbours by cosine, cross-validated.
+
+    Compare it with the share of the most frequent symbol, which guessing reaches. The members of a family share a fold,
+    so that near-identical texts are never each other's neighbour. NaN below 2 symbols or families.
+    """
+    rows, patents = _classified(embeddings, patents, level)
+    folds = min(FOLDS, patents["family"].nunique())
+    if patents[level].nunique() < 2 or folds < 2:
+        return float("nan")
+    splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(rows, groups=patents["family"]))
+    smallest = min(len(train) for train, _ in splits)
+    # Brute force on unit rows: Euclidean distance orders them as cosine does, and scikit-learn is faster at it.
+    voters = KNeighborsClassifier(min(VOTERS, smallest), algorithm="brute")
+    labels = patents[level].to_numpy(str)
+    return float(np.mean(cross_val_predict(voters, rows, labels, cv=splits) == labels))
 
 
 for _level in ("section", "class"):
-    metric(f"kNN accuracy ({_level})", PICTURE)(partial(symbol_accuracy, level=_level))
+    metric(f"kNN accuracy ({_level})", PICTURE)(partial(knn_accuracy, level=_level))
 
 
 @metric("v-measure (section)", PICTURE)
-def section_v_measure(embeddings: np.ndarray, patents: pd.DataFrame, seed: int) -> float:
-    """Agreement of k-means with the sections."""
-    return v_measure(embeddings, patents["section"], seed)
+def v_measure(embeddings: np.ndarray, patents: pd.DataFrame, seed: int) -> float:
+    """Agreement, 0 to 1, of k-means on the unit rows with the sections; NaN below 2 sections.
+
+    k is the number of sections present (Rosenberg and Hirschberg 2007).
+    """
+    rows, patents = _classified(embeddings, patents, "section")
+    k = patents["section"].nunique()
+    if k < 2:
+        return float("nan")
+    clusters = KMeans(k, n_init=10, random_state=seed).fit_predict(rows)
+    return float(v_measure_score(patents["section"], clusters))
+
+
+def _classified(embeddings: np.ndarray, patents: pd.DataFrame, level: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Unit rows of the patents that have a symbol of this `level`, and those patents."""
+    known = (patents[level] != "").to_numpy()
+    rows = np.asarray(embeddings, dtype=np.float32)[known]
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), patents[known]
 
 
 @dataclass
@@ -213,7 +242,9 @@ def measure(outcome: Outcome) -> Row:
     """Compute all metrics that apply; NaN where the split has nothing to count."""
     row = Row()
     for name, known in METRICS.items():
-        measured = known.measure(outcome) if known.group != PICTURE else None
+        if known.group == PICTURE or (outcome.quick and not known.quick):
+            continue
+        measured = known.measure(outcome)
         if isinstance(measured, np.ndarray):
             row.units[name] = measured
             top, bottom = measured.sum(axis=0) if measured.ndim == 2 else (measured.sum(), len(measured))
@@ -233,8 +264,3 @@ def picture_metrics(embeddings: Mapping[str, np.ndarray], patents: pd.DataFrame,
     known = [metric for metric in METRICS.values() if metric.group == PICTURE]
     table = {name: {m.name: m.measure(rows, patents, seed) for m in known} for name, rows in embeddings.items()}
     return pd.DataFrame.from_dict(table, orient="index").astype(float)
-
-
-def is_higher_better(name: str) -> bool:
-    """Whether higher values of a metric are better; so for a name that is not registered."""
-    return name not in METRICS or METRICS[name].higher_is_better

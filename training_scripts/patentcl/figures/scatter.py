@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from ..evaluation.metrics import is_higher_better
+from ..evaluation.metrics import METRICS
 from .colours import Groups, colour_groups
 from .layout import common_frame, project
 from .style import FAINT, INK, drawable, number_text, shortened
@@ -113,7 +113,8 @@ def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
     shown = scatter.metrics[scatter.metrics.index.isin(list(scatter.points))]
     axes.set(xlim=(0, 1), ylim=(max(1, len(shown.columns)), 0))
     for line, (metric, value) in enumerate(scatter.values_of(name)):
-        best = shown[metric].max() if is_higher_better(metric) else shown[metric].min()
+        higher_is_better = METRICS[metric].higher_is_better if metric in METRICS else True  # "nDCG@10 (test)" is none
+        best = shown[metric].max() if higher_is_better else shown[metric].min()
         weight = "bold" if value == best and len(shown) > 1 else "normal"
         axes.text(0, line + 0.5, drawable(shortened(metric, 40)), size=10.5, color=INK, va="center")
         axes.text(1, line + 0.5, number_text(value), size=10.5, color=INK, va="center", ha="right", weight=weight)
