@@ -34,7 +34,7 @@ def invent(plan: Plan, first: int) -> tuple[dict[str, pd.DataFrame], dict[str, i
     pairs = cite(plan, number, rng)
     patents = _write(plan, number, pairs, rng)
     classes = _classify(plan, number, rng)
-    citations, counted = _list_citations(plan, number, pairs, rng)
+    citations, counted = _cite(plan, number, pairs, rng)
     # A design without an abstract has no row in that table, other patents have an empty one.
     listed = patents[(patents["patent_type"] != "design") | (patents["patent_abstract"] != "")]
     strays = pd.DataFrame({"patent_id": (20_000_000 + number[number % 250 == 111]).astype(str), **STRAY})
@@ -54,9 +54,7 @@ def invent(plan: Plan, first: int) -> tuple[dict[str, pd.DataFrame], dict[str, i
     }
 
 
-def _list_citations(
-    plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator
-) -> tuple[pd.DataFrame, dict[str, int]]:
+def _cite(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows of citations, with repeated, reversed, self and dangling ones, and their counts."""
     repeated, back, itself = pairs[5::90], pairs[50::250, ::-1], np.repeat(number[40::400, None], 2, axis=1)
     dangling = np.stack([rng.choice(number, len(pairs) // 3), np.full(len(pairs) // 3, -1)], axis=1)
@@ -211,6 +209,6 @@ def _spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
 
 
 def _vary(abstract: str, number: int) -> str:
-    """Return an abstract as a continuation repeats it: the same, up to case and white space."""
+    """An abstract as a continuation repeats it: the same, up to case and white space."""
     ways = [abstract, abstract.upper(), abstract.lower(), abstract.replace(". ", ".  "), abstract.replace(" ", "\n", 3)]
     return ways[number % len(ways)]

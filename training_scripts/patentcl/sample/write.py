@@ -55,9 +55,8 @@ def write_sample(
             raise InputError(f"{out / min(foreign)} is not of the sample. Move it, or choose another --out")
     with beside(out) as folder:
         folder.mkdir()
-        counts = _write_tables(
-            Plan.draw(patents, seed, citations), folder, BEFORE_2023 if old_columns else TODAY, zipped
-        )
+        layout = BEFORE_2023 if old_columns else TODAY
+        counts = _write_tables(Plan.draw(patents, seed, citations), folder, layout, zipped)
         files = sorted(path.name for path in folder.iterdir())
         write_record(folder / RECORD, {"params": params, "counts": counts}, files)
     return counts

@@ -51,10 +51,7 @@ def class_of(symbol: str) -> str:
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of a corpus in the order of their ranks.
-
-    Arrays (S,): `first` rank, `share` of the classified patents, `names`.
-    """
+    """The sections of a corpus by rank; arrays (S,): `first` rank, `share` of the classified patents, `names`."""
 
     first: np.ndarray
     share: np.ndarray

@@ -36,9 +36,8 @@ def overview(graph: Path) -> Overview:
             of_all[counted["rank"]] = counted["links"]
             return of_all
 
-        return Overview(
-            patents, links("citations.csv", "start"), links("citations.csv", "end"), links("classifications.csv", "end")
-        )
+        out, into = links("citations.csv", "start"), links("citations.csv", "end")
+        return Overview(patents, out, into, classes_per_patent=links("classifications.csv", "end"))
 
 
 def subclass_titles(graph: Path) -> dict[str, str]:

@@ -101,9 +101,9 @@ class Tables:
         """
         sources = {key: _open(path, TABLES[key], scratch) for key, path in self.files.items()}
         if "abstract" not in sources and sources["patent"].names["abstract"] is None:
+            patents = self.files["patent"].name
             raise InputError(
-                f"{self.folder}: no abstracts. Add g_patent_abstract.tsv, or a column patent_abstract or abstract to "
-                f"{self.files['patent'].name}"
+                f"{self.folder}: no abstracts. Add g_patent_abstract.tsv, or a column abstract to {patents}"
             )
         return sources
 
@@ -154,9 +154,7 @@ def _refuse_page(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(
-            f"{path} is an HTML page, not a table. Download it in a browser that is signed in at data.uspto.gov"
-        )
+        raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
 
 
 def _unpack(archive: Path, target: Path) -> Path:
@@ -215,10 +213,7 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
 
 
 def _line_number(path: Path, position: int) -> int:
-    """Number of the line, as an editor counts, of the record that DuckDB found at a byte.
-
-    That byte may be one of the line breaks before the record.
-    """
+    """The line, as an editor counts, of the record at a byte, or after it if the byte is in a line break."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             position -= len(line)

@@ -60,9 +60,8 @@ def restructure(
             record: dict[str, Any] = {"params": params, **_write_csvs(found, folder, Path(scratch), params, memory)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        (folder / FINGERPRINT_FILE).write_text(
-            f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
-        )
+        fingerprint = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
+        (folder / FINGERPRINT_FILE).write_text(fingerprint)
         write_record(folder / RECORD, record, CSV_FILES)
     return record
 
