@@ -446,7 +446,7 @@ def test_the_base_of_a_trained_model_is_added_before_it(tmp_path: Path) -> None:
 def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: Path) -> None:
     model, base = with_config(tmp_path / "model"), with_config(tmp_path / "bases" / "one")
 
-    def trained_from(name: object, fingerprint: str) -> list[str]:
+    def trained_from(name: str, fingerprint: str) -> list[str]:
         params = {"base_model": name, "base": fingerprint}
         write_json(model / "run.json", {"params": params, "base folder": "../bases/one"})
         return [known.name for known in with_base([str(model)])]
@@ -454,8 +454,6 @@ def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: P
     assert trained_from("./elsewhere/one", fingerprint_of(base)) == [str(model / "../bases/one"), str(model)]
     with pytest.raises(InputError, match=rf"{model} .*\./elsewhere/one"):
         trained_from("./elsewhere/one", "of other weights")
-    with pytest.raises(InputError, match=r"run\.json .*7"):
-        trained_from(7, "")
 
 
 def test_embeddings_that_are_not_finite_name_their_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,9 @@ def with_base(names: Sequence[str]) -> list[Model]:
         raise InputError("--models names no model")
     models = [find_model(name) for name in names]
     path = models[0].folder / "run.json"
-    if not path.exists():
-        return models
-    record = read_json(path)
-    base = record.get("params", {}).get("base_model", names[0])
-    if not isinstance(base, str):
-        raise InputError(f"{path} names no base model ({base!r}); pass the base as the first of --models")
-    if Path(base).name in [model.label for model in models]:
+    record = read_json(path) if path.exists() else {}
+    base = record.get("params", {}).get("base_model", "")
+    if not base or Path(base).name in [model.label for model in models]:
         return models
     print(f"{base}, the base of {models[0].label}, is added as the first model")
     return [_base_of(models[0], base, record), *models]
@@ -61,13 +57,11 @@ def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
     """The base from which `model` was trained: by its name, else in the folder where it was then."""
     try:
         return find_model(base)
-    except InputError as problem:  # ../base was relative to where the training started
+    except InputError:  # ../base was relative to where the training started
         recorded = model.folder.resolve() / str(record.get("base folder", base))
         if recorded.is_dir() and fingerprint_of(recorded) == record["params"].get("base"):
             return find_model(str(recorded))
-        raise InputError(
-            f"{model.name} was trained from {base}, which is not found ({problem}) Pass its folder as the first model."
-        ) from None
+        raise InputError(f"{model.name} was trained from {base}, which is missing; pass it as first model") from None
 
 
 def embed_all(
@@ -78,9 +72,10 @@ def embed_all(
     Raises `InputError` for two models of one name, and for NaN or infinite embeddings.
     """
     check_names([model.label for model in models])
-    embeddings = {model.label: embed(model, patents, cache, max_length) for model in models}
-    for name, rows in embeddings.items():
-        check_vectors(rows, name)
+    embeddings = {}
+    for model in models:
+        embeddings[model.label] = embed(model, patents, cache, max_length)
+        check_vectors(embeddings[model.label], model.label)
     return embeddings
 
 

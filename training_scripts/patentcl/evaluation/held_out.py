@@ -59,28 +59,28 @@ def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) 
     """Gather what an evaluation on `split` needs; the corpus is cut to about `max_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
-    roles = list(ROLES)
-    needed = np.concatenate([triplets[roles].to_numpy().ravel(), pairs[["query_id", "relevant_id"]].to_numpy().ravel()])
-    is_needed = data.texts["patent_id"].isin(needed).to_numpy()
-    chosen = data.texts["in_corpus"].to_numpy().copy()
+    triplet_rows, pair_rows = data.rows(triplets[list(ROLES)]), data.rows(pairs[["query_id", "relevant_id"]])
+    is_needed = np.zeros(len(data.texts), bool)
+    is_needed[triplet_rows] = is_needed[pair_rows] = True
+    searched = data.texts["in_corpus"].to_numpy().copy()
     if split == "val":  # its queries cite test patents, too, which are neither right nor wrong answers here
-        chosen &= (data.texts["split"] != "test").to_numpy()
-    if max_texts and chosen.sum() > max_texts:
-        order = np.argsort(mix(np.arange(len(chosen)), seed), kind="stable")
-        others = order[chosen[order] & ~is_needed[order]]
-        chosen[others[max(0, max_texts - int(is_needed.sum())) :]] = False
-    texts = data.texts[chosen | is_needed].reset_index(drop=True)
-    row = pd.Series(np.arange(len(texts)), index=texts["patent_id"])
-    queries, relevant = row[pairs["query_id"]].to_numpy(), row[pairs["relevant_id"]].to_numpy()
+        searched &= (data.texts["split"] != "test").to_numpy()
+    if max_texts and searched.sum() > max_texts:
+        order = np.argsort(mix(np.arange(len(searched)), seed), kind="stable")
+        others = order[searched[order] & ~is_needed[order]]
+        searched[others[max(0, max_texts - int(is_needed.sum())) :]] = False
+    kept = searched | is_needed
+    row = np.cumsum(kept) - 1  # of a kept text, among those that are kept
+    texts = data.texts[kept].reset_index(drop=True)
     return HeldOut(
         texts,
-        np.stack([row[triplets[role]].to_numpy() for role in roles], axis=1),
-        triplets["negative_kind"].to_numpy(),
-        np.stack([queries, relevant], axis=1),
-        texts["family"].to_numpy(),
-        texts["in_corpus"].to_numpy() & chosen[chosen | is_needed],
-        _parts(data, texts, queries, relevant),
-        split,
+        triplets=row[triplet_rows],
+        kind=triplets["negative_kind"].to_numpy(),
+        pairs=row[pair_rows],
+        family=texts["family"].to_numpy(),
+        corpus=searched[kept],
+        parts=_parts(data, texts, *row[pair_rows].T),
+        split=split,
     )
 
 

@@ -26,12 +26,14 @@ def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", ""
     """
     rows = []
     for by, split in FORBIDDEN:
-        seen = trained.texts[trained.texts["patent_id"].isin(_seen_by(trained, by))]
+        cited = trained.retrieval.loc[trained.retrieval["split"] == by, ["query_id", "relevant_id"]]
+        in_sight = trained.ids_in(by) | set(cited.to_numpy().ravel())
+        seen = trained.texts[trained.texts["patent_id"].isin(in_sight)]
         held = _held_out(tested, split)
-        texts = int(_letters(held).isin(_letters(seen)).sum())
-        ids = int(held["patent_id"].isin(seen["patent_id"]).sum())
+        ids = held["patent_id"].isin(seen["patent_id"]).sum()
+        texts = _letters(held).isin(_letters(seen)).sum()
         same_numbers = trained.fingerprint == tested.fingerprint
-        families = int(held["family"].isin(seen["family"]).sum()) if same_numbers else texts
+        families = held["family"].isin(seen["family"]).sum() if same_numbers else texts
         rows.append((f"{names[0]} {by}".strip(), f"{names[1]} {split}".strip(), len(held), ids, families, texts))
     return pd.DataFrame(rows, columns=["seen by", "held out", "patents", *SHARED])
 
@@ -51,21 +53,16 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
         if not file.exists():
             continue
         ids = file.read_text(encoding="utf-8", errors="replace").split("\n")
-        if not any(ids):
-            warnings.append(f"warning: {file} is empty, so whether {model.name} saw what is tested is unknown")
         families = texts.loc[texts["patent_id"].isin(ids), "family"]
         known = int((tested & texts["family"].isin(families)).sum())
-        if known:
+        if not any(ids):
+            warnings.append(f"warning: {file} is empty, so whether {model.name} saw what is tested is unknown")
+        elif known:
             warnings.append(
                 f"warning: {model.name} was trained on {known:,} of the {tested.sum():,} patents held out here, or on "
                 "their families: its metrics are inflated; retrain it on these triplets"
             )
     return warnings
-
-
-def _seen_by(data: Dataset, split: str) -> set[str]:
-    pairs = data.retrieval.loc[data.retrieval["split"] == split, ["query_id", "relevant_id"]]
-    return data.ids_in(split) | set(pairs.to_numpy().ravel())
 
 
 def _held_out(data: Dataset, split: str) -> pd.DataFrame:

@@ -38,18 +38,18 @@ class Report:
     def difference(self, row: str, metric: str) -> tuple[float, float]:
         """Return the mean difference between `row` and the base, and its paired bootstrap p-value; cached."""
         base, other = (self.rows[name].units[metric] for name in (self.base, row))
-        return self._once("difference", row, metric, lambda: paired_difference(base, other, self.seed))
+        return self._once(("difference", row, metric), paired_difference, base, other)
 
     def interval(self, row: str, metric: str) -> tuple[float, float]:
         """Return the ends of the 95 % bootstrap interval of a metric that is a ratio; cached."""
-        return self._once("interval", row, metric, lambda: ratio_interval(self.rows[row].units[metric], self.seed))
+        return self._once(("interval", row, metric), ratio_interval, self.rows[row].units[metric])
 
     def _once(
-        self, kind: str, row: str, metric: str, compute: Callable[[], tuple[float, float]]
+        self, key: tuple[str, str, str], bootstrap: Callable[..., tuple[float, float]], *units: np.ndarray
     ) -> tuple[float, float]:
-        if (kind, row, metric) not in self._bootstraps:
-            self._bootstraps[kind, row, metric] = compute()
-        return self._bootstraps[kind, row, metric]
+        if key not in self._bootstraps:
+            self._bootstraps[key] = bootstrap(*units, self.seed)
+        return self._bootstraps[key]
 
     def queries(self) -> dict[str, int]:
         """Return the number of queries behind the retrieval metrics: all (""), and those of each of `PARTS`."""
@@ -71,12 +71,8 @@ class Report:
     def main_metrics(self) -> pd.DataFrame:
         """Return the triplet accuracy and nDCG@10 of each row, for beside a picture; columns name the split."""
         split = self.setting.get("split", "test")
-        return pd.DataFrame(
-            {
-                f"{metric} ({split})": {name: row.values[metric] for name, row in self.rows.items()}
-                for metric in ("triplet accuracy", COMPARED)
-            }
-        )
+        table = pd.DataFrame({name: row.values for name, row in self.rows.items()}).T
+        return table[["triplet accuracy", COMPARED]].add_suffix(f" ({split})")
 
     def verdict(self, row: str) -> str:
         """Return one line: base → `row`, and whether that is better, worse, or more than these queries can tell."""
@@ -164,8 +160,7 @@ def check_output(folder: Path, name: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:
-        reason = "it is a file" if isinstance(problem, FileExistsError) else problem.strerror
-        raise InputError(f"{folder} is not a writable folder ({reason}); choose another --output") from None
+        raise InputError(f"{folder} is not a writable folder ({problem.strerror}); choose another --output") from None
     path = folder / f"{name}.csv"
     if path.exists() and not (path.is_file() and path.read_bytes().startswith(b"row,nDCG@10,")):
         raise InputError(f"{path} exists but was not written by patentCL; move it or choose another --output")

@@ -46,5 +46,5 @@ def _difference(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def _bootstrap(parts: np.ndarray, statistic: Callable[..., np.ndarray], seed: int) -> Any:
     """Resample the units, the rows of `parts` (n, columns), for a statistic of its columns."""
-    options: dict[str, Any] = {"paired": True, "vectorized": True, "method": "percentile", "n_resamples": RESAMPLES}
-    return bootstrap(list(parts.T), statistic, rng=np.random.default_rng(seed), **options)
+    rng = np.random.default_rng(seed)
+    return bootstrap(list(parts.T), statistic, paired=True, method="percentile", n_resamples=RESAMPLES, rng=rng)
