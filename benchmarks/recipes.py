@@ -39,8 +39,8 @@ from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
-from patentcl.training.job import Job
 from patentcl.training.log import Log
+from patentcl.training.loop import Job
 from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import fit
 from patentcl.training.validation import Validation, average

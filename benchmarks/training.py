@@ -124,8 +124,8 @@ def run(side: str, data: Dataset, options: Options) -> dict[str, Any]:
 def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
     """The library's loop."""
     from patentcl.evaluation.held_out import held_out_set
-    from patentcl.training.job import Job
     from patentcl.training.log import Log
+    from patentcl.training.loop import Job
     from patentcl.training.options import Hyperparameters, RunOptions
     from patentcl.training.train import fit
     from patentcl.training.validation import Validation

@@ -15,12 +15,13 @@ FAR_APART = Links(np.empty((0, 2), int), np.arange(9))
 ROWS = np.array([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
 
 
-def columns() -> list[torch.Tensor]:
-    return [torch.randn(3, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+def columns() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    anchor, positive, negative = (torch.randn(3, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    return anchor, positive, negative
 
 
 def test_the_triplet_loss_is_the_librarys(small_model: Model) -> None:
-    stock = TripletLoss(small_model.load(), triplet_margin=2).compute_loss_from_embeddings(columns(), torch.empty(0))
+    stock = TripletLoss(small_model.load(), triplet_margin=2).compute_loss_from_embeddings([*columns()], torch.empty(0))
 
     assert TripletMargin(2)(*columns(), ROWS).item() == stock.item()
 
@@ -56,23 +57,21 @@ def test_links_have_no_direction_and_hold_families() -> None:
     assert families.between(np.array([0]), np.arange(3)).tolist() == [[True, True, False]]
 
 
-def test_every_loss_is_built_from_data_and_hyperparameters(
-    small_model: Model, data: Dataset, tiny: Hyperparameters
-) -> None:
+def test_every_loss_is_built_from_data_and_hyperparameters(data: Dataset, tiny: Hyperparameters) -> None:
     rows = data.rows(data.triplets[["anchor_id", "positive_id", "negative_id"]].head(3))
     for name, kind in LOSSES.items():
         options = {option: getattr(tiny, option) for option in kind.options}
-        loss = kind.build(small_model.load(), data, **options)
+        loss = kind.build(data, **options)
 
         assert loss(*columns(), rows).isfinite(), name
         assert {option: getattr(loss, option) for option in kind.options} == options
 
 
-def test_a_margin_that_is_never_reached_is_noted(data: Dataset) -> None:
+def test_a_margin_that_is_never_reached_is_noted() -> None:
     normalised = find_model(MINILM).load()
 
-    assert "--margin 5" in TripletMargin.build(normalised, data, margin=5).note
-    assert TripletMargin.build(normalised, data, margin=0.3).note == ""
+    assert "--margin 5" in TripletMargin(5).note(normalised)
+    assert TripletMargin(0.3).note(normalised) == ""
 
 
 def test_an_option_of_another_loss_is_refused() -> None:

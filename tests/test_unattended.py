@@ -27,7 +27,6 @@ from patentcl.training import train as train_module
 from patentcl.training.log import Log
 from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import train
-from patentcl.training.validation import Validation
 from patentcl.triplets.dataset import Dataset
 
 EVERY_STEP = RunOptions(checkpoint_minutes=1e-9)
@@ -72,7 +71,7 @@ def test_a_training_resumes_to_the_same_model_after_a_signal(
 ) -> None:
     cache = trained.parent / "cache"
     before = signal.signal(number, signal.SIG_DFL)  # as in a terminal; a process in the background may ignore it
-    with pytest.raises(Interrupted, match=r"step 5.*--resume"):
+    with pytest.raises(Interrupted, match=r"000000005.*--resume"):
         train(data, tmp_path / "tiny", cache, tiny, on_step=after(4, lambda _: os.kill(os.getpid(), number)))
     signal.signal(number, before)
 
@@ -104,7 +103,7 @@ def test_an_unfinished_training_is_neither_replaced_nor_resumed_as_another(
     with pytest.raises(InputError, match=r"tiny\.training .*lr 2e-05"):
         train(data, unfinished, tmp_path / "cache", replace(tiny, lr=1e-3), RESUME)
     monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
-    with pytest.raises(InputError, match=r"tiny\.training .*PATENTCL_PRECISION fp32"):
+    with pytest.raises(InputError, match=r"tiny\.training .*PATENTCL_PRECISION 'fp32'"):
         train(data, unfinished, tmp_path / "cache", tiny, RESUME)
 
 
@@ -227,7 +226,7 @@ def test_what_was_written_to_the_output_meanwhile_is_not_replaced(
         (tmp_path / "tiny").mkdir()
         (tmp_path / "tiny" / "thesis.txt").write_text("mine")
 
-    with pytest.raises(InputError, match=r"no run\.json.*tiny\.training.*--resume"):
+    with pytest.raises(InputError, match=r"no run\.json"):
         train(data, tmp_path / "tiny", trained.parent / "cache", tiny, on_step=after(1, write))
 
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "mine"
@@ -303,7 +302,7 @@ for on_step in (strike, lambda step, model: None):
         train(small(road), output, output.parent / "cache", chosen, RunOptions(resume=True), on_step)
         assert on_step is not strike
     except Interrupted as interrupted:
-        assert on_step is strike and "step 5" in str(interrupted), interrupted
+        assert on_step is strike and "000000005" in str(interrupted), interrupted
 """
 
 
@@ -384,7 +383,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     train(data, tmp_path / "tiny", trained.parent / "cache", tiny, EVERY_STEP)
 
     out = capsys.readouterr().out
-    assert re.search(r"step 1 \(\[Errno 28\].*None", out)
+    assert re.search(r"000000001.pt .*\[Errno 28\].*None", out)
     assert out.count("Ctrl-C") == 2  # the last checkpoint is tried again
     assert_same_weights(tmp_path / "tiny", trained)
 
@@ -424,7 +423,7 @@ def test_best_weights_that_could_not_be_saved_cost_nothing_else(
     full_disk(lambda state, name: "best-000000006" in name)
     monkeypatch.setattr(validation, "LEAST_QUERIES", 1)
     metrics = iter([0.4, 0.5, 0.6, 0.4, 0.3])  # the base model comes first
-    monkeypatch.setattr(Validation, "evaluate", lambda self, model, step: next(metrics))
+    monkeypatch.setattr(validation, "quick", lambda *_: SimpleNamespace(values={"nDCG@10": next(metrics)}))
     record = train(data, tmp_path / "m", trained.parent / "cache", replace(tiny, evaluations=4))
 
     assert record["kept step"] == 3  # step 6 was better, and its weights were not written
@@ -432,8 +431,8 @@ def test_best_weights_that_could_not_be_saved_cost_nothing_else(
 
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoints.save(tmp_path, "checkpoint", step, {"step": step})
-        checkpoints.save(tmp_path, "best", step, {"step": step})
+        checkpoints.save(tmp_path, "checkpoint", step, {"step": step}, pytest.fail)
+        checkpoints.save(tmp_path, "best", step, {"step": step}, pytest.fail)
     (tmp_path / "checkpoint-000000004.partial").touch()  # of a process that was killed
     checkpoints.prune(tmp_path, keep=2, best=2)
 
@@ -447,8 +446,10 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
 def test_of_a_corrupt_checkpoint_the_previous_one_is_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corrupt: Callable[[bytes], bytes]
 ) -> None:
-    paths = [checkpoints.save(tmp_path, "checkpoint", step, {"step": step}) for step in (2, 3)]
-    paths[1].write_bytes(corrupt(paths[1].read_bytes()))
+    for step in (2, 3):
+        checkpoints.save(tmp_path, "checkpoint", step, {"step": step}, pytest.fail)
+    newest = tmp_path / "checkpoint-000000003.pt"
+    newest.write_bytes(corrupt(newest.read_bytes()))
 
-    assert checkpoints.load_newest(tmp_path) == (paths[0], {"step": 2})
-    assert str(paths[1]) in capsys.readouterr().out
+    assert checkpoints.load_newest(tmp_path, torch.device("cpu")) == {"step": 2}
+    assert str(newest) in capsys.readouterr().out

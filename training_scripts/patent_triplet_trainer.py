@@ -20,8 +20,7 @@ from patentcl.common.distributed import one_process_a_gpu
 from patentcl.common.files import DATA, MODELS
 from patentcl.models.load import MINILM
 from patentcl.pipeline import smoke
-from patentcl.training.options import Hyperparameters, RunOptions
-from patentcl.training.recipes import RECIPES, describe
+from patentcl.training.options import RECIPES, Hyperparameters, RunOptions, describe
 from patentcl.training.train import train
 from patentcl.triplets.dataset import load_dataset
 

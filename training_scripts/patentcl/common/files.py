@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def is_done(record: Path, params: dict[str, Any]) -> bool:
     """Whether the step that wrote `record` ran with these parameters and inputs, and its files are complete."""
-    return record.exists() and _is_complete(record) and not _changes(record, params)
+    return record.exists() and _is_complete(record) and not changes(record, params)
 
 
 def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> None:
@@ -113,11 +113,12 @@ def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> 
     """
     folder = record.parent
     if folder.exists() and not record.exists():
-        if not folder.is_dir() or any(not path.match(".*.lock") for path in folder.iterdir()):
+        ours = (".lock", ".partial")  # hidden files that are left after a kill
+        if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in ours for p in folder.iterdir()):
             raise InputError(f"{folder} was not written by patentCL (it has no {record.name}): move it")
-    elif record.exists() and not overwrite and _is_complete(record) and (changes := _changes(record, params)):
+    elif record.exists() and not overwrite and _is_complete(record) and (changed := changes(record, params)):
         raise InputError(
-            f"{folder} holds the result of other parameters ({changes}). "
+            f"{folder} holds the result of other parameters ({changed}). "
             "Choose another folder (--data, --output), or add --overwrite to replace it"
         )
 
@@ -128,7 +129,8 @@ def _is_complete(record: Path) -> bool:
     return all(path.exists() and path.stat().st_size >= size for path, size in sizes.items())
 
 
-def _changes(record: Path, params: dict[str, Any]) -> str:
+def changes(record: Path, params: dict[str, Any]) -> str:
+    """The parameters of a `record` that are not as in `params`, each old → new; "" if there are none."""
     known, new = read_json(record).get("params", {}), json.loads(json.dumps(params))
     names = [name for name in sorted({*known, *new}) if known.get(name) != new.get(name)]
     return ", ".join(f"{name} {known.get(name)!r} → {new.get(name)!r}" for name in names)

@@ -8,7 +8,7 @@ Either way, the result is the gradient of the complete batch.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,19 +51,15 @@ class Gradient:
 
         Raises `InputError` when not even one triplet fits into memory.
         """
-        while (loss := self._try(step, batch)) is None:
-            self._halve(len(batch))
+        loss = None
+        while loss is None:
+            self.model.zero_grad()
+            with suppress(torch.OutOfMemoryError), out_of_memory_translated():
+                loss = self._accumulated(step, batch) if self.loss.is_mean else self._cached(step, batch)
+            if loss is None:  # the memory was freed with the traceback
+                self._halve(len(batch))
         add_gradients(self.model)
         return loss
-
-    def _try(self, step: int, batch: np.ndarray) -> Tensor | None:
-        """The loss with gradients set, or None when memory ran out (it is freed with the traceback)."""
-        self.model.zero_grad()
-        try:
-            with out_of_memory_translated():
-                return self._accumulated(step, batch) if self.loss.is_mean else self._cached(step, batch)
-        except torch.OutOfMemoryError:
-            return None
 
     def _halve(self, batch_size: int) -> None:
         share = math.ceil(batch_size / world())
@@ -86,7 +82,8 @@ class Gradient:
             rows, places = np.unique(part, return_inverse=True)
             embeddings = self._embed(step, number, rows)
             loss = self._loss(embeddings, places.reshape(part.shape), part) * (len(part) / len(batch))
-            self._backward(loss)
+            with record_function("backward"):
+                loss.backward()
             total += loss.detach()
         return total
 
@@ -107,7 +104,8 @@ class Gradient:
             grads = embeddings.grad[rank() :: world()].split(most) if parts else ()
             for number, (part, grad) in enumerate(zip(parts, grads, strict=True)):
                 again = embedded[0] if once else self._embed(step, number, part)
-                self._backward(again, grad)
+                with record_function("backward"):
+                    again.backward(grad)
         return loss.detach() / world()  # all processes have the same one, and they are added
 
     @contextmanager
@@ -131,10 +129,5 @@ class Gradient:
             return embed_packed(self.model, [self.texts[row] for row in rows], self.backend).float()
 
     def _loss(self, embeddings: Tensor, places: np.ndarray, rows: np.ndarray) -> Tensor:
-        columns = [embeddings.index_select(0, column) for column in to_device(places.T, embeddings.device)]
-        value: Tensor = self.loss(*columns, rows)
-        return value
-
-    def _backward(self, result: Tensor, grad: Tensor | None = None) -> None:
-        with record_function("backward"):
-            result.backward(grad)
+        anchor, positive, negative = (embeddings.index_select(0, c) for c in to_device(places.T, embeddings.device))
+        return self.loss(anchor, positive, negative, rows)

@@ -1,7 +1,6 @@
 """What a training reports: a log file, a progress bar, a plot; and the signals that ask it to stop."""
 
 import json
-import math
 import shutil
 import signal
 import sys
@@ -15,7 +14,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..common.distributed import rank, world
-from ..models.device import peak_memory_gb
 
 
 class Log:
@@ -59,7 +57,7 @@ class Log:
     def forget_after(self, step: int) -> None:
         """Drop the lines of later steps, before a training resumes at `step`."""
         lines = [json.dumps(line, ensure_ascii=False) for line in self._lines() if line.get("step", 0) <= step]
-        if self.path.exists() and rank() == 0:
+        if rank() == 0:
             scratch = self.path.with_suffix(".partial")
             scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             scratch.replace(self.path)
@@ -70,50 +68,28 @@ class Log:
                 with suppress(json.JSONDecodeError):  # cut by a full disk
                     yield json.loads(line)
 
-    def write_csv(self, path: Path) -> None:
-        """A row per step that has a loss or a validation metric."""
-        rows: dict[int, dict[str, Any]] = {}
-        for event, prefix in (("step", ""), ("val", "val ")):
-            for line in self.read(event):
-                values = {f"{prefix}{name}": value for name, value in line.items() if name != "step"}
-                rows.setdefault(line["step"], {"step": line["step"]}).update(values)
-        pd.DataFrame([rows[step] for step in sorted(rows)]).to_csv(path, index=False)
+    def save(self, folder: Path) -> None:
+        """Write the log, a table with a row per step that has a loss or a validation metric, and its plot."""
+        from matplotlib.figure import Figure
 
-    def move_board(self, folder: Path) -> None:
-        """Move TensorBoard's events, if there are any."""
+        steps = pd.DataFrame(self.read("step"), columns=["step", "loss", "lr", "gradient norm"]).set_index("step")
+        vals = pd.DataFrame(self.read("val")).set_index("step").add_prefix("val ")
+        table = pd.concat([steps, vals], axis=1).sort_index()
+        figure = Figure(figsize=(7, 3.5), layout="constrained")
+        left = figure.subplots()
+        for axes, column, style, colour in (
+            (left, "loss", "-", "#4477aa"),
+            (left.twinx(), "val nDCG@10", "o-", "#ee6677"),
+        ):
+            axes.plot(table[column].dropna(), style, color=colour, label=column, clip_on=False)
+            axes.set(xlabel="step", ylabel=column, ylim=(0, None))
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        (folder / "training.log").write_bytes(self.path.read_bytes())
+        table.to_csv(folder / "training.csv")
+        figure.savefig(folder / "training.png", dpi=120)
         if self.board:
             self.board.close()
-            shutil.move(self.board.log_dir, folder)
-
-    def plot(self, path: Path) -> None:
-        """Training loss and validation nDCG@10 by step, as PNG."""
-        import matplotlib.pyplot as plt
-
-        steps, vals = self.read("step"), self.read("val")
-        figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-        axes.plot([p["step"] for p in steps], [p["loss"] for p in steps], color="#4477aa", label="train loss")
-        axes.set(xlabel="step", ylabel="train loss", ylim=(0, None))
-        right = axes.twinx()
-        right.plot([p["step"] for p in vals], [p["nDCG@10"] for p in vals], "o-", color="#ee6677",
-                   label="val nDCG@10", clip_on=False)  # fmt: skip
-        right.set(ylabel="val nDCG@10", ylim=(0, None))
-        figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        figure.savefig(path, dpi=120)
-        plt.close(figure)
-
-
-def progress_bar(steps: int, done: int) -> tqdm:
-    """A progress bar on the first process, which has taken `done` of `steps`."""
-    form = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
-    return tqdm(total=steps, initial=done, desc="train", bar_format=form, disable=rank() > 0, leave=True)
-
-
-def show(bar: tqdm, step: int, loss: float, ndcg: float, rate: float) -> None:
-    """Move `bar` on to `step`, with what is known (finite), the triplets per second and the peak memory."""
-    shown = [f"loss {loss:.4f}"] * math.isfinite(loss) + [f"val nDCG@10 {ndcg:.3f}"] * math.isfinite(ndcg)
-    shown += [f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]
-    bar.set_postfix_str(", ".join(shown), refresh=False)
-    bar.update(step - bar.n)
+            shutil.move(self.board.log_dir, folder / "tensorboard")
 
 
 class StopSignal:
@@ -123,9 +99,7 @@ class StopSignal:
     twice, from the terminal and from torchrun.
     """
 
-    def __init__(self) -> None:
-        """No signal came yet."""
-        self.name = ""
+    name = ""
 
     @contextmanager
     def listening(self) -> Iterator[None]:

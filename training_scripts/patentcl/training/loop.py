@@ -6,29 +6,47 @@ checkpoint takes the same steps as one that was never interrupted.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import add, check_the_same, rank, wait, world
+from ..models.device import peak_memory_gb
 from . import checkpoints
 from .batches import Batches
 from .gradient import Gradient
-from .job import Job
-from .log import StopSignal, progress_bar, show
-from .monitor import Monitor
+from .log import Log, StopSignal
+from .options import Hyperparameters, RunOptions
 from .validation import Validation, average
 
 MAX_NORM = 1.0  # of a step's gradient, as in the stock trainer
-TRIES, BETWEEN_TRIES = 60, 60.0  # seconds; how often the last checkpoint is tried on a full disk
+EXPLODED = 10  # times the median loss of the first steps, or 10 if that is below 1
+FIRST = 20  # steps
+TRIES, BETWEEN_TRIES = 60, 60  # how often the last checkpoint is tried on a full disk, and seconds
+BAR = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training with its working folder `work`, where checkpoints and log are written.
+
+    `on_step` is called after each step with its number, from 0, and the model.
+    """
+
+    work: Path
+    hyperparameters: Hyperparameters
+    options: RunOptions
+    log: Log
+    on_step: Callable[[int, SentenceTransformer], object] = lambda step, model: None
 
 
 @dataclass
@@ -37,6 +55,7 @@ class State:
 
     step: int = 0
     seconds: float = 0.0  # without evaluations and checkpoints
+    ndcg: float = math.nan  # of the last evaluation
     best: float = -math.inf
     best_step: int | None = None
     since_best: int = 0
@@ -50,16 +69,17 @@ class Loop:
     def __init__(
         self, job: Job, gradient: Gradient, batches: Batches, validation: Validation, ids: Sequence[str]
     ) -> None:
-        """`ids` (T,) are the patents of the rows in a batch."""
-        self.job, self.gradient, self.batches, self.validation = job, gradient, batches, validation
-        self.model, hyper = gradient.model, job.hyperparameters
+        """`ids` (T,) are the patents of the rows in a batch, for messages."""
+        self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
+        self.model, self.log, hyper = gradient.model, job.log, job.hyperparameters
         self.total = batches.steps(hyper.epochs)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), hyper.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * hyper.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
-        self.state, self.stop, self.monitor = State(), StopSignal(), Monitor(job, self.total, ids)
+        self.state, self.stop, self.all_stop = State(), StopSignal(), False
         self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and validation.can_choose
-        self.ndcg, self.waited = math.nan, 0.0  # the last validation metric; seconds without data
+        self.loss, self.waited = math.nan, 0.0  # of the last step that was read; seconds without data
+        self._unread: tuple[int, np.ndarray, Tensor, torch.cuda.Event | None] | None = None
 
     def _is_due(self, step: int) -> bool:
         """Whether to evaluate after `step`; after the last one always, unless there are no evaluations."""
@@ -72,20 +92,16 @@ class Loop:
 
     def resume(self) -> None:
         """Continue from the newest checkpoint in the working folder, if there is one."""
-        found = checkpoints.load_newest(self.job.work, self.model.device)
-        check_the_same(-1 if found is None else found[1]["state"]["step"], f"the newest checkpoint in {self.job.work}")
-        if found is None:
+        saved = checkpoints.load_newest(self.job.work, self.model.device)
+        check_the_same(saved["state"]["step"] if saved else -1, f"the newest checkpoint in {self.job.work}")
+        if saved is None:
             return
-        path, saved = found
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.state = State(**saved["state"])
-        self.monitor.first_losses = self.state.first_losses
         self.gradient.micro = min(filter(None, (self.job.options.micro_batch, self.state.micro)), default=0)
-        self.job.log.forget_after(self.state.step)
-        self.ndcg = next((line["nDCG@10"] for line in reversed(self.job.log.read("val"))), math.nan)
-        print(f"Resuming from {path}.")
+        self.log.forget_after(self.state.step)
 
     def run(self) -> State:
         """Train to the end or until patience runs out; the model then has the weights to save.
@@ -93,39 +109,37 @@ class Loop:
         Raises `Interrupted` after a signal, and `InputError` when the loss diverges.
         """
         before = self.state.seconds
-        with closing(progress_bar(self.total, self.state.step)) as bar, self.stop.listening():
-            self._take_steps(bar)
-            self._read_loss()
-            saved = self._save_last()  # because what comes after training can fail, too
-            if self.stop.name and rank() == 0:
-                raise Interrupted(self._how_to_resume(saved))
+        with self.stop.listening():
+            self._take_steps()
+            self._save_last()  # because what comes after training can fail, too
         share = self.waited / max(self.state.seconds - before, 1e-9)
-        self.job.log.warn(f"Data loading took {share:.1%} of the time.")
+        self.log.warn(f"Data loading took {share:.1%} of the time.")
         self._choose_weights()
         return self.state
 
-    def _take_steps(self, bar: tqdm) -> None:
+    def _take_steps(self) -> None:
         state, first, before = self.state, self.batches.seen(self.state.step), self.state.seconds
-        mark = saved = time.perf_counter()
-        for step, batch in self._feed():
-            if 0 < self.job.hyperparameters.patience <= state.since_best and self.validation.can_choose:
-                self.job.log.warn(f"No better validation nDCG@10 in {state.since_best} evaluations; stopping early.")
-                return
-            self._step(step, batch)
-            self.job.on_step(step, self.model)
-            state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - mark
-            rate = (self.batches.seen(step + 1) - first) / max(state.seconds - before, 1e-9)
-            show(bar, step + 1, self.monitor.loss, self.ndcg, rate)
-            if self._is_due(step + 1):
-                self._evaluate(step + 1)
-            if self._must_stop():
-                saved_it = self._save()
-                wait()  # torchrun ends all processes when one has ended, so not while the first one writes
-                raise Interrupted(self._how_to_resume(saved_it))
-            if 0 < self.job.options.checkpoint_minutes * 60 <= time.perf_counter() - saved:
-                self._save()
-                saved = time.perf_counter()
-            mark = time.perf_counter()
+        minutes, patience = self.job.options.checkpoint_minutes, self.job.hyperparameters.patience
+        with tqdm(total=self.total, initial=state.step, desc="train", bar_format=BAR, disable=rank() > 0) as bar:
+            mark = saved = time.perf_counter()
+            for step, batch in self._feed():
+                if 0 < patience <= state.since_best and self.validation.can_choose:
+                    self.log.warn(f"No better validation nDCG@10 in {state.since_best} evaluations; stopping early.")
+                    return
+                self._step(step, batch)
+                self.job.on_step(step, self.model)
+                state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - mark
+                self._show(bar, (self.batches.seen(state.step) - first) / max(state.seconds - before, 1e-9))
+                if self._is_due(state.step):
+                    self._evaluate()
+                if self.stop.name if world() == 1 else self.all_stop:  # several stop together, after the step after it
+                    self._save()
+                    wait()  # torchrun ends all processes when one has ended, so not while the first one writes
+                    raise self._interrupted()
+                if 0 < minutes * 60 <= time.perf_counter() - saved:
+                    self._save()
+                    saved = time.perf_counter()
+                mark = time.perf_counter()
 
     def _feed(self) -> Iterator[tuple[int, np.ndarray]]:
         """The batches that are left, each read from disk while the one before is computed."""
@@ -149,82 +163,98 @@ class Loop:
         loss = self.gradient.compute(step, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         self._read_loss()  # of the step before, which the device has finished: it need not wait
-        self.monitor.watch(step, batch, loss, norm, bool(self.stop.name))
+        stop = torch.full_like(loss, float(bool(self.stop.name)))
+        both = add(torch.stack([loss, stop]))  # so that all processes learn of a signal at the same step
+        values = torch.cat([both, norm[None].to(both.device)])
+        copied = torch.cuda.Event() if values.is_cuda else None
+        self._unread = (step, batch, values.to("cpu", non_blocking=True), copied)
+        if copied:
+            copied.record()
         self.optimizer.step()
         self.schedule.step()
         self.state.micro = self.gradient.micro
 
     def _read_loss(self) -> None:
-        self.monitor.read(self.schedule.get_last_lr()[0])
-        self.state.first_losses = self.monitor.first_losses
+        """Read and log the loss of the last step. Raises `InputError` if it is not finite or exploded."""
+        if self._unread is None:
+            return
+        (step, batch, values, copied), self._unread = self._unread, None
+        if copied:
+            copied.synchronize()
+        self.loss, stop, norm = values.tolist()
+        self.all_stop = stop > 0
+        first = self.state.first_losses
+        usual = max(1.0, float(np.median(first))) if first else math.inf
+        if not (math.isfinite(self.loss) and math.isfinite(norm) and self.loss <= EXPLODED * usual):
+            raise InputError(self._diverged(step, batch, norm))
+        if len(first) < FIRST:
+            first.append(self.loss)
+        every = max(1, min(10, self.total // 50))
+        if (step + 1) % every == 0 or step + 1 == self.total:
+            lr = self.schedule.get_last_lr()[0]
+            self.log.write("step", {"step": step + 1, "loss": self.loss, "lr": lr, "gradient norm": norm})
 
-    def _must_stop(self) -> bool:
-        """Whether a signal came; several processes stop together, after the step after it."""
-        return bool(self.stop.name) if world() == 1 else self.monitor.stop
+    def _diverged(self, step: int, batch: np.ndarray, norm: float) -> str:
+        names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in batch[:16])
+        names += f" and {len(batch) - 16} more" if len(batch) > 16 else ""
+        return (
+            f"Non-finite or exploding loss {self.loss:g} (gradient norm {norm:g}) at step {step + 1} (triplets "
+            f"{names}). Inspect these patents or restart with a lower --lr. The last good checkpoint is "
+            f"{checkpoints.newest(self.job.work) or 'not written yet'}."
+        )
 
-    def _evaluate(self, step: int) -> None:
+    def _show(self, bar: tqdm, rate: float) -> None:
+        """Move `bar` on, with what is known of loss and metric, `rate` in triplets per second, and the peak memory."""
+        values = {"loss": self.loss, "val nDCG@10": self.state.ndcg}
+        shown = [f"{name} {value:.4f}" for name, value in values.items() if math.isfinite(value)]
+        bar.set_postfix_str(", ".join([*shown, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False)
+        bar.update()
+
+    def _interrupted(self) -> Interrupted:
+        newest = checkpoints.newest(self.job.work)
+        return Interrupted(f"the newest checkpoint is {newest}. Add --resume to continue.")
+
+    def _evaluate(self) -> None:
         """Evaluate on the validation set, and save the weights if they are the best so far."""
         self._read_loss()
-        metric = torch.zeros(1, device=self.model.device)
+        state, metric = self.state, torch.zeros(1, device=self.model.device)
         if rank() == 0:
-            metric += self.validation.evaluate(self.model, step)
+            metric += self.validation.evaluate(self.model, state.step)
             self.model.train()
-        self.ndcg = float(add(metric))
-        if self.ndcg > self.state.best:
-            self.state.best, self.state.since_best = self.ndcg, 0
+        state.ndcg = float(add(metric))
+        state.since_best += 1
+        if state.ndcg > state.best:
+            state.best, state.since_best = state.ndcg, 0
             if rank() > 0 or not self.keeps_best or self._write("best", {"model": self.model.state_dict()}):
-                self.state.best_step = step
-        else:
-            self.state.since_best += 1
+                state.best_step = state.step
 
     def _save(self) -> bool:
-        """Write a checkpoint; return whether that succeeded. A full disk costs the checkpoint, not the training."""
+        """Write a checkpoint; return whether that succeeded."""
         self._read_loss()
         if rank() > 0:
             return True
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "state": asdict(self.state),
-        }
-        if not self._write("checkpoint", state):
+        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        if not self._write("checkpoint", {**states, "state": asdict(self.state)}):
             return False
-        self.job.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
-        with suppress(OSError):  # a full disk; it is written again at the end
-            self.job.log.write_csv(self.job.work / "training.csv")
+        self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
         checkpoints.prune(self.job.work, self.job.options.keep_checkpoints, self.state.best_step)
         return True
 
-    def _save_last(self) -> bool:
+    def _write(self, name: str, state: dict[str, object]) -> bool:
+        return checkpoints.save(self.job.work, name, self.state.step, state, self.log.warn)
+
+    def _save_last(self) -> None:
         """Save the end of the training; wait for disk space, or all steps since the last checkpoint would be lost."""
         for _ in range(TRIES):
-            if self._save():
-                return True
-            if self.stop.name:
+            if self._save() or self.stop.name:
                 break
-            self.job.log.warn(
-                f"Free disk space for the last checkpoint. Trying again every {BETWEEN_TRIES:g} s; Ctrl-C gives up."
-            )
-            until = time.monotonic() + BETWEEN_TRIES
-            while time.monotonic() < until and not self.stop.name:
-                time.sleep(0.1)
-        return False
-
-    def _write(self, name: str, state: dict[str, Any]) -> bool:
-        try:
-            checkpoints.save(self.job.work, name, self.state.step, state)
-        except OSError as error:
-            newest = checkpoints.newest(self.job.work)
-            self.job.log.warn(f"No checkpoint at step {self.state.step} ({error}); the newest is {newest}.")
-            return False
-        return True
-
-    def _how_to_resume(self, saved: bool) -> str:
-        if saved:
-            return f"saved a checkpoint at step {self.state.step}. Add --resume to continue."
-        newest = checkpoints.newest(self.job.work)
-        return f"no checkpoint could be saved, the newest is {newest}. Free disk space and add --resume to continue."
+            self.log.warn(f"Free disk space. Trying again every {BETWEEN_TRIES} s; Ctrl-C gives up.")
+            for _ in range(BETWEEN_TRIES):
+                if not self.stop.name:
+                    time.sleep(1)
+        if self.stop.name and rank() == 0:
+            raise self._interrupted()
 
     def _choose_weights(self) -> None:
         """Give the model the weights to save, averaged with the base model's if so chosen."""
@@ -235,8 +265,8 @@ class Loop:
             try:
                 saved = checkpoints.load(self.job.work / f"best-{best:09d}.pt", self.model.device)
                 self.model.load_state_dict(saved["model"])
-                self.job.log.warn(f"Keeping the weights of step {best}, the best on the validation set.")
+                self.log.warn(f"Keeping the weights of step {best}, the best on the validation set.")
             except InputError as error:
                 self.state.best_step = None
-                self.job.log.warn(f"Keeping the last weights: {error}.")
+                self.log.warn(f"Keeping the last weights: {error}.")
         average(self.model, self.validation.base, self.job.hyperparameters.average)

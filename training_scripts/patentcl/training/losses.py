@@ -1,13 +1,14 @@
 """Training losses. To add one, write a subclass of `Loss` and enter it in `LOSSES`."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import pairwise_euclidean_sim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, relu
 
 from ..models.device import to_device
@@ -15,46 +16,44 @@ from ..models.load import normalises
 from ..triplets.dataset import Dataset
 
 
-class Loss(nn.Module):
+class Loss(ABC):
     """A loss over a batch of triplets."""
 
     options: ClassVar[tuple[str, ...]]  # the fields of `Hyperparameters` that it takes
     is_mean: ClassVar[bool]  # over triplets, so that micro-batches can be added up
-    note = ""  # reported when training starts
 
     @classmethod
-    @abstractmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
-        """Make the loss for training `model` on `data`, with its `options`."""
+    def build(cls, data: Dataset, **options: float) -> Self:
+        """Make the loss for training on `data`, with its `options`."""
+        return cls(**options)
+
+    def note(self, model: SentenceTransformer) -> str:
+        """What to report before `model` is trained."""
+        return ""
 
     @abstractmethod
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """The mean loss of a batch: three times embeddings (B, d), and their rows (B, 3) in the table of texts."""
 
 
+@dataclass
 class TripletMargin(Loss):
     """max(0, |a - p| - |a - n| + margin) with Euclidean distances (Schroff et al. 2015, arXiv:1503.03832)."""
 
+    margin: float  # by how much the negative should be further away than the positive
     options = ("margin",)
     is_mean = True
 
-    def __init__(self, margin: float) -> None:
-        """`margin` is by how much the negative should be further away than the positive."""
-        super().__init__()
-        self.margin = margin
+    def note(self, model: SentenceTransformer) -> str:
+        """A warning if no distances can reach the margin."""
+        if self.margin < 2 or not normalises(model):
+            return ""
+        return (
+            f"The base model normalises embeddings, so distances are at most 2 and --margin {self.margin:g} is never "
+            "reached: every triplet contributes. One below 0.5 would ignore solved ones."
+        )
 
-    @classmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
-        """See `Loss`. A margin above every possible gap turns the loss into a plain difference of distances."""
-        loss = cls(**options)
-        if normalises(model) and loss.margin >= 2:
-            loss.note = (
-                f"The base model normalises embeddings, so distances are at most 2 and --margin {loss.margin:g} is "
-                "never reached: every triplet contributes. One below 0.5 would ignore solved ones."
-            )
-        return loss
-
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """See `Loss`."""
         to_positive = pairwise_euclidean_sim(anchor, positive)  # minus the distance
         to_negative = pairwise_euclidean_sim(anchor, negative)
@@ -68,16 +67,16 @@ class Links:
         """Take `pairs` (L, 2) of linked rows, in any order, and the `family` (N,) of each row."""
         self.family = family
         both = np.concatenate([pairs, pairs[:, ::-1]])
-        self.keys = np.unique(both[:, 0] * len(family) + both[:, 1])
+        self.keys = np.append(np.unique(both[:, 0] * len(family) + both[:, 1]), -1)  # a place after the last one
 
     def between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of `rows` (q,) is linked to, or of the family of, each of `others` (c,); (q, c)."""
         keys = rows[:, None] * len(self.family) + others
-        places = np.minimum(np.searchsorted(self.keys, keys), max(len(self.keys) - 1, 0))
-        linked = self.keys[places] == keys if len(self.keys) else np.zeros(keys.shape, bool)
+        linked = self.keys[np.searchsorted(self.keys[:-1], keys)] == keys
         return linked | (self.family[rows][:, None] == self.family[others])
 
 
+@dataclass
 class InBatchContrast(Loss):
     """Softmax over cosines: the anchor's positive against all positives and negatives of the batch (InfoNCE).
 
@@ -85,21 +84,18 @@ class InBatchContrast(Loss):
     anchors of the batch. Candidates that are linked to the anchor are masked, for they are positives as well.
     """
 
+    links: Links
+    scale: float  # 1 / temperature
     options = ("scale",)
     is_mean = False
 
-    def __init__(self, links: Links, scale: float) -> None:
-        """`scale` is the inverse of the temperature."""
-        super().__init__()
-        self.links, self.scale = links, scale
-
     @classmethod
-    def build(cls, model: SentenceTransformer, data: Dataset, **options: float) -> Self:
+    def build(cls, data: Dataset, **options: float) -> Self:
         """See `Loss`. Every anchor is linked to its positives, also in held-out triplets."""
         pairs = data.rows(data.triplets[["anchor_id", "positive_id"]])
         return cls(Links(pairs, data.texts["family"].to_numpy()), **options)
 
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """See `Loss`."""
         anchor, positive, negative = (normalize(column, dim=-1) for column in (anchor, positive, negative))
         forwards = self._scores(anchor, torch.cat([positive, negative]), rows[:, 0], rows[:, 1:].T.ravel())

@@ -1,12 +1,20 @@
-"""The options of a training; the command line comes from these dataclasses, see `common.cli.parse_options`."""
+"""The options of a training, from which the command line is made (`common.cli.parse_options`), and recipes.
 
-from dataclasses import dataclass
+A recipe is a set of hyperparameters that go together: `published` is that of the published models, `best` the result
+of `benchmarks/recipes.py`, see docs/recipes.md.
+"""
+
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from ..common.cli import InputError, check_ranges, check_seed, option
 from ..models.load import PATENTSBERTA
 from .losses import LOSSES
+
+COUNT = "[0, 1e6)"
+RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
+RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "max_length": COUNT, "evaluations": COUNT, "patience": COUNT}
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values that are out of range or have no meaning together."""
-        ranges = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)",
-                  "margin": "[0, 1e6)", "scale": "(0, 1e4)", "average": "(0, 1]", "max_length": "[0, 1e6)",
-                  "evaluations": "[0, 1e6)", "patience": "[0, 1e6)"}  # fmt: skip
-        check_ranges(self, ranges if self.dropout is None else {**ranges, "dropout": "[0, 1)"})
+        check_ranges(self, RANGES if self.dropout is None else {**RANGES, "dropout": "[0, 1)"})
         check_seed(self.seed)
         if self.loss not in LOSSES:
             raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}")
@@ -63,8 +68,31 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values that are out of range, or a package that is missing."""
-        check_ranges(
-            self, {"micro_batch": "[0, 1e6)", "checkpoint_minutes": "[0, 1e9)", "keep_checkpoints": "[1, 1e6)"}
-        )
+        check_ranges(self, {"micro_batch": COUNT, "checkpoint_minutes": "[0, 1e9)", "keep_checkpoints": "[1, 1e6)"})
         if self.tensorboard and not find_spec("tensorboard"):
             raise InputError("--tensorboard needs its package: pip install tensorboard")
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
+    "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5, "dropout": 0},
+}
+FREE = ("base_model", "max_length", "evaluations", "keep", "patience", "seed")  # they do not make it another recipe
+
+
+def recipe_of(chosen: Hyperparameters) -> str:
+    """The recipe that `chosen` follows, or "custom"."""
+    free = {name: getattr(chosen, name) for name in FREE}
+    return next((name for name, recipe in RECIPES.items() if Hyperparameters(**recipe, **free) == chosen), "custom")
+
+
+def describe(recipe: str, chosen: Hyperparameters, options: RunOptions, triplets: int) -> str:
+    """Two lines: what is trained, and the options that differ from the recipe and the defaults."""
+    usual = asdict(Hyperparameters(**RECIPES[recipe])) | asdict(RunOptions()) | {"base_model": chosen.base_model}
+    given = asdict(chosen) | asdict(options)
+    changed = [f"{name} {value}" for name, value in given.items() if value != usual[name]]
+    return (
+        f"{chosen.base_model}, {triplets:,} triplets, recipe {recipe}: {chosen.loss}, {chosen.epochs:g} epochs, "
+        f"batch {chosen.batch_size}, lr {chosen.lr:g}, warm-up {chosen.warmup:.0%}\n"
+        f"changed from the recipe: {', '.join(changed) or 'nothing'}"
+    )

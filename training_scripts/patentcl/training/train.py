@@ -40,16 +40,14 @@ from .batches import Batches
 from .card import write_card
 from .forecast import forecast
 from .gradient import Gradient, set_dropout
-from .job import STAMP, Job, prepare
 from .log import Log
-from .loop import Loop
+from .loop import Job, Loop
 from .losses import LOSSES
-from .options import Hyperparameters, RunOptions
-from .recipes import recipe_of
+from .options import Hyperparameters, RunOptions, recipe_of
 from .validation import LEAST_QUERIES, Validation
 
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
-OnStep = Callable[[int, SentenceTransformer], object]
+PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")  # whose versions are recorded
 
 
 def train(
@@ -58,7 +56,7 @@ def train(
     cache: Path,
     hyperparameters: Hyperparameters,
     options: RunOptions | None = None,
-    on_step: OnStep = lambda step, model: None,
+    on_step: Callable[[int, SentenceTransformer], object] = lambda step, model: None,
 ) -> dict[str, Any]:
     """Fine-tune on the train triplets and save the model to `output`; return the record `run.json`.
 
@@ -71,11 +69,9 @@ def train(
         raise InputError(f"--output {output}: pass a folder of its own for the model")
     base = find_model(hyperparameters.base_model)
     check_names([output.name, base.label])
-    if output.name == base.label:
-        raise InputError(f"--output {output} has the name of its base model: choose another one")
     work = output.with_name(f"{output.name}.training")
     params = {"data": data.fingerprint, "base": base.fingerprint, **asdict(hyperparameters)}
-    replaces = options.overwrite or (options.resume and (work / STAMP).exists())
+    replaces = options.overwrite or (options.resume and (work / checkpoints.STAMP).exists())
     if not replaces and is_done(output / "run.json", params):
         print(f"training: {output} is up to date")
         return read_json(output / "run.json")
@@ -86,7 +82,7 @@ def train(
     with locked(work) if rank() == 0 else nullcontext():
         try:
             if rank() == 0:
-                prepare(work, params | {"PATENTCL_PRECISION": precision()}, options)
+                checkpoints.prepare(work, params | {"PATENTCL_PRECISION": precision()}, options)
             wait()
             log = Log(work / "training.log", work / "tensorboard" if options.tensorboard else None)
             return _train(Job(work, hyperparameters, options, log, on_step), data, output, cache, base, params)
@@ -109,10 +105,7 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     run = fit(base.take(chosen.max_length), data, job, validation, cache, len(test.texts))
     if rank() > 0:
         return run
-    try:
-        check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
-    except InputError as error:  # something was written there during the training
-        raise InputError(f"{error}; {job.work} is kept for --resume") from None
+    check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
     with beside(output) as scratch:
         _save_weights(model, scratch, job.work)
         trained = replace(find_model(str(scratch)), name=output.name)
@@ -127,10 +120,13 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
             "test": {name: row.values for name, row in report.rows.items()},
             "test queries": len(np.unique(test.pairs[:, 0])),
             "verdict": report.verdict(output.name),
-            **_machine(),
         }
-        _save_record(scratch, job, record, sorted(data.ids_in("train")))
-        write_card(scratch / "README.md", base, chosen, record, separator(model), report.to_markdown())
+        job.log.write("verdict", {"line": record["verdict"]})
+        job.log.save(scratch)
+        (scratch / TRAINED_ON).write_text("\n".join(sorted(data.ids_in("train"))) + "\n", encoding="utf-8")
+        weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
+        write_record(scratch / "run.json", record, weights)
+        write_card(scratch / "README.md", base, record, separator(model), report.to_markdown())
     remove(job.work)
     print(report.to_text(), record["verdict"], sep="\n")
     return record
@@ -143,22 +139,10 @@ def _save_weights(model: SentenceTransformer, folder: Path, work: Path) -> None:
         raise OSError(errno.ENOSPC, f"{folder} could not be written ({error}); {work} is kept for --resume") from None
 
 
-def _save_record(folder: Path, job: Job, record: dict[str, Any], trained_on: list[str]) -> None:
-    log = job.log
-    log.write("verdict", {"line": record["verdict"]})
-    (folder / "training.log").write_bytes(log.path.read_bytes())
-    log.write_csv(folder / "training.csv")
-    log.plot(folder / "training.png")
-    log.move_board(folder / "tensorboard")
-    (folder / TRAINED_ON).write_text("".join(f"{patent}\n" for patent in trained_on), encoding="utf-8")
-    weights = [str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")]
-    write_record(folder / "run.json", record, weights)
-
-
 def fit(
     model: SentenceTransformer, data: Dataset, job: Job, validation: Validation, cache: Path, test_texts: int = 0
 ) -> dict[str, Any]:
-    """Train `model` on the train triplets; return the steps, time and throughput.
+    """Train `model` on the train triplets; return the steps, time, throughput, and the machine.
 
     Tokens are cached in `cache`. `test_texts` texts will be evaluated at the end; only the forecast depends on it.
     """
@@ -166,16 +150,17 @@ def fit(
     model.train()
     if chosen.dropout is not None:
         set_dropout(model, chosen.dropout)
+    if rank() == 0:
+        tokenise(model, data.texts, cache / "tokens")
+    wait()  # until the tokens are on disk
+    texts = tokenise(model, data.texts, cache / "tokens")
     triplets = data.rows(data.triplets.loc[data.triplets["split"] == "train", list(ROLES)])
-    texts = tokenise(model, data.texts, cache / "tokens") if rank() == 0 else None
-    wait()
-    texts = texts or tokenise(model, data.texts, cache / "tokens")
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
     kind = LOSSES[chosen.loss]
-    loss = kind.build(model, data, **{name: getattr(chosen, name) for name in kind.options})
-    if loss.note:
-        log.warn(loss.note)
+    loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
+    if note := loss.note(model):
+        log.warn(note)
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not validation.can_choose:
         log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
@@ -185,6 +170,7 @@ def fit(
         count = loop.evaluations_left() + test_texts / max(1, len(validation.held_out.texts))
         forecast(gradient, batches, loop.state.step, loop.total, validation.seconds * count, options.profile)
     state = loop.run()
+    cuda = torch.cuda.is_available()
     return {
         "train triplets": len(triplets),
         "steps": state.step,
@@ -193,15 +179,8 @@ def fit(
         "triplets per second": round(batches.seen(state.step) / max(state.seconds, 1e-9), 2),
         "attention": backend,
         "processes": world(),
-    }
-
-
-def _machine() -> dict[str, Any]:
-    cuda = torch.cuda.is_available()
-    packages = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")
-    return {
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         "precision": precision(),
         "peak memory GB": round(peak_memory_gb(), 2),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
