@@ -151,7 +151,7 @@ def test_the_page_takes_titles_as_text(patents: pd.DataFrame) -> None:
 
 
 def test_the_page_is_the_same_each_time(patents: pd.DataFrame) -> None:
-    pages = [scatter_page(scatter_of(patents, by="subclass", size=2)) for _ in range(2)]
+    pages = [scatter_page(scatter_of(patents, by="subclass")) for _ in range(2)]
 
     assert pages[0] == pages[1]
 

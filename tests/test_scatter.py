@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 from patent_embedding_scatter import main
-from patentcl.common.cli import InputError
 from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
@@ -82,9 +81,6 @@ def test_beyond_the_palette_is_grey() -> None:
     groups = colour_groups(patents([*symbols, ""]), by="class")
     assert list(groups.colours) == [*(f"A{n:02d}" for n in range(9)), "other", "unclassified"]
     assert len(set(groups.colours.values())) == 11
-    assert list(colour_groups(patents(symbols), by="class", size=2).colours) == ["A00", "A01", "other"]
-    with pytest.raises(InputError, match="1 to 9"):
-        colour_groups(patents(symbols), size=10)
 
 
 def test_titles_name_subclasses_in_the_legend() -> None:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import pandas as pd
 
-from ..common.cli import InputError
 from ..tables.cpc import SECTIONS
 from .style import shortened
 
@@ -52,34 +51,27 @@ class Groups:
 def colour_groups(
     patents: pd.DataFrame,
     by: Literal["section", "class", "subclass"] = "section",
-    size: int = len(PALETTE),
     titles: Mapping[str, str] | None = None,
 ) -> Groups:
-    """Group patents by their primary CPC symbol, one colour for each of the `size` most frequent symbols.
+    """Group patents by their primary CPC symbol, one colour for each of the nine most frequent symbols.
 
     Ties and the legend are in alphabetical order. Sections have the same colour in all data; classes and subclasses
     take the palette in order. The rest is "other" in grey, patents without a symbol are "unclassified" in light grey.
-    `titles` names classes or subclasses in the legend (symbol → title; long ones are cut). Raises `InputError` if
-    `size` is not 1 to 9.
+    `titles` names classes or subclasses in the legend (symbol → title; long ones are cut).
     """
-    if not 1 <= size <= len(PALETTE):
-        raise InputError(f"{size} groups: the palette has colours for 1 to {len(PALETTE)}")
     symbols = patents[by].fillna("").astype(str)
     counts = symbols[symbols != ""].value_counts()
     is_cpc = by == "section" and bool(counts.index.isin(list(SECTIONS)).any())  # a custom corpus has other symbols
     if is_cpc:
         counts = counts[counts.index.isin(list(SECTIONS))]
-    chosen = sorted(sorted(counts.index, key=lambda symbol: (-counts[symbol], symbol))[:size])
+    chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
     colours = SECTION_COLOURS if is_cpc else dict(zip(chosen, PALETTE, strict=False))
-    greys = {OTHER: OTHER_COLOUR, UNCLASSIFIED: UNCLASSIFIED_COLOUR}
-    present = [*chosen, *(grey for grey in greys if grey in of)]
+    colours = {**colours, OTHER: OTHER_COLOUR, UNCLASSIFIED: UNCLASSIFIED_COLOUR}
+    present = [*chosen, *(key for key in (OTHER, UNCLASSIFIED) if key in of)]
     known = {**SECTIONS, **(titles or {})}
-    return Groups(
-        of=of,
-        colours={key: {**colours, **greys}[key] for key in present},
-        names={key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in present},
-    )
+    names = {key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in present}
+    return Groups(of, {key: colours[key] for key in present}, names)
 
 
 def _plain(title: str) -> str:

@@ -96,14 +96,7 @@ def scatter_figure(scatter: Scatter) -> Figure:
     names = [f"{drawable(scatter.groups.names[key])}  ({count:,})" for key, count in scatter.groups.counts.items()]
     marks = [Line2D([], [], ls="", marker="o", ms=7, color=colour) for colour in scatter.groups.colours.values()]
     figure.legend(
-        marks,
-        names,
-        loc="outside lower left",
-        ncols=entries,
-        frameon=False,
-        fontsize=10,
-        labelcolor=INK,
-        handletextpad=0.2,
+        marks, names, loc="outside lower left", ncols=entries, frameon=False, labelcolor=INK, handletextpad=0.2
     )
     return figure
 

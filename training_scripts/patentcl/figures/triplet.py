@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from pandas.io.formats.style import Styler
 
@@ -28,15 +28,14 @@ def triplet_table(triplets: pd.DataFrame) -> Styler:
     roles = ["anchor", "positive", "negative"]
     cells = {role: triplets[f"{role}_title"].astype(str) + "\n" + triplets[f"{role}_id"].astype(str) for role in roles}
     table = pd.DataFrame({**cells, "kind of negative": triplets["negative_kind"], "CPC": triplets["cpc_subclass"]})
-    css = [
-        ("td", "white-space: pre-line; text-align: left; vertical-align: top; padding: 6px 12px; max-width: 22em"),
-        ("td, th", "text-align: left; padding: 6px 12px; border-bottom: 1px solid #ddd"),
-        ("", "border-collapse: collapse"),
-    ]
+    css = (
+        "text-align: left; vertical-align: top; padding: 6px 12px; border-bottom: 1px solid #ddd; max-width: 22em; "
+        "white-space: pre-line"
+    )
     styler: Any = table.reset_index(drop=True).style.format(escape="html", na_rep="–").hide(axis="index")
-    styler.set_table_styles([{"selector": selector, "props": props} for selector, props in css])
+    styler.set_table_styles([{"selector": "td, th", "props": css}])
     # A notebook would typeset what stands between two $ of a title; these classes turn MathJax off.
-    return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
+    return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore" style="border-collapse: collapse"')
 
 
 def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: str = "", kind: str = "random") -> Figure:
@@ -60,7 +59,7 @@ def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: st
     label = f"negative\n({drawable(kind)})"
     _arrow(axes, boxes["anchor"], boxes["negative"], label, arrowstyle="-", color=RED, linestyle="--")
     step = min(1.5, 11.2 / max(len(parents), 1))
-    by_place = sorted(parents, key=lambda symbol: (sum(parents[symbol]) / len(parents[symbol]), symbol))
+    by_place = sorted(parents, key=lambda symbol: (np.mean(parents[symbol]), symbol))
     for number, symbol in enumerate(by_place):
         x = 6 + step * (number - (len(parents) - 1) / 2)
         fill, colour = ("#DDCC77", INK) if symbol == shared else ("#F2F2F2", FAINT)
@@ -78,9 +77,9 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
     Borders have the colours of CPC sections; citations among the neighbours are drawn faintly.
     """
     sides = {side: around.patents[around.patents["side"] == side] for side in ("citing", "anchor", "cited")}
+    titles = {"citing": "cite it", "anchor": "the anchor", "cited": "are cited by it"}
     height = max(2.4, 0.52 * max(map(len, sides.values())) + 0.9)
     figure, axes = _canvas(height)
-    titles = {"citing": "cite it", "anchor": "the anchor", "cited": "are cited by it"}
     places: dict[str, tuple[float, float]] = {}
     for x, (side, patents) in zip((2.2, 6.2, 10.2), sides.items(), strict=True):
         more = f" (+{around.more[side]} more)" if around.more.get(side) else ""
@@ -88,9 +87,15 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
         if patents.empty:
             axes.text(x, (height - 0.7) / 2, "none", ha="center", va="center", size=10, color=INK)
         for number, patent in enumerate(patents.itertuples()):
-            place = places[str(patent.patent_id)] = x, (height - 0.7) * (1 - (number + 0.5) / len(patents))
-            text = f"{patent.patent_id} {patent.subclass} {shortened(str(patent.title), 34)}"
-            _label(axes, *place, drawable(text), SECTION_COLOURS.get(str(patent.subclass)[:1], FAINT))
+            y = (height - 0.7) * (1 - (number + 0.5) / len(patents))
+            places[str(patent.patent_id)] = x, y
+            text = drawable(f"{patent.patent_id} {patent.subclass} {shortened(str(patent.title), 34)}")
+            edge = SECTION_COLOURS.get(str(patent.subclass)[:1], FAINT)
+            (bar,) = axes.barh(
+                y, LABEL, 0.3, left=x - LABEL / 2, color="white", edgecolor=edge, linewidth=1.6, zorder=3
+            )
+            label = axes.text(x, y, text, ha="center", va="center", size=8, color=INK, zorder=4)
+            label.set_clip_path(bar)
     anchor = str(sides["anchor"]["patent_id"].iloc[0])
     for citing, cited in around.citations[["citing", "cited"]].itertuples(index=False):
         _citation(axes, places[citing], places[cited], of_anchor=anchor in (citing, cited))
@@ -100,8 +105,7 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
 def _canvas(height: float) -> tuple[Figure, Axes]:
     """A figure whose coordinates are inches."""
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, WIDTH), ylim=(0, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, height), autoscale_on=False)
     axes.axis("off")
     return figure, axes
 
@@ -109,31 +113,13 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
 def _citation(axes: Axes, citing: tuple[float, float], cited: tuple[float, float], of_anchor: bool) -> None:
     """An arrow from side to side of two boxes, or in a bow along the left of a column."""
     (x1, y1), (x2, y2) = citing, cited
-    bow = (0.3 if y1 > y2 else -0.3) if x1 == x2 else 0.0
-    start = LABEL / 2 if x1 < x2 else -LABEL / 2
-    end = LABEL / 2 if x1 > x2 else -LABEL / 2
-    arrow = {
-        "arrowstyle": "-|>",
-        "mutation_scale": 11,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "connectionstyle": f"arc3,rad={bow}",
-    }
-    arrow |= {"lw": 1.2, "color": INK} if of_anchor else {"lw": 0.7, "color": FAINT}
-    axes.annotate("", (x2 + end, y2), (x1 + start, y1), arrowprops=arrow, zorder=2 if of_anchor else 1)
-
-
-def _label(axes: Axes, x: float, y: float, text: str, edge: str) -> None:
-    """A box of fixed size, so that arrows can end at it."""
-    style: dict[str, Any] = {
-        "boxstyle": "round,pad=0,rounding_size=0.06",
-        "facecolor": "white",
-        "edgecolor": edge,
-        "linewidth": 1.6,
-    }
-    frame = FancyBboxPatch((x - LABEL / 2, y - 0.15), LABEL, 0.3, zorder=3, **style)
-    axes.add_patch(frame)
-    axes.text(x, y, text, ha="center", va="center", size=8, color=INK, zorder=4, clip_path=frame, clip_on=True)
+    start = x1 + (LABEL if x1 < x2 else -LABEL) / 2, y1
+    end = x2 + (LABEL if x1 > x2 else -LABEL) / 2, y2
+    bow = np.sign(y1 - y2) * 0.3 if x1 == x2 else 0
+    colour, width = (INK, 1.2) if of_anchor else (FAINT, 0.7)
+    style = {"arrowstyle": "-|>", "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0, "color": colour, "lw": width}
+    style["connectionstyle"] = f"arc3,rad={bow}"
+    axes.annotate("", end, start, arrowprops=style, zorder=2 if of_anchor else 1)
 
 
 def _patent_text(patent: Patent, hidden: int) -> str:
