@@ -176,6 +176,26 @@ def test_tokens_are_read_from_disk_and_made_once(
         assert all(np.array_equal(own, other) for own, other in zip(tokens, wanted, strict=True))
 
 
+def test_an_interrupted_tokenisation_resumes(
+    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model.load()
+    wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+    (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and a part of the next
+    ids, lengths = folder / "ids.bin", folder / "lengths.bin"
+    ids.write_bytes(ids.read_bytes()[: 2 * sum(map(len, wanted[:10])) + 7])
+    lengths.write_bytes(lengths.read_bytes()[:21])
+    made: list[int] = []
+    real = tokens_module.token_ids
+    monkeypatch.setattr(
+        tokens_module, "token_ids", lambda model, texts: (made.append(len(texts)), real(model, texts))[1]
+    )
+
+    assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
+    assert sum(made) == len(wanted) - 10
+
+
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
 def test_truncated_tokens_are_made_again(data: Dataset, small_model: Model, tmp_path: Path, file: str) -> None:
     model = small_model.load()

@@ -15,7 +15,7 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from ..common.files import beside, is_done, read_json, write_record
+from ..common.files import is_done, locked, read_json, write_record
 
 CHUNK = 20_000  # texts in memory at a time
 FILES = ("ids.bin", "lengths.bin")
@@ -67,11 +67,14 @@ class Tokens(Sequence[np.ndarray]):
 
 
 def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> Tokens:
-    """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by tokenizer and texts."""
+    """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by tokenizer and texts.
+
+    A run that was interrupted resumes after its last chunk.
+    """
     folder = cache / _name(model, patents)
     if not is_done(folder / "tokens.json", {}):
-        with beside(folder) as scratch:
-            _write(model, patents, scratch)
+        with locked(folder):
+            _write(model, patents, folder)
     return Tokens(folder)
 
 
@@ -90,10 +93,17 @@ def _name(model: SentenceTransformer, patents: pd.DataFrame) -> str:
 
 
 def _write(model: SentenceTransformer, patents: pd.DataFrame, folder: Path) -> None:
-    folder.mkdir()
-    with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
-        for start in tqdm(range(0, len(patents), CHUNK), desc="tokenise", unit=f"x {CHUNK:,} texts"):
+    """Append the texts that are missing. Ids are written first, so those of a text with a length are complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "ids.bin").open("ab") as ids, (folder / "lengths.bin").open("ab") as lengths:
+        ends = np.cumsum(np.fromfile(lengths.name, np.uint16), dtype=np.int64) * _dtype(model).itemsize
+        done = int(np.searchsorted(ends, ids.tell(), side="right"))
+        ids.truncate(ends[done - 1] if done else 0)
+        lengths.truncate(2 * done)
+        for start in tqdm(range(done, len(patents), CHUNK), desc="tokenise", unit=f"x {CHUNK:,} texts"):
             rows = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], separator(model)))
             ids.write(np.concatenate(rows).tobytes())
+            ids.flush()
             lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
+            lengths.flush()
     write_record(folder / "tokens.json", {"texts": len(patents), "dtype": _dtype(model).name}, FILES)
