@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..models.load import Model
-from ..tables.family import letters
+from ..tables.family import text_keys
 from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 
@@ -31,7 +31,7 @@ def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", ""
         seen = trained.texts[trained.texts["patent_id"].isin(in_sight)]
         held = _held_out(tested, split)
         ids = held["patent_id"].isin(seen["patent_id"]).sum()
-        texts = _letters(held).isin(_letters(seen)).sum()
+        texts = text_keys(held).isin(text_keys(seen)).sum()
         same_numbers = trained.fingerprint == tested.fingerprint
         families = held["family"].isin(seen["family"]).sum() if same_numbers else texts
         rows.append((f"{names[0]} {by}".strip(), f"{names[1]} {split}".strip(), len(held), ids, families, texts))
@@ -69,9 +69,3 @@ def _held_out(data: Dataset, split: str) -> pd.DataFrame:
     queries = data.retrieval.loc[data.retrieval["split"] == split, "query_id"]
     anchors = data.triplets.loc[data.triplets["split"] == split, "anchor_id"]
     return data.texts[(data.texts["split"] == split) | data.texts["patent_id"].isin([*queries, *anchors])]
-
-
-def _letters(texts: pd.DataFrame) -> pd.Series:
-    """The abstracts as `letters` compares them; an id where there are none, so that no two are equal."""
-    abstracts = letters(texts["abstract"])
-    return abstracts.where(abstracts != "", ":id:" + texts["patent_id"])

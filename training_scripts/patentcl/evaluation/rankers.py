@@ -68,4 +68,4 @@ def best_first(scores: np.ndarray) -> np.ndarray:
 
 def fuse(ranks: Sequence[np.ndarray]) -> np.ndarray:
     """Return the scores (q, N) of a reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114)."""
-    return sum((1 / (RRF_K + of_one) for of_one in ranks), np.zeros(ranks[0].shape))
+    return np.sum([1 / (RRF_K + of_one) for of_one in ranks], axis=0)

@@ -18,7 +18,7 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
     """
     years = pd.to_datetime(patents["date"], errors="coerce").dt.year
     groups = colour_groups(patents)
-    counts = pd.crosstab(years, np.array(groups.of, dtype=object)) if years.notna().any() else pd.DataFrame()
+    counts = pd.crosstab(years, np.array(groups.of, dtype=object))
     if len(counts):  # years without patents stay as gaps
         counts = counts.reindex(range(int(years.min()), int(years.max()) + 1), fill_value=0)
     figure = Figure(figsize=(12, 4.4), layout="constrained")
@@ -33,7 +33,6 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if len(counts):
-        axes.set_ylim(0, 1.05 * floor.max())
         figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK, reverse=True)
     return figure
 
@@ -52,8 +51,7 @@ def degree_histograms(
         figure.subplots(1, 3), titles, (citations_out, citations_in, classes_per_patent), strict=True
     ):
         counts = np.asarray(list(given), dtype=int)
-        bins = np.where(counts > 0, np.floor(np.log2(np.maximum(counts, 1))) + 1, 0).astype(int)
-        heights = np.bincount(bins)
+        heights = np.bincount(np.frexp(counts)[1])  # the binary exponent: 0 of 0, 1 of 1, 2 of 2 and 3, …
         lows = [0, *(2**n for n in range(len(heights) - 1))]
         names = [str(low) if low < 2 else f"{low}–{2 * low - 1}" for low in lows[: len(heights)]]
         bars = plain_axes(axes, title).bar(names, heights, color=BLUE, width=0.85)
@@ -62,9 +60,9 @@ def degree_histograms(
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(0.7, max(heights.max(initial=1) * 2.5, 10))
         axes.tick_params(axis="x", labelsize=8, rotation=30 if len(names) > 6 else 0)
-        summary = "none"
-        if len(counts):
-            summary = f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}"
+        summary = (
+            f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}" if len(counts) else "none"
+        )
         axes.set_xlabel(summary, color=INK)
         axes.set_ylabel("patents", color=INK)
     return figure

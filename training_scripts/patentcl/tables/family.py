@@ -6,6 +6,7 @@ import pandas as pd
 MACRO = r"CREATE MACRO letters(text) AS regexp_replace(lower(text), '[^\p{L}\p{N}]+', '', 'g');"
 
 
-def letters(texts: pd.Series) -> pd.Series:
-    """Letters and digits of each text in lower case, (N,) → (N,)."""
-    return texts.str.lower().str.replace(r"[\W_]+", "", regex=True)
+def text_keys(texts: pd.DataFrame) -> pd.Series:
+    """Letters and digits of each abstract (N,) in lower case; the id where there are none, so that no two are equal."""
+    abstracts = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
+    return abstracts.where(abstracts != "", ":id:" + texts["patent_id"])

@@ -13,7 +13,7 @@ import pandas as pd
 from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
-from ..tables.family import letters
+from ..tables.family import text_keys
 from .options import PLACES, SPLITS, Mining
 from .select import held_out, split_names
 
@@ -163,9 +163,8 @@ def _texts_of(rows: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
     if twice.any():
         patent, title = texts.loc[twice, ["patent_id", "title"]].iloc[0]
         raise InputError(f"{path}: patent {patent} has two different texts, one titled {title!r}. Keep one of them")
-    normal = letters(texts["abstract"])
-    normal = normal.where(normal != "", ":id:" + texts["patent_id"])
-    numbers = [int(hashlib.md5(f"{seed}:file:{text}".encode()).hexdigest()[:15], 16) for text in normal]  # noqa: S324
+    keys = text_keys(texts)
+    numbers = [int(hashlib.md5(f"{seed}:file:{key}".encode()).hexdigest()[:15], 16) for key in keys]  # noqa: S324
     texts["family"] = np.array(numbers, dtype=np.int64)
     texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
