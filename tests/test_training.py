@@ -188,9 +188,12 @@ def test_an_interrupted_tokenisation_resumes(
     lengths.write_bytes(lengths.read_bytes()[:21])
     made: list[int] = []
     real = tokens_module.token_ids
-    monkeypatch.setattr(
-        tokens_module, "token_ids", lambda model, texts: (made.append(len(texts)), real(model, texts))[1]
-    )
+
+    def counted(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
+        made.append(len(texts))
+        return real(model, texts)
+
+    monkeypatch.setattr(tokens_module, "token_ids", counted)
 
     assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
     assert sum(made) == len(wanted) - 10
