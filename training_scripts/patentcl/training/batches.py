@@ -19,26 +19,16 @@ class Batches:
         self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
         self.tokens = lengths.astype(np.int64)[triplets].sum(axis=1)
         self.per_epoch = math.ceil(len(triplets) / batch_size)
-        self._epoch = lru_cache(maxsize=1)(self._order)
-
-    def steps(self, epochs: float) -> int:
-        """The number of steps in `epochs`."""
-        return math.ceil(self.per_epoch * epochs)
-
-    def seen(self, steps: int) -> int:
-        """The number of triplets in the first `steps` steps."""
-        epochs, rest = divmod(steps, self.per_epoch)  # the last batch of an epoch may be smaller
-        return epochs * len(self.triplets) + rest * self.batch_size
+        self._order_once = lru_cache(maxsize=1)(self._order)
 
     def __getitem__(self, step: int) -> np.ndarray:
         """The rows (B, 3) of step 0, 1, …; the last batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.per_epoch)
-        order, starts = self._epoch(epoch)
-        first = starts[place]
-        return self.triplets[order[first : first + self.batch_size]]
+        order, starts = self._order_once(epoch)
+        return self.triplets[order[starts[place] :][: self.batch_size]]
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The triplets of an epoch in batches, and where each batch starts."""
+        """The order of the triplets in an epoch, and where each batch starts in it."""
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.triplets))
         full = len(order) // self.batch_size  # what is left is the last batch, drawn like the others

@@ -1,6 +1,5 @@
 """How long a training will take, and where the time of a step goes, measured before it starts."""
 
-import math
 import time
 from datetime import datetime, timedelta
 
@@ -19,11 +18,11 @@ LEAST_STEPS = 50  # of a training that is worth a forecast
 
 
 def forecast(
-    gradient: Gradient, batches: Batches, first: int, total: int, evaluations: float = math.nan, profile: bool = False
+    gradient: Gradient, batches: Batches, first: int, total: int, evaluations: float = 0, profile: bool = False
 ) -> None:
     """Measure some steps without taking them, and print how long the `total - first` that are left will take.
 
-    `evaluations` is the time of evaluations in seconds, nan if unknown. With `profile`, also print where the time of
+    `evaluations` is the time of evaluations in seconds, 0 if unknown. With `profile`, also print where the time of
     a step goes, and the share of the device's peak that it reaches.
     """
     left = total - first
@@ -40,9 +39,8 @@ def forecast(
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     each = float(np.mean(seconds[WARM_UP:]))  # without the optimizer, a few percent
-    known = math.isfinite(evaluations)
-    duration = timedelta(seconds=round(each * left + (evaluations if known else 0)))
-    beside = f"with {timedelta(seconds=round(evaluations))} of evaluations" if known else "without evaluations"
+    duration = timedelta(seconds=round(each * left + evaluations))
+    beside = f"with {timedelta(seconds=round(evaluations))} of evaluations" if evaluations else "without evaluations"
     print(f"{left:,} steps of {each:.2f} s: {duration} {beside}, until {datetime.now() + duration:%a %H:%M}")
     if profile:
         _print_profile(gradient, batches, steps[WARM_UP:], each)

@@ -74,7 +74,7 @@ class Log:
 
         steps = pd.DataFrame(self.read("step"), columns=["step", "loss", "lr", "gradient norm"]).set_index("step")
         vals = pd.DataFrame(self.read("val")).set_index("step").add_prefix("val ")
-        table = pd.concat([steps, vals], axis=1).sort_index()
+        table = pd.concat([vals, steps], axis=1).sort_index()
         figure = Figure(figsize=(7, 3.5), layout="constrained")
         left = figure.subplots()
         for axes, column, style, colour in (

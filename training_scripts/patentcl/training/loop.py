@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ class State:
     """What changes during training, besides weights and optimizer."""
 
     step: int = 0
+    triplets: int = 0
     seconds: float = 0.0  # without evaluations and checkpoints
     ndcg: float = math.nan  # of the last evaluation
     best: float = -math.inf
@@ -72,7 +73,9 @@ class Loop:
         """`ids` (T,) are the patents of the rows in a batch, for messages."""
         self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
         self.model, self.log, hyper = gradient.model, job.log, job.hyperparameters
-        self.total = batches.steps(hyper.epochs)
+        self.total = math.ceil(batches.per_epoch * hyper.epochs)
+        every = math.ceil(self.total / max(1, hyper.evaluations))
+        self.evaluated = {*range(every, self.total, every), self.total} if hyper.evaluations else set()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), hyper.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * hyper.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
@@ -80,15 +83,6 @@ class Loop:
         self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and validation.can_choose
         self.loss, self.waited = math.nan, 0.0  # of the last step that was read; seconds without data
         self._unread: tuple[int, np.ndarray, Tensor, torch.cuda.Event | None] | None = None
-
-    def _is_due(self, step: int) -> bool:
-        """Whether to evaluate after `step`; after the last one always, unless there are no evaluations."""
-        every = math.ceil(self.total / max(1, self.job.hyperparameters.evaluations))
-        return self.job.hyperparameters.evaluations > 0 and (step % every == 0 or step == self.total)
-
-    def evaluations_left(self) -> int:
-        """The number of evaluations on the validation set until the end."""
-        return sum(map(self._is_due, range(self.state.step + 1, self.total + 1)))
 
     def resume(self) -> None:
         """Continue from the newest checkpoint in the working folder, if there is one."""
@@ -112,13 +106,17 @@ class Loop:
         with self.stop.listening():
             self._take_steps()
             self._save_last()  # because what comes after training can fail, too
+            wait()  # torchrun ends all processes when one has ended, so not while the first one writes
+            if self.all_stop or (self.stop.name and rank() == 0):
+                newest = checkpoints.newest(self.job.work)
+                raise Interrupted(f"the newest checkpoint is {newest}. Add --resume to continue.")
         share = self.waited / max(self.state.seconds - before, 1e-9)
         self.log.warn(f"Data loading took {share:.1%} of the time.")
         self._choose_weights()
         return self.state
 
     def _take_steps(self) -> None:
-        state, first, before = self.state, self.batches.seen(self.state.step), self.state.seconds
+        state, before = self.state, replace(self.state)
         minutes, patience = self.job.options.checkpoint_minutes, self.job.hyperparameters.patience
         with tqdm(total=self.total, initial=state.step, desc="train", bar_format=BAR, disable=rank() > 0) as bar:
             mark = saved = time.perf_counter()
@@ -128,14 +126,13 @@ class Loop:
                     return
                 self._step(step, batch)
                 self.job.on_step(step, self.model)
-                state.step, state.seconds = step + 1, state.seconds + time.perf_counter() - mark
-                self._show(bar, (self.batches.seen(state.step) - first) / max(state.seconds - before, 1e-9))
-                if self._is_due(state.step):
+                state.step, state.triplets = step + 1, state.triplets + len(batch)
+                state.seconds += time.perf_counter() - mark
+                self._show(bar, (state.triplets - before.triplets) / max(state.seconds - before.seconds, 1e-9))
+                if state.step in self.evaluated:
                     self._evaluate()
-                if self.stop.name if world() == 1 else self.all_stop:  # several stop together, after the step after it
-                    self._save()
-                    wait()  # torchrun ends all processes when one has ended, so not while the first one writes
-                    raise self._interrupted()
+                if self.all_stop or (self.stop.name and world() == 1):  # several stop together, a step later
+                    return
                 if 0 < minutes * 60 <= time.perf_counter() - saved:
                     self._save()
                     saved = time.perf_counter()
@@ -210,10 +207,6 @@ class Loop:
         bar.set_postfix_str(", ".join([*shown, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False)
         bar.update()
 
-    def _interrupted(self) -> Interrupted:
-        newest = checkpoints.newest(self.job.work)
-        return Interrupted(f"the newest checkpoint is {newest}. Add --resume to continue.")
-
     def _evaluate(self) -> None:
         """Evaluate on the validation set, and save the weights if they are the best so far."""
         self._read_loss()
@@ -247,14 +240,12 @@ class Loop:
     def _save_last(self) -> None:
         """Save the end of the training; wait for disk space, or all steps since the last checkpoint would be lost."""
         for _ in range(TRIES):
-            if self._save() or self.stop.name:
-                break
+            if self._save() or self.stop.name or self.all_stop:
+                return
             self.log.warn(f"Free disk space. Trying again every {BETWEEN_TRIES} s; Ctrl-C gives up.")
             for _ in range(BETWEEN_TRIES):
                 if not self.stop.name:
                     time.sleep(1)
-        if self.stop.name and rank() == 0:
-            raise self._interrupted()
 
     def _choose_weights(self) -> None:
         """Give the model the weights to save, averaged with the base model's if so chosen."""

@@ -167,7 +167,8 @@ def fit(
     loop = Loop(job, gradient, batches, validation, data.texts["patent_id"].tolist())
     loop.resume()
     if loop.state.step < loop.total:  # on every process, because gradients are added there, too
-        count = loop.evaluations_left() + test_texts / max(1, len(validation.held_out.texts))
+        count = sum(step > loop.state.step for step in loop.evaluated)
+        count += test_texts / max(1, len(validation.held_out.texts))
         forecast(gradient, batches, loop.state.step, loop.total, validation.seconds * count, options.profile)
     state = loop.run()
     cuda = torch.cuda.is_available()
@@ -176,7 +177,7 @@ def fit(
         "steps": state.step,
         "kept step": state.best_step if loop.keeps_best and state.best_step else state.step,
         "seconds": round(state.seconds, 1),
-        "triplets per second": round(batches.seen(state.step) / max(state.seconds, 1e-9), 2),
+        "triplets per second": round(state.triplets / max(state.seconds, 1e-9), 2),
         "attention": backend,
         "processes": world(),
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",

@@ -1,10 +1,9 @@
 """Evaluations on the validation set during training."""
 
-import math
 import time
+from copy import deepcopy
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -23,13 +22,7 @@ def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -
     """Set the weights to `share` of their own and the rest of `base`'s (Wortsman et al. 2022, arXiv:2109.01903)."""
     if share < 1:
         own = model.state_dict()
-        model.load_state_dict(
-            {k: torch.lerp(base[k], v, share) if v.is_floating_point() else v for k, v in own.items()}
-        )
-
-
-def _copy(model: SentenceTransformer) -> dict[str, Tensor]:
-    return {name: weights.clone() for name, weights in model.state_dict().items()}
+        model.load_state_dict({k: base[k].lerp(v, share) if v.is_floating_point() else v for k, v in own.items()})
 
 
 class Validation:
@@ -39,14 +32,14 @@ class Validation:
         """Tokenise the texts, and copy the weights of the base model, which `model` is until it is trained."""
         self.held_out, self.share, self.log = held_out, chosen.average, log
         self.tokens = token_ids(model, join_texts(held_out.texts, separator(model)))
-        self.base = _copy(model) if self.share < 1 else {}
-        self.seconds = math.nan  # of the last evaluation
+        self.base = deepcopy(model.state_dict()) if self.share < 1 else {}
+        self.seconds = 0.0  # of the last evaluation
         self.can_choose = len(np.unique(held_out.pairs[:, 0])) >= LEAST_QUERIES
 
     def evaluate(self, model: SentenceTransformer, step: int) -> float:
         """Log the metrics of the model as it would be saved now; return nDCG@10."""
         started = time.perf_counter()
-        own = _copy(model) if self.base else {}
+        own = deepcopy(model.state_dict()) if self.base else {}
         average(model, self.base, self.share)
         metrics = quick(dense_ranker(encode_tokens(model, self.tokens)), self.held_out).values
         if own:
