@@ -21,7 +21,8 @@ class Log:
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         """Append to `path`; also write events to the folder `tensorboard`."""
-        self.path, self.board, self.unwritten = path, None, ""
+        self.path, self.board = path, None
+        self.unwritten = "\n" if path.exists() else ""  # ends a line that was cut
         if tensorboard and rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -50,22 +51,14 @@ class Log:
         self.write("note", {"text": sentence})
 
     def read(self, event: str) -> list[dict[str, Any]]:
-        """The values of all lines of `event` that have a step, the last line of each step."""
-        by_step = {line["step"]: line for line in self._lines() if line["event"] == event and "step" in line}
+        """The values of each step's last line of `event`; a training that resumed may have taken steps again."""
+        by_step = {line["step"]: line for line in self._lines() if line["event"] == event}
         return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
-
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of later steps, before a training resumes at `step`."""
-        lines = [json.dumps(line, ensure_ascii=False) for line in self._lines() if line.get("step", 0) <= step]
-        if rank() == 0:
-            scratch = self.path.with_suffix(".partial")
-            scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            scratch.replace(self.path)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(json.JSONDecodeError):  # cut by a full disk
+                with suppress(json.JSONDecodeError):  # cut by a full disk or a kill
                     yield json.loads(line)
 
     def save(self, folder: Path) -> None:
