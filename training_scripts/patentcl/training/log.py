@@ -52,14 +52,15 @@ class Log:
 
     def read(self, event: str) -> list[dict[str, Any]]:
         """The values of each step's last line of `event`; a training that resumed may have taken steps again."""
-        by_step = {line["step"]: line for line in self._lines() if line["event"] == event}
-        return [{k: v for k, v in by_step[step].items() if k not in ("time", "event")} for step in sorted(by_step)]
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(json.JSONDecodeError):  # cut by a full disk or a kill
-                    yield json.loads(line)
+        by_step: dict[int, dict[str, Any]] = {}
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            with suppress(json.JSONDecodeError):  # cut by a full disk or a kill
+                values = json.loads(line)
+                if values.pop("event") == event:
+                    del values["time"]
+                    by_step[values["step"]] = values
+        return [by_step[step] for step in sorted(by_step)]
 
     def save(self, folder: Path) -> None:
         """Write the log, a table with a row per step that has a loss or a validation metric, and its plot."""
