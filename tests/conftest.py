@@ -1,4 +1,4 @@
-"""What the tests share: a small sample that walked the road once, and the real patents where they lie beside."""
+"""What the tests share: a small sample mined once, and the real patents if they are available."""
 
 import os
 
@@ -32,7 +32,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mined_data(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the graph of `tables` and its triplets, named 200."""
     data = tmp_path_factory.mktemp("data")
     tables_to_triplets(tables, data, "200", Mining("200"))
@@ -40,9 +40,9 @@ def road(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data(road: Path) -> Dataset:
+def data(mined_data: Path) -> Dataset:
     """24 train triplets, and little to evaluate."""
-    return small(road)
+    return small(mined_data)
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +75,8 @@ def water() -> Path:
 
 
 @pytest.fixture
-def own_corpus(tmp_path: Path) -> Callable[..., Path]:
-    """Write a corpus of one's own: rows of patents, citations and classes as CSV files."""
+def custom_corpus(tmp_path: Path) -> Callable[..., Path]:
+    """Write a custom corpus: rows of patents, citations and classes as CSV files."""
 
     def write(
         patents: list[tuple[str, str, str]], citations: list[tuple[str, str]], classes: list[tuple[str, str]]

@@ -148,8 +148,8 @@ def test_texts_of_stop_words_only_are_refused(abstracts: tuple[str, ...]) -> Non
         compare_embeddings({"noise": np.eye(2)}, held_out)
 
 
-def test_val_queries_do_not_search_test_patents(road: Path) -> None:
-    held_out = held_out_set(load_dataset(road / "triplets" / "200"), "val")
+def test_val_queries_do_not_search_test_patents(mined_data: Path) -> None:
+    held_out = held_out_set(load_dataset(mined_data / "triplets" / "200"), "val")
 
     hidden = held_out.hidden(held_out.queries)
 
@@ -211,8 +211,8 @@ def test_subclass_prediction_agrees_with_scikit_learn() -> None:
     assert ours.units["CPC F1 micro"].shape == (30, 2)
 
 
-def test_a_smaller_corpus_keeps_what_the_queries_need(road: Path) -> None:
-    data = load_dataset(road / "triplets" / "200")
+def test_a_smaller_corpus_keeps_what_the_queries_need(mined_data: Path) -> None:
+    data = load_dataset(mined_data / "triplets" / "200")
 
     complete, cut = held_out_set(data, "test"), held_out_set(data, "test", max_texts=1)
 
@@ -251,9 +251,9 @@ def test_a_paired_difference_separates_noise_from_effect() -> None:
 
 
 @pytest.fixture(scope="module")
-def noise_report(road: Path) -> tuple[Report, HeldOut]:
+def noise_report(mined_data: Path) -> tuple[Report, HeldOut]:
     """Two models that know nothing, on 200 triplets of the sample."""
-    held_out = held_out_set(load_dataset(road / "triplets" / "200"), "test")
+    held_out = held_out_set(load_dataset(mined_data / "triplets" / "200"), "test")
     draw = np.random.default_rng(0)
     noise = draw.normal(size=(len(held_out.texts), 16))
     return compare_embeddings({"base": noise, "other": noise + draw.normal(size=noise.shape)}, held_out), held_out
@@ -401,8 +401,8 @@ def test_a_model_that_is_named_like_another_row_is_refused(names: list[str]) -> 
         check_names(names)
 
 
-def test_saved_tables_name_what_was_evaluated(road: Path, tmp_path: Path) -> None:
-    held_out = held_out_set(load_dataset(road / "triplets" / "200"), "test", max_texts=100)
+def test_saved_tables_name_what_was_evaluated(mined_data: Path, tmp_path: Path) -> None:
+    held_out = held_out_set(load_dataset(mined_data / "triplets" / "200"), "test", max_texts=100)
     noise = np.random.default_rng(0).normal(size=(len(held_out.texts), 4))
 
     compare_embeddings({"noise": noise}, held_out, seed=7).save(tmp_path, "test", triplets="data/triplets/200")
@@ -464,9 +464,9 @@ def test_embeddings_that_are_not_finite_name_their_model(monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def data(road: Path, tmp_path: Path) -> Path:
+def data(mined_data: Path, tmp_path: Path) -> Path:
     """A copy of the sample's triplets that a test may write beside."""
-    shutil.copytree(road / "triplets", tmp_path / "data" / "triplets")
+    shutil.copytree(mined_data / "triplets", tmp_path / "data" / "triplets")
     return tmp_path / "data"
 
 
@@ -513,9 +513,9 @@ def test_tables_are_printed_before_they_are_written(
     ],
 )
 def test_the_command_refuses_wrong_options_before_it_evaluates(
-    road: Path, argv: list[str], named: str, monkeypatch: pytest.MonkeyPatch
+    mined_data: Path, argv: list[str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("patentcl.evaluation.__main__.compare")
 
     with pytest.raises(InputError, match=named):
-        main(["--data", str(road), "--triplets", "200", *argv])
+        main(["--data", str(mined_data), "--triplets", "200", *argv])

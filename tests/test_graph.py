@@ -169,14 +169,16 @@ def test_an_option_out_of_range_is_named_with_its_value(field: str, value: objec
         Neo4jOptions(**{field: value})  # type: ignore[arg-type]
 
 
-def test_an_offline_import_without_neo4j_home_prints_the_command(road: Path, environment: pytest.MonkeyPatch) -> None:
+def test_an_offline_import_without_neo4j_home_prints_the_command(
+    mined_data: Path, environment: pytest.MonkeyPatch
+) -> None:
     environment.setenv("NEO4J_URI", "bolt://127.0.0.1:9")
     options = Neo4jOptions("offline", heap="3g")
-    graph = open_graph("neo4j", road, options=options)
+    graph = open_graph("neo4j", mined_data, options=options)
     with pytest.raises(InputError, match="NEO4J_HOME") as problem:
-        graph.import_csvs(road / "graph")
+        graph.import_csvs(mined_data / "graph")
     graph.close()
-    assert import_command(road / "graph", options) in str(problem.value)
+    assert import_command(mined_data / "graph", options) in str(problem.value)
 
 
 def test_a_csv_that_was_cut_and_a_result_that_was_emptied_are_noticed(tables: Path, tmp_path: Path) -> None:
@@ -194,9 +196,9 @@ def test_a_csv_that_was_cut_and_a_result_that_was_emptied_are_noticed(tables: Pa
     assert len(citations.read_text().splitlines()) == len(lines)
 
 
-def test_the_import_command_names_files_that_are_there_and_skips_nothing(road: Path, tmp_path: Path) -> None:
+def test_the_import_command_names_files_that_are_there_and_skips_nothing(mined_data: Path, tmp_path: Path) -> None:
     files = [argument.split("=")[-1] for argument in import_arguments(Neo4jOptions()) if ".csv" in argument]
-    assert len(files) == 7 and all((road / "graph" / file).is_file() for file in files)
+    assert len(files) == 7 and all((mined_data / "graph" / file).is_file() for file in files)
     command = import_command(tmp_path / "a folder, with 'quotes'", Neo4jOptions(database="my-graph"))
     assert str(tmp_path / "a folder, with 'quotes'") in shlex.split(command)
     assert "my-graph" in shlex.split(command) and "--skip" not in command
@@ -212,9 +214,9 @@ def test_compose_imports_the_same_files_and_asks_for_the_password() -> None:
     assert all(port.startswith("127.0.0.1:") for port in services["neo4j"]["ports"])
 
 
-def test_a_neighbourhood_is_what_cites_and_is_cited(road: Path) -> None:
-    graph = open_graph("embedded", road)
-    triplet = load_dataset(road / "triplets" / "200").triplets.iloc[0]
+def test_a_neighbourhood_is_what_cites_and_is_cited(mined_data: Path) -> None:
+    graph = open_graph("embedded", mined_data)
+    triplet = load_dataset(mined_data / "triplets" / "200").triplets.iloc[0]
     around = neighbourhood(graph, triplet["anchor_id"], most=4)
     with pytest.raises(InputError, match="patent nobody"):
         neighbourhood(graph, "nobody")

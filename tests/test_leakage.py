@@ -24,8 +24,8 @@ def by_time(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data / "triplets" / "200"
 
 
-def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time: Path) -> None:
-    for folder in (road / "triplets" / "200", by_time):
+def test_nothing_that_is_tested_was_seen_whatever_the_split(mined_data: Path, by_time: Path) -> None:
+    for folder in (mined_data / "triplets" / "200", by_time):
         data = load_dataset(folder)
         shared = overlaps(data, data)
         assert shared["seen by"].tolist() == ["train", "train", "val"]
@@ -33,8 +33,8 @@ def test_nothing_that_is_tested_was_seen_whatever_the_split(road: Path, by_time:
         assert shared["patents"].min() > 20 and not leaking(shared).any()
 
 
-def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
-    data = load_dataset(road / "triplets" / "200")
+def test_a_seen_id_and_a_seen_text_are_found(mined_data: Path) -> None:
+    data = load_dataset(mined_data / "triplets" / "200")
     train, test = (data.triplets.query(f"split == '{s}'").iloc[0] for s in ("train", "test"))
     texts = data.texts.copy()
     seen = texts.loc[texts["patent_id"] == train["anchor_id"], "abstract"].item()
@@ -52,9 +52,9 @@ def test_a_seen_id_and_a_seen_text_are_found(road: Path) -> None:
 
 @pytest.mark.parametrize(("table", "column"), [("triplets", "negative_id"), ("retrieval", "relevant_id")])
 def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_none(
-    road: Path, table: str, column: str
+    mined_data: Path, table: str, column: str
 ) -> None:
-    data = load_dataset(road / "triplets" / "200")
+    data = load_dataset(mined_data / "triplets" / "200")
     anchor = {split: data.triplets.query(f"split == '{split}'").iloc[0]["anchor_id"] for split in ("val", "test")}
 
     def with_a_patent_of(other: str, split: str) -> list[int]:
@@ -68,9 +68,9 @@ def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_
 
 
 def test_the_command_exits_with_1_if_anything_leaks(
-    road: Path, by_time: Path, capsys: pytest.CaptureFixture[str]
+    mined_data: Path, by_time: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [road / "triplets" / "200", by_time]
+    folders = [mined_data / "triplets" / "200", by_time]
 
     main(["--check-leakage", str(folders[0])])
     assert "no leak" in capsys.readouterr().out
@@ -79,8 +79,8 @@ def test_the_command_exits_with_1_if_anything_leaks(
     assert ended.value.code == 1 and "leaks: " in capsys.readouterr().out
 
 
-def test_the_lists_of_ids_are_those_of_the_triplets(road: Path, by_time: Path) -> None:
-    for folder in (road / "triplets" / "200", by_time):
+def test_the_lists_of_ids_are_those_of_the_triplets(mined_data: Path, by_time: Path) -> None:
+    for folder in (mined_data / "triplets" / "200", by_time):
         ids = {s: (folder / f"ids_{s}.txt").read_text().split() for s in ("train", "val", "test")}
         assert not set(ids["train"]) & set(ids["val"] + ids["test"])
         train = load_dataset(folder).triplets.query("split == 'train'")
@@ -104,8 +104,8 @@ def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -
     assert f"{told['val'][0]} to {told['val'][1]}" in report_of_mining(record)
 
 
-def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(road: Path, tmp_path: Path) -> None:
-    on = held_out_set(load_dataset(road / "triplets" / "200"), "test")
+def test_a_model_is_told_to_have_seen_what_it_was_trained_on_whatever_its_ids(mined_data: Path, tmp_path: Path) -> None:
+    on = held_out_set(load_dataset(mined_data / "triplets" / "200"), "test")
     texts = on.texts.assign(patent_id=[f"US 'a', \"{i}\" B" for i in on.texts["patent_id"]])
     odd = replace(on, texts=texts)
     seen = texts.loc[texts["split"] == "test", "patent_id"].head(3)

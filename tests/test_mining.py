@@ -71,9 +71,9 @@ class Corpus:
 
 
 @pytest.fixture
-def data(road: Path, tmp_path: Path) -> Path:
-    """A copy of the data folder `road`, to mine into."""
-    return shutil.copytree(road, tmp_path / "data")
+def data(mined_data: Path, tmp_path: Path) -> Path:
+    """A copy of `mined_data`, to mine into."""
+    return shutil.copytree(mined_data, tmp_path / "data")
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def mined(data: Path) -> Callable[..., tuple[dict[str, Any], Dataset]]:
 Mined = Callable[..., tuple[dict[str, Any], Dataset]]
 
 
-def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> None:
-    corpus, triplets = Corpus(road / "graph"), load_dataset(road / "triplets" / "200").triplets
+def test_every_triplet_obeys_the_definition_and_all_kinds_occur(mined_data: Path) -> None:
+    corpus, triplets = Corpus(mined_data / "graph"), load_dataset(mined_data / "triplets" / "200").triplets
 
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
@@ -101,8 +101,11 @@ def test_every_triplet_obeys_the_definition_and_all_kinds_occur(road: Path) -> N
         corpus.check(row)
 
 
-def test_the_record_counts_what_the_tables_hold(road: Path) -> None:
-    corpus, counts = Corpus(road / "graph"), read_json(road / "triplets" / "200" / "triplets.json")["counts"]
+def test_the_record_counts_what_the_tables_hold(mined_data: Path) -> None:
+    corpus, counts = (
+        Corpus(mined_data / "graph"),
+        read_json(mined_data / "triplets" / "200" / "triplets.json")["counts"],
+    )
     pairs = [(a, x) for a, cited in corpus.cites.items() if corpus.abstract[a].strip() for x in cited]
     readable = [(a, x) for a, x in pairs if corpus.abstract[x].strip()]
     sharing = [(a, x) for a, x in readable if corpus.classes[a] & corpus.classes[x] - {""}]
@@ -113,8 +116,8 @@ def test_the_record_counts_what_the_tables_hold(road: Path) -> None:
     assert counts["… of different families"] == sum(corpus.family[a] != corpus.family[x] for a, x in sharing)
 
 
-def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(road: Path) -> None:
-    dataset = load_dataset(road / "triplets" / "200")
+def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(mined_data: Path) -> None:
+    dataset = load_dataset(mined_data / "triplets" / "200")
     texts = dataset.texts.set_index("patent_id")
     normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
     held = set(texts.index[texts["split"] != "train"])
@@ -127,8 +130,12 @@ def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(
     assert query_splits.tolist() == dataset.retrieval["split"].tolist()
 
 
-def test_smaller_sizes_are_part_of_larger_ones(road: Path, mined: Mined) -> None:
-    datasets = [mined("50", Mining("50"))[1], load_dataset(road / "triplets" / "200"), mined("400", Mining("400"))[1]]
+def test_smaller_sizes_are_part_of_larger_ones(mined_data: Path, mined: Mined) -> None:
+    datasets = [
+        mined("50", Mining("50"))[1],
+        load_dataset(mined_data / "triplets" / "200"),
+        mined("400", Mining("400"))[1],
+    ]
 
     small, middle, large = (
         set(dataset.triplets.query("split == 'train'").itertuples(index=False, name=None)) for dataset in datasets
@@ -136,12 +143,12 @@ def test_smaller_sizes_are_part_of_larger_ones(road: Path, mined: Mined) -> None
     assert small < middle < large
 
 
-def test_the_same_seed_gives_the_same_bytes(road: Path, data: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(mined_data: Path, data: Path) -> None:
     graph = open_graph("embedded", data)
     mine(graph, data, "200", Mining("200"), overwrite=True)
     graph.close()
 
-    old, new = (folder / "triplets" / "200" / "triplets.parquet" for folder in (road, data))
+    old, new = (folder / "triplets" / "200" / "triplets.parquet" for folder in (mined_data, data))
     assert old.stat().st_mtime < new.stat().st_mtime and old.read_bytes() == new.read_bytes()
 
 
@@ -300,12 +307,12 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(data: Path,
     pd.testing.assert_frame_equal(held, unfiltered)
 
 
-def test_a_custom_corpus_with_classes_of_another_scheme(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_custom_corpus_with_classes_of_another_scheme(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(80)]
     classes = [(f"p{i}", 'pumps, "old"' if i % 2 else "lamps") for i in range(80)]
     citations = [(f"p{i}", f"p{i - 2}") for i in range(2, 80)]
 
-    tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
+    tables_to_triplets(custom_corpus(patents, citations, classes), tmp_path, "10K", Mining())
 
     corpus, triplets = Corpus(tmp_path / "graph"), load_dataset(tmp_path / "triplets" / "10K").triplets
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
@@ -313,8 +320,8 @@ def test_a_custom_corpus_with_classes_of_another_scheme(own_corpus: Callable[...
         corpus.check(row)
 
 
-def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
-    folder = own_corpus([("1", "A", "a"), ("2", "B", "b")], [("1", "2")], [("1", "A01B"), ("2", "B01D")])
+def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus([("1", "A", "a"), ("2", "B", "b")], [("1", "2")], [("1", "A01B"), ("2", "B01D")])
 
     with pytest.raises(InputError, match="--positives coupled"):
         tables_to_triplets(folder, tmp_path, "10K", Mining())
@@ -322,8 +329,8 @@ def test_tables_without_a_usable_citation_are_refused(own_corpus: Callable[..., 
     assert not (tmp_path / "triplets" / "10K").exists()
 
 
-def test_a_training_csv_has_all_texts_and_can_be_trained_on(road: Path, tmp_path: Path) -> None:
-    rows = write_training_csv(road / "triplets" / "200", tmp_path / "triplet_training.csv")
+def test_a_training_csv_has_all_texts_and_can_be_trained_on(mined_data: Path, tmp_path: Path) -> None:
+    rows = write_training_csv(mined_data / "triplets" / "200", tmp_path / "triplet_training.csv")
     table = pd.read_csv(tmp_path / "triplet_training.csv", dtype=str, keep_default_na=False)
     dataset = load_dataset(tmp_path / "triplet_training.csv")
 

@@ -46,8 +46,8 @@ def test_the_handler_notebook_runs_on_the_sample(tables: Path, tmp_path: Path) -
     assert (tmp_path / "first-model" / "run.json").exists()
 
 
-def test_the_scatter_notebook_runs_on_the_sample(road: Path, tmp_path: Path) -> None:
-    shutil.copytree(road / "triplets", tmp_path / "triplets")
+def test_the_scatter_notebook_runs_on_the_sample(mined_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
 
     scatter = papermill.execute_notebook(
         REPOSITORY / "patent_embedding_scatter.ipynb", tmp_path / "scatter.ipynb", cwd=REPOSITORY, progress_bar=False,

@@ -148,8 +148,8 @@ def test_an_error_in_a_zipped_table_names_the_zip(tables: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_lines_are_counted_as_in_an_editor(own_corpus: Callable[..., Path], tmp_path: Path, line_end: bytes) -> None:
-    folder = own_corpus([("1", "A pump", "A\npump\nwith a valve")], [], [])
+def test_lines_are_counted_as_in_an_editor(custom_corpus: Callable[..., Path], tmp_path: Path, line_end: bytes) -> None:
+    folder = custom_corpus([("1", "A pump", "A\npump\nwith a valve")], [], [])
     file = folder / "patents.csv"
     file.write_bytes((file.read_bytes() + b"\n\n2,no abstract\n").replace(b"\n", line_end))
 

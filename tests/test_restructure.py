@@ -19,9 +19,9 @@ def patents_of(graph: Path) -> pd.DataFrame:
     return pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
 
 
-def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(road: Path) -> None:
-    patents = patents_of(road / "graph")
-    branches = pd.read_csv(road / "graph" / "cpc_subclasses.csv", keep_default_na=False)
+def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(mined_data: Path) -> None:
+    patents = patents_of(mined_data / "graph")
+    branches = pd.read_csv(mined_data / "graph" / "cpc_subclasses.csv", keep_default_na=False)
 
     assert patents[RANK].astype(int).tolist() == list(range(len(patents)))
     for _, branch in branches.iterrows():
@@ -35,11 +35,11 @@ def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(r
     assert (patents["subclass"] == "").sum() == (patents["subclass"].iloc[::-1] == "").cumprod().sum()
 
 
-def test_texts_are_intact_byte_for_byte(tables: Path, road: Path) -> None:
+def test_texts_are_intact_byte_for_byte(tables: Path, mined_data: Path) -> None:
     csv.field_size_limit(1 << 30)
     with (tables / "g_patent_abstract.tsv").open(encoding="utf-8", newline="") as file:
         raw = {row["patent_id"]: row["patent_abstract"] for row in csv.DictReader(file, delimiter="\t")}
-    with (road / "graph" / "patents.csv").open(encoding="utf-8", newline="") as file:
+    with (mined_data / "graph" / "patents.csv").open(encoding="utf-8", newline="") as file:
         kept = {row["patent_id"]: row["abstract"] for row in csv.DictReader(file)}
 
     assert all(kept[patent] == raw.get(patent, "") for patent in kept)
@@ -47,8 +47,8 @@ def test_texts_are_intact_byte_for_byte(tables: Path, road: Path) -> None:
     assert all(sign in hard for sign in ('"', "\n", "\r\n", "\t", ";", "\\", "µ", "中"))
 
 
-def test_kept_and_dropped_rows_add_up_to_the_tables(road: Path) -> None:
-    record = read_json(road / "graph" / "graph.json")
+def test_kept_and_dropped_rows_add_up_to_the_tables(mined_data: Path) -> None:
+    record = read_json(mined_data / "graph" / "graph.json")
     counts, rows, dropped = record["counts"], record["rows"], record["dropped"]
 
     for table, kept in (("patent", "patents"), ("citation", "citations"), ("cpc", "classifications")):
@@ -65,8 +65,8 @@ def test_withdrawn_patents_are_kept_on_request(tables: Path, tmp_path: Path) -> 
     assert record["dropped"]["patents: withdrawn"] == 0
 
 
-def test_a_continuation_is_in_its_parents_family(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
-    folder = own_corpus(
+def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus(
         [
             ("1", "A pump", "A pump  with a\nvalve."),
             ("2", "Pump", "a PUMP with a valve. "),
@@ -84,18 +84,20 @@ def test_a_continuation_is_in_its_parents_family(own_corpus: Callable[..., Path]
     assert family["3"] != family["4"]  # each patent without an abstract is a family
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tables: Path, road: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
+    tables: Path, mined_data: Path, tmp_path: Path
+) -> None:
     restructure(tables, tmp_path / "same")
     restructure(tables, tmp_path / "other", seed=7)
 
     for name in CSV_FILES:
-        assert (tmp_path / "same" / name).read_bytes() == (road / "graph" / name).read_bytes()
-    assert (tmp_path / "other" / "patents.csv").read_bytes() != (road / "graph" / "patents.csv").read_bytes()
+        assert (tmp_path / "same" / name).read_bytes() == (mined_data / "graph" / name).read_bytes()
+    assert (tmp_path / "other" / "patents.csv").read_bytes() != (mined_data / "graph" / "patents.csv").read_bytes()
 
 
-def test_the_overview_counts_the_links_of_each_patent(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_overview_counts_the_links_of_each_patent(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     patents = [(name, f"Title {name}", f"Abstract {name}") for name in "123"]
-    tables = own_corpus(patents, [("2", "1"), ("3", "1")], [("1", "F04B"), ("1", "G01N"), ("2", "pumps")])
+    tables = custom_corpus(patents, [("2", "1"), ("3", "1")], [("1", "F04B"), ("1", "G01N"), ("2", "pumps")])
     restructure(tables, tmp_path / "graph")
 
     seen = overview(tmp_path / "graph")

@@ -138,11 +138,11 @@ def test_a_custom_metric_is_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
     ("split", "evaluated", "where"), [("val", "val", "the val split"), ("all", "test", "all splits")]
 )
 def test_the_script_evaluates_on_the_split_that_it_shows(
-    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, evaluated: str, where: str
+    mined_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, evaluated: str, where: str
 ) -> None:
     monkeypatch.setattr("patentcl.figures.scatter.project", lambda rows, seed: {n: r[:, :2] for n, r in rows.items()})
     monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)  # the same for a text, whatever the model
-    shutil.copytree(road / "triplets", tmp_path / "triplets")
+    shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
 
     main(["--data", str(tmp_path), "--triplets", "200", "--models", "minilm", "--split", split, "--output",
           str(tmp_path / "out"), "--corpus-sample", "0"])  # fmt: skip

@@ -218,9 +218,18 @@ def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:
 
 
 def test_the_command_line_has_the_recipes_defaults(
-    road: Path, small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mined_data: Path, small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--data", str(road), "--triplets", "200", "--base-model", str(small_model.folder), "--evaluations", "0"]
+    command = [
+        "--data",
+        str(mined_data),
+        "--triplets",
+        "200",
+        "--base-model",
+        str(small_model.folder),
+        "--evaluations",
+        "0",
+    ]
     main([*command, "--output", str(tmp_path / "m"), "--recipe", "published", "--epochs", "0.1", "--max-length", "16"])
 
     params = read_json(tmp_path / "m" / "run.json")["params"]

@@ -16,13 +16,13 @@ from patentcl.triplets.options import Mining
 
 
 @pytest.fixture
-def folder(road: Path, tmp_path: Path) -> Path:
+def folder(mined_data: Path, tmp_path: Path) -> Path:
     """A copy of a folder of triplets."""
-    return shutil.copytree(road / "triplets" / "200", tmp_path / "200")
+    return shutil.copytree(mined_data / "triplets" / "200", tmp_path / "200")
 
 
-def test_rows_look_up_texts_by_patent_id(road: Path) -> None:
-    data = load_dataset(road / "triplets" / "200")
+def test_rows_look_up_texts_by_patent_id(mined_data: Path) -> None:
+    data = load_dataset(mined_data / "triplets" / "200")
 
     rows = data.rows(data.triplets[list(ROLES)])
     assert rows.shape == (len(data.triplets), 3)
@@ -33,8 +33,8 @@ def test_rows_look_up_texts_by_patent_id(road: Path) -> None:
         data.rows(["no such id"])
 
 
-def test_an_empty_field_stays_the_empty_text(road: Path) -> None:
-    texts = load_dataset(road / "triplets" / "200").texts
+def test_an_empty_field_stays_the_empty_text(mined_data: Path) -> None:
+    texts = load_dataset(mined_data / "triplets" / "200").texts
 
     assert (texts["subclass"] == "").any() and not texts.isna().any(axis=None)
 
@@ -72,13 +72,13 @@ def test_a_folder_that_is_missing_names_those_that_exist(folder: Path) -> None:
         load_dataset(folder.with_name("100K"))
 
 
-def test_ids_are_written_to_their_files_unchanged(own_corpus: Callable[..., Path], tmp_path: Path) -> None:
+def test_ids_are_written_to_their_files_unchanged(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     names = [f"EP 0{i} 'a', \"b\" \\;" if i % 2 else f" {i}\t" for i in range(60)]
     citations = [(names[i], names[i - 2]) for i in range(2, 60)]
     patents = [(name, f"Title {name}", f"Abstract number {i}.") for i, name in enumerate(names)]
     classes = [(name, "pumps" if i % 2 else "lamps") for i, name in enumerate(names)]
 
-    tables_to_triplets(own_corpus(patents, citations, classes), tmp_path, "10K", Mining())
+    tables_to_triplets(custom_corpus(patents, citations, classes), tmp_path, "10K", Mining())
 
     folder = tmp_path / "triplets" / "10K"
     ids = {split: (folder / f"ids_{split}.txt").read_text().splitlines() for split in ("train", "val", "test")}

@@ -133,7 +133,7 @@ from patentcl.training import checkpoints
 from patentcl.training.options import RunOptions
 from patentcl.training.train import train
 
-road, base, output, at, when, resume = sys.argv[1:]
+mined_data, base, output, at, when, resume = sys.argv[1:]
 save = checkpoints.torch.save
 
 
@@ -152,12 +152,12 @@ def half(state, file):
 
 checkpoints.torch.save = half
 options, output = RunOptions(checkpoint_minutes=1e-9, resume=resume == "resume"), Path(output)
-train(small(Path(road)), output, output.parent / "cache", hyperparameters(Path(base)), options, on_step)
+train(small(Path(mined_data)), output, output.parent / "cache", hyperparameters(Path(base)), options, on_step)
 """
 
 
 def test_after_kill_9_at_any_step_a_training_resumes_to_the_same_bytes(
-    road: Path, data: Dataset, small_model: Model, trained: Path, tiny: Hyperparameters, tmp_path: Path
+    mined_data: Path, data: Dataset, small_model: Model, trained: Path, tiny: Hyperparameters, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.parent / "cache", tmp_path / "cache")
     for step, when, resume in ((7, "while it saves", "start"), (9, "after a step", "resume")):
@@ -165,7 +165,7 @@ def test_after_kill_9_at_any_step_a_training_resumes_to_the_same_bytes(
             sys.executable,
             "-c",
             KILLED,
-            road,
+            mined_data,
             small_model.folder,
             tmp_path / "tiny",
             str(step),
@@ -185,18 +185,18 @@ from tiny import hyperparameters, small
 from patentcl.common.cli import run_script
 from patentcl.training.train import train
 
-road, base, output = map(Path, sys.argv[1:])
+mined_data, base, output = map(Path, sys.argv[1:])
 strike = lambda step, model: os.kill(os.getpid(), signal.SIGINT) if step == 4 else None
-run_script(lambda: train(small(road), output, output.parent / "cache", hyperparameters(base), on_step=strike))
+run_script(lambda: train(small(mined_data), output, output.parent / "cache", hyperparameters(base), on_step=strike))
 """
 
 
 def test_an_interrupt_that_ends_tee_as_well_keeps_the_checkpoint(
-    road: Path, small_model: Model, tmp_path: Path
+    mined_data: Path, small_model: Model, tmp_path: Path
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as after `python patent_triplet_trainer.py 2>&1 | tee log` and Ctrl-C
-    command: list[str | Path] = [sys.executable, "-c", INTERRUPTED, road, small_model.folder, tmp_path / "tiny"]
+    command: list[str | Path] = [sys.executable, "-c", INTERRUPTED, mined_data, small_model.folder, tmp_path / "tiny"]
 
     ended = subprocess.run(command, env=HERE, stdout=writing, stderr=writing)
 
@@ -288,7 +288,7 @@ from patentcl.training.options import RunOptions
 from patentcl.training.train import train
 
 forecast.LEAST_STEPS = 1
-road, base, output = map(Path, sys.argv[1:])
+mined_data, base, output = map(Path, sys.argv[1:])
 chosen = replace(hyperparameters(base), dropout=0, epochs=1)
 
 
@@ -299,7 +299,7 @@ def strike(step, model):  # only one of the two gets the signal
 
 for on_step in (strike, lambda step, model: None):
     try:
-        train(small(road), output, output.parent / "cache", chosen, RunOptions(resume=True), on_step)
+        train(small(mined_data), output, output.parent / "cache", chosen, RunOptions(resume=True), on_step)
         assert on_step is not strike
     except Interrupted as interrupted:
         assert on_step is strike and "000000005" in str(interrupted), interrupted
@@ -307,13 +307,13 @@ for on_step in (strike, lambda step, model: None):
 
 
 def test_two_processes_train_the_model_of_one_and_stop_together(
-    road: Path, data: Dataset, trained: Path, small_model: Model, tiny: Hyperparameters, tmp_path: Path,
+    mined_data: Path, data: Dataset, trained: Path, small_model: Model, tiny: Hyperparameters, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "together.py").write_text(TOGETHER)
     shutil.copytree(trained.parent / "cache", tmp_path / "cache")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    arguments = [tmp_path / "together.py", road, small_model.folder, tmp_path / "two"]
+    arguments = [tmp_path / "together.py", mined_data, small_model.folder, tmp_path / "two"]
     subprocess.run([*launch, *arguments], check=True, env={**HERE, "OMP_NUM_THREADS": "1"})
     assert capfd.readouterr().out.count("6 steps of") == 1  # all measure, one prints
 

@@ -36,9 +36,9 @@ def untrained(folder: Path, kind: str = "bert") -> Model:
     return find_model(str(folder / kind))
 
 
-def small(road: Path) -> Dataset:
+def small(mined_data: Path) -> Dataset:
     """24 train triplets, and little to evaluate."""
-    whole = load_dataset(road / "triplets" / "200")
+    whole = load_dataset(mined_data / "triplets" / "200")
     triplets = whole.triplets.groupby("split").head(24)
     retrieval = whole.retrieval.groupby("split").head(10)
     used = pd.unique(np.concatenate([frame.filter(like="_id").to_numpy().ravel() for frame in (triplets, retrieval)]))
