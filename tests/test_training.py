@@ -170,9 +170,9 @@ def test_tokens_are_read_from_disk_and_made_once(
     wanted = token_ids(model, join_texts(data.texts, separator(model)))
     monkeypatch.setattr(tokens_module, "CHUNK", 50)
 
-    first = tokenise(model, data.texts, tmp_path)
+    first = tokenise(model, data.texts, data.fingerprint, tmp_path)
     monkeypatch.delattr(tokens_module, "token_ids")
-    for tokens in (first, tokenise(model, data.texts, tmp_path)):
+    for tokens in (first, tokenise(model, data.texts, data.fingerprint, tmp_path)):
         assert all(np.array_equal(own, other) for own, other in zip(tokens, wanted, strict=True))
 
 
@@ -180,7 +180,7 @@ def test_an_interrupted_tokenisation_resumes(
     data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
+    wanted = [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)]
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and a part of the next
     ids, lengths = folder / "ids.bin", folder / "lengths.bin"
@@ -195,18 +195,18 @@ def test_an_interrupted_tokenisation_resumes(
 
     monkeypatch.setattr(tokens_module, "token_ids", counted)
 
-    assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
+    assert [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)] == wanted
     assert sum(made) == len(wanted) - 10
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
 def test_truncated_tokens_are_made_again(data: Dataset, small_model: Model, tmp_path: Path, file: str) -> None:
     model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)]
+    wanted = [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)]
     truncated = next(tmp_path.glob(f"*/{file}"))
     truncated.write_bytes(truncated.read_bytes()[:-2])
 
-    assert [ids.tolist() for ids in tokenise(model, data.texts, tmp_path)] == wanted
+    assert [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)] == wanted
 
 
 def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:

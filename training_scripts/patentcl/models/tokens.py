@@ -66,19 +66,21 @@ class Tokens(Sequence[np.ndarray]):
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
-def tokenise(model: SentenceTransformer, patents: pd.DataFrame, cache: Path) -> Tokens:
-    """Tokenise title + separator + abstract of all `patents`, in a folder of `cache` named by tokenizer and texts.
+def tokenise(model: SentenceTransformer, patents: pd.DataFrame, fingerprint: str, cache: Path) -> Tokens:
+    """Tokenise title + separator + abstract of all `patents`, the texts of the dataset with this `fingerprint`.
+
+    The ids are in a folder of `cache` named by the dataset, the tokenizer and the maximum length.
 
     A run that was interrupted resumes after its last chunk.
     """
-    folder = cache / _name(model, patents)
+    folder = cache / _name(model, f"{fingerprint} {len(patents)}")
     if not is_done(folder / "tokens.json", {}):
         with locked(folder):
             _write(model, patents, folder)
     return Tokens(folder)
 
 
-def _name(model: SentenceTransformer, patents: pd.DataFrame) -> str:
+def _name(model: SentenceTransformer, texts: str) -> str:
     """A hash of all that the ids depend on."""
     tokenizer = model.tokenizer
     if tokenizer.is_fast:
@@ -86,10 +88,8 @@ def _name(model: SentenceTransformer, patents: pd.DataFrame) -> str:
         rules |= {"truncation": None, "padding": None}  # they change with every call
     else:
         rules = sorted(tokenizer.get_vocab().items())
-    digest = hashlib.sha256(f"{rules}\0{model.max_seq_length}\0{separator(model)}".encode())
-    for title, abstract in zip(patents["title"], patents["abstract"], strict=True):
-        digest.update(f"{title}\0{abstract}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+    parts = f"{rules}\0{model.max_seq_length}\0{separator(model)}\0{texts}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def _write(model: SentenceTransformer, patents: pd.DataFrame, folder: Path) -> None:

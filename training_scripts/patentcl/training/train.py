@@ -66,7 +66,7 @@ def train(
     """
     output, options = output.resolve(), options or RunOptions()
     if not output.name:
-        raise InputError(f"--output {output}: pass a folder of its own for the model")
+        raise InputError(f"--output {output}: pass a dedicated model folder.")
     base = find_model(hyperparameters.base_model)
     check_names([output.name, base.label])
     work = output.with_name(f"{output.name}.training")
@@ -150,10 +150,11 @@ def fit(
     model.train()
     if chosen.dropout is not None:
         set_dropout(model, chosen.dropout)
+    if rank() > 0:
+        wait()  # until the first process has written the tokens
+    texts = tokenise(model, data.texts, data.fingerprint, cache / "tokens")
     if rank() == 0:
-        tokenise(model, data.texts, cache / "tokens")
-    wait()  # until the tokens are on disk
-    texts = tokenise(model, data.texts, cache / "tokens")
+        wait()
     triplets = data.rows(data.triplets.loc[data.triplets["split"] == "train", list(ROLES)])
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
