@@ -1,10 +1,10 @@
-"""How fast is embedding a corpus: ours against `SentenceTransformer.encode` of the same model.
+"""Benchmark of embedding a corpus: patentCL against `SentenceTransformer.encode` with the same model.
 
     python benchmarks/encoding.py --triplets data/triplets/10K --models minilm models/all-mpnet-base-v2
 
-Both sides embed the same texts (title + separator token + abstract) and sort them by length; ours uses bf16 where the
-device supports it, stock fp32. They take turns; loading is not timed. The cosine is the lowest of any text between the
-two; memory is the peak of both together.
+Both sides embed the same texts (title + separator token + abstract), sorted by length, and take turns; loading is not
+timed. Ours uses bf16 if the device supports it, stock uses fp32. The table shows the lowest cosine similarity of a text
+between the two, and the peak memory of the process that runs both.
 """
 
 import os
@@ -29,15 +29,15 @@ from patentcl.triplets.dataset import load_dataset
 class Options:
     """The command line."""
 
-    triplets: Path = option(MISSING, "folder of mined triplets, for its texts", metavar="DIR")
-    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    triplets: Path = option(MISSING, "folder of mined triplets, whose texts are embedded", metavar="DIR")
+    max_length: int = option(0, "maximum tokens per text (0: the model's limit)")
     models: list[str] = field(default_factory=lambda: ["minilm"], metadata={"help": "models", "metavar": "NAME|DIR"})
     texts: int = option(256, "texts in each part")
     parts: int = option(3, "parts of each side; the first one warms up")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Let both sides take turns, print the table."""
+    """Run both sides in turn and print the table."""
     (options,) = parse_options(__doc__, Options, argv=argv)
     print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  lowest cosine   memory")

@@ -1,10 +1,10 @@
-"""Import into Neo4j, measured: offline, online in several sessions, online in one session, in one run.
+"""Benchmark of the Neo4j import: offline, online with several sessions, online with one session.
 
     python benchmarks/importing.py                           # 300,000 sample patents with 3 million citations, 15 min
     python benchmarks/importing.py --patents 10000           # a quick look
 
-Wants NEO4J_HOME. Each import ends with the indexes made; the offline one includes starting the server. The one
-session is the usual way of writing with a driver. Memory is the server's peak.
+Requires NEO4J_HOME. Times include creating the indexes and, for the offline import, starting the server. One session
+is the baseline: what a plain loop over a driver session does. Memory is the server's peak.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from local_server import local_server, peak_memory
 
 
 def main() -> None:
-    """Import the same CSVs three times, each into a server of its own."""
+    """Import the same CSVs with each method, each into a new server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patents", type=int, default=300_000, help="size of the sample")
-    parser.add_argument("--citations", type=float, default=20, help="citations drawn for a patent; half of them stay")
+    parser.add_argument("--citations", type=float, default=20, help="citations drawn per patent; about half are kept")
     parser.add_argument("--sessions", type=int, default=2, help="sessions of the online import")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="patentcl-benchmark-") as folder:
@@ -38,24 +38,24 @@ def main() -> None:
         write_sample(data / "tables", args.patents, citations=args.citations)
         restructure(data / "tables", data / "graph")
         counts = read_json(data / "graph" / "graph.json")["counts"]
-        ways = {
+        methods = {
             "offline": Neo4jOptions("offline"),
             f"online, {args.sessions} sessions": Neo4jOptions("online", sessions=args.sessions),
             "online, 1 session": Neo4jOptions("online", sessions=1),
         }
-        measured = {way: measure(data, options, way) for way, options in ways.items()}
+        results = {name: measure(data, options, name) for name, options in methods.items()}
     links = counts["citations"] + counts["classifications"]
-    print(f"\n{counts['patents']:,} patents, {counts['citations']:,} citations, {counts['classifications']:,} "
-          f"classifications; {os.cpu_count()} cores, {platform.machine()}")  # fmt: skip
-    slowest = measured["online, 1 session"][0]
-    for way, (seconds, memory) in measured.items():
+    sizes = ", ".join(f"{counts[name]:,} {name}" for name in ("patents", "citations", "classifications"))
+    print(f"\n{sizes}; {os.cpu_count()} cores, {platform.machine()}")
+    baseline = results["online, 1 session"][0]
+    for name, (seconds, memory) in results.items():
         rate = (counts["patents"] + links) / seconds
-        print(f"{way:22} {seconds:>6.0f} s {rate:>9,.0f} rows/s {slowest / seconds:>5.1f}x {memory:>5.1f} GB")
+        print(f"{name:22} {seconds:>6.0f} s {rate:>9,.0f} rows/s {baseline / seconds:>5.1f}x {memory:>5.1f} GB")
 
 
-def measure(data: Path, options: Neo4jOptions, way: str) -> tuple[float, float]:
-    """Import into a fresh server; return the seconds and the server's peak memory in GB."""
-    with local_server(data / f"server {way}", heap="2g", pagecache="1g") as server:
+def measure(data: Path, options: Neo4jOptions, name: str) -> tuple[float, float]:
+    """Import into a new server; return the seconds and the server's peak memory in GB."""
+    with local_server(data / f"server {name}", heap="2g", pagecache="1g") as server:
         if options.import_ == "online":
             server.start()
         started = time.time()

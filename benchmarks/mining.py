@@ -1,12 +1,12 @@
-"""Mining, measured: our query on Ladybug and on Neo4j, and the usual CALL { … LIMIT 1 } way on Neo4j, in one run.
+"""Benchmark of mining: patentCL on Ladybug and on Neo4j, against a baseline query (CALL { … LIMIT 1 }) on Neo4j.
 
     python benchmarks/mining.py                              # 30,000, 100,000 and 300,000 sample patents, 15 min
     python benchmarks/mining.py --patents 3000               # a quick look
 
-All anchors are mined, with a positive list and one negative of each kind. The usual way pages through (anchor,
-cited) pairs with SKIP and LIMIT and takes the first patent of the class that the anchor does not cite; it is stopped
-after --usual-seconds. Wants NEO4J_HOME; without it only Ladybug is measured. Memory is the peak of the process that
-mines, and for Neo4j that of the server besides.
+All anchors are mined, with a list of positives and one negative of each kind. The baseline query pages through the
+(anchor, cited) pairs with SKIP and LIMIT and takes the first patent of the class that the anchor does not cite; it
+stops after --baseline-seconds. Neo4j requires NEO4J_HOME; without it, only Ladybug is measured. Memory is the peak of
+the mining process and, for Neo4j, also that of the server.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from patentcl.triplets.options import KINDS, Mining
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from local_server import available, local_server, peak_memory
 
-USUAL = """
+BASELINE = """
 MATCH (c:CPCSubclass)-[:CLASSIFIES]->(a:Patent)-[:CITES]->(p:Patent)<-[:CLASSIFIES]-(c)
 WITH a, p, c SKIP $skip LIMIT $limit
 CALL (a, c) {
@@ -50,10 +50,10 @@ RETURN a.rank AS anchor, p.rank AS positive, other.rank AS negative
 
 
 class Row(NamedTuple):
-    """One line of the table. `wrong` negatives are cited by the anchor, or share a subclass with it."""
+    """One row of the table. `wrong` negatives are cited by the anchor, or share a subclass with it."""
 
     patents: int
-    way: str
+    method: str
     prepare: float
     seconds: float
     anchors: int
@@ -64,13 +64,13 @@ class Row(NamedTuple):
 
 
 def main() -> None:
-    """Measure each size on each engine, and print the table."""
+    """Measure each size on each backend and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--patents", type=int, nargs="+", default=[30_000, 100_000, 300_000], help="sizes of the sample"
     )
-    parser.add_argument("--usual-seconds", type=float, default=120, help="stop the usual way after this time")
-    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="queries at once on Neo4j")
+    parser.add_argument("--baseline-seconds", type=float, default=120, help="time limit of the baseline query")
+    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="parallel queries on Neo4j")
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     rows: list[Row] = []
@@ -79,41 +79,46 @@ def main() -> None:
             data = Path(folder) / str(patents)
             write_sample(data / "tables", patents)
             restructure(data / "tables", data / "graph")
-            rows.append(in_a_process(on_ladybug, patents, data))
+            rows.append(in_new_process(on_ladybug, patents, data))
             if available():
                 with local_server(data / "server", heap="3g", pagecache="1g") as server:
                     prepared = prepare_neo4j(data)
-                    rows.append(in_a_process(on_neo4j, patents, data, prepared, args.sessions, server.pid))
-                    rows.append(in_a_process(the_usual_way, patents, data, prepared, args.usual_seconds, server.pid))
+                    rows.append(in_new_process(on_neo4j, patents, data, prepared, args.sessions, server.pid))
+                    rows.append(in_new_process(on_baseline, patents, data, prepared, args.baseline_seconds, server.pid))
     report(rows)
 
 
 def report(rows: list[Row]) -> None:
-    """Print the table: a line for each size and way, and our speed against the usual way's."""
-    print(f"\n{'patents':>8}  {'way':22} {'import':>7} {'mining':>7} {'anchors':>8} {'anchors/s':>9} {'ratio':>6}"
-          f" {'negatives':>9} {'distinct':>8} {'wrong':>7}  memory")  # fmt: skip
+    """Print a row per size and method, with the speed relative to the baseline query."""
+    print(
+        f"\n{'patents':>8}  {'method':22} {'import':>7} {'mining':>7} {'anchors':>8} {'anchors/s':>9} {'ratio':>6} "
+        f"{'negatives':>9} {'distinct':>8} {'wrong':>7}  memory"
+    )
     for row in rows:
-        usual = next((r for r in rows if r.patents == row.patents and r.way.startswith("usual")), None)
-        ratio = f"{(row.anchors / row.seconds) / (usual.anchors / usual.seconds):.1f}x" if usual else "–"
-        print(f"{row.patents:>8,}  {row.way:22} {row.prepare:>6.0f}s {row.seconds:>6.0f}s {row.anchors:>8,}"
-              f" {row.anchors / row.seconds:>9,.0f} {ratio:>6} {row.negatives:>9,} {row.distinct:>8,}"
-              f" {row.wrong / max(row.negatives, 1):>7.1%}  {row.memory}")  # fmt: skip
+        base = next((r for r in rows if r.patents == row.patents and r.method.startswith("baseline")), None)
+        rate = row.anchors / row.seconds
+        ratio = f"{rate / (base.anchors / base.seconds):.1f}x" if base else "–"
+        print(
+            f"{row.patents:>8,}  {row.method:22} {row.prepare:>6.0f}s {row.seconds:>6.0f}s {row.anchors:>8,} "
+            f"{rate:>9,.0f} {ratio:>6} {row.negatives:>9,} {row.distinct:>8,} "
+            f"{row.wrong / max(row.negatives, 1):>7.1%}  {row.memory}"
+        )
 
 
-def in_a_process(measure: Callable[..., Row], *arguments: Any) -> Row:
-    """Measure in a fresh process, so that its peak of memory is its own."""
+def in_new_process(measure: Callable[..., Row], *arguments: Any) -> Row:
+    """Measure in a new process, so that the peak memory is that of one measurement."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 
 
 def on_ladybug(patents: int, data: Path) -> Row:
-    """Our query on the embedded graph, at 4 GB."""
+    """Mine the embedded graph with a memory limit of 4 GB."""
     graph, started = open_graph("embedded", data, "4GB"), time.time()
     graph.import_csvs(data / "graph")
     prepared = time.time() - started
-    row = ours(patents, data, graph, "ours on Ladybug", prepared)
+    row = mine_all(patents, data, graph, "Ladybug", prepared)
     graph.close()
-    return row._replace(memory=f"{own_peak():.1f} GB")
+    return row._replace(memory=f"{process_peak():.1f} GB")
 
 
 def prepare_neo4j(data: Path) -> float:
@@ -126,19 +131,19 @@ def prepare_neo4j(data: Path) -> float:
 
 
 def on_neo4j(patents: int, data: Path, prepared: float, sessions: int, server: int) -> Row:
-    """Our query on the server."""
+    """Mine the graph of the server."""
     graph = open_graph("neo4j", data, options=Neo4jOptions(sessions=sessions))
-    row = ours(patents, data, graph, f"ours on Neo4j, {sessions} sessions", prepared)
+    row = mine_all(patents, data, graph, f"Neo4j, {sessions} sessions", prepared)
     graph.close()
-    return row._replace(memory=f"{own_peak():.1f} + {peak_memory(server):.1f} GB")
+    return row._replace(memory=f"{process_peak():.1f} + {peak_memory(server):.1f} GB")
 
 
-def ours(patents: int, data: Path, graph: Any, way: str, prepared: float) -> Row:
+def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float) -> Row:
     """Mine all anchors, batch by batch, as `mine` does."""
     source = read_json(data / "graph" / "graph.json")
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        found = run_batches(
+        result = run_batches(
             graph,
             source,
             Mining("FULL"),
@@ -146,23 +151,23 @@ def ours(patents: int, data: Path, graph: Any, way: str, prepared: float) -> Row
             sections(data / "graph"),
         )
         seconds = time.time() - started
-    negatives = pd.concat([found[kind][["anchor", "negative"]] for kind in KINDS])
-    return Row(patents, way, prepared, seconds, len(found["cited"]), *judge(data, negatives), "")
+    negatives = pd.concat([result[kind][["anchor", "negative"]] for kind in KINDS])
+    return Row(patents, method, prepared, seconds, len(result["cited"]), *judge(data, negatives), "")
 
 
-def the_usual_way(patents: int, data: Path, prepared: float, most: float, server: int) -> Row:
-    """The first `other` of the class, page by page, until all pairs are seen or the time is up."""
+def on_baseline(patents: int, data: Path, prepared: float, max_seconds: float, server: int) -> Row:
+    """Run the baseline query page by page until all pairs are read or `max_seconds` have passed."""
     graph, limit, started = open_graph("neo4j", data), 10_000, time.time()
     frames: list[pd.DataFrame] = []
-    while time.time() - started < most:
-        frames.append(graph.run(USUAL, {"skip": limit * len(frames), "limit": limit}).to_pandas())
+    while time.time() - started < max_seconds:
+        frames.append(graph.run(BASELINE, {"skip": limit * len(frames), "limit": limit}).to_pandas())
         if frames[-1].empty:
             break
-    seconds, found = time.time() - started, pd.concat(frames)
+    seconds, result = time.time() - started, pd.concat(frames)
     graph.close()
-    way = "usual on Neo4j" + ("" if frames[-1].empty else ", stopped")
-    memory = f"{own_peak():.1f} + {peak_memory(server):.1f} GB"
-    return Row(patents, way, prepared, seconds, found["anchor"].nunique(), *judge(data, found), memory)
+    method = "baseline" + ("" if frames[-1].empty else ", stopped")
+    memory = f"{process_peak():.1f} + {peak_memory(server):.1f} GB"
+    return Row(patents, method, prepared, seconds, result["anchor"].nunique(), *judge(data, result), memory)
 
 
 def judge(data: Path, negatives: pd.DataFrame) -> tuple[int, int, int]:
@@ -182,7 +187,7 @@ def judge(data: Path, negatives: pd.DataFrame) -> tuple[int, int, int]:
     return len(pairs), int(pairs["negative"].nunique()), int(row[0])
 
 
-def own_peak() -> float:
+def process_peak() -> float:
     """Peak memory of this process, GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 

@@ -1,15 +1,15 @@
-"""Which recipe helps: training settings and mining options tried on two corpora, three seeds each.
+"""Compare recipes (training settings and mining options) on two corpora, with three seeds each.
 
     python benchmarks/recipes.py --tables DIR                # DIR: tables of real patents; the other corpus is a sample
-    python benchmarks/recipes.py --tables DIR --split test   # the same models on queries the search never used
+    python benchmarks/recipes.py --tables DIR --split test   # the same models on the test queries
 
-Each recipe trains the small packaged model on one corpus and is evaluated on held-out queries of both, and on what has
-nothing to do with patents: finding the body of a Python docstring by its first line (MRR). Recipes are chosen by the
-val split; the test split is for the ones that were chosen. `share 0.5` is the mean of the base's and the trained
-weights. Finished runs are kept in --work, each with what it was asked: started again, it goes on with the next one.
-Only what is asked is compared, so after a change of the library take another --work.
+Each recipe trains the small packaged model on one corpus. It is evaluated on held-out queries of both corpora and on a
+task without patents: finding the body of a Python docstring by its first line (MRR). Select recipes by the val split;
+the test split is for the selected ones. `share 0.5` is the mean of the base weights and the trained weights.
 
-A recipe is better than the base where the mean of the seeds is, and the seeds' spread tells how far to trust that.
+Finished runs are cached in --work with their parameters: rerun to resume. The library's version is not one of them, so
+use another --work after a change of the library. A recipe is better than the base if its mean difference is positive
+and large compared to the standard deviation over the seeds.
 """
 
 import argparse
@@ -50,8 +50,8 @@ from patentcl.triplets.options import Mining
 TRIPLETS, BATCH = 320, 16
 COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "keep": "last"}
 BEST: dict[str, Any] = {"loss": "contrast", "lr": 5e-5}
-# Name → mining, training; each is evaluated as it is, and averaged with the base. The first is the published loss, the
-# second, averaged, is the recipe `best`; each other one differs from that in what its name says.
+# Name → mining, training; each is evaluated with its trained weights and averaged with the base. The first has the
+# published loss; the second, averaged, is the recipe `best`; each of the others changes `best` as its name states.
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "published, 1 epoch": ("cited", {"loss": "triplet", "margin": 5, "lr": 2e-5}),
     "best": ("coupled", BEST),
@@ -68,7 +68,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "published": ("cited", {"loss": "triplet", "margin": 5, "lr": 2e-5, "epochs": 10}),
 }
 CITED = Mining(str(TRIPLETS), per_anchor=5, val=0.2, test=0.4)
-MOST_QUERIES = {"real": 2_000, "sample": 60}  # the sample has as many as one likes, and its effects are large
+MAX_QUERIES = {"real": 2_000, "sample": 60}  # 60 suffice for the large differences on the sample
 MININGS = {
     "cited": CITED,
     "coupled": replace(CITED, positives="coupled"),
@@ -82,21 +82,24 @@ SHARES = (1.0, 0.5)  # of the trained weights
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, metavar="DIR", required=True, help="tables of real patents")
-    parser.add_argument(
-        "--work", type=Path, default=DATA / "recipes", metavar="DIR", help="where finished runs are kept"
-    )
+    parser.add_argument("--work", type=Path, default=DATA / "recipes", metavar="DIR", help="cache of finished runs")
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="recipes (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each recipe on each corpus")
-    parser.add_argument("--split", choices=("val", "test"), default="val", help="test: for recipes chosen by val")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe on each corpus")
+    parser.add_argument(
+        "--split",
+        choices=("val", "test"),
+        default="val",
+        help="queries to evaluate on (test: for recipes selected on val)",
+    )
     parser.add_argument("--corpus-sample", type=int, default=400, help="patents to search in each corpus (0: all)")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Mine, train what is not trained yet, evaluate, print."""
+    """Mine, run what is not cached, print the table."""
     args = parse_arguments()
     if args.seeds < 1 or args.corpus_sample < 0:
         raise InputError("--seeds must be at least 1, --corpus-sample at least 0")
@@ -104,27 +107,26 @@ def main() -> None:
     write_sample(corpora["sample"], patents=2_000)
     for corpus, tables in corpora.items():
         for name, mining in MININGS.items():
-            asked_mining = replace(mining, max_queries=MOST_QUERIES[corpus])
-            tables_to_triplets(tables, args.work / corpus, name, asked_mining)
+            tables_to_triplets(tables, args.work / corpus, name, replace(mining, max_queries=MAX_QUERIES[corpus]))
     folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
     cited = {corpus: load_dataset(folder / "cited") for corpus, folder in folders.items()}
     held_out = {corpus: CorpusQueries(data, args.corpus_sample) for corpus, data in cited.items()}
-    base = base_figures(held_out, args.work / "embeddings")
+    base = base_metrics(held_out, args.work / "embeddings")
     runs: list[dict[str, Any]] = []
-    for seed in range(args.seeds):  # all recipes once before any a second time
+    for seed in range(args.seeds):  # one seed of all recipes first
         for recipe in args.only:
             for corpus in corpora:
                 triplets, settings = RECIPES[recipe]
                 data = load_dataset(folders[corpus] / triplets)
                 training = replace(Hyperparameters(MINILM, seed=seed), **{**COMMON, **settings})
-                on = [folder.fingerprint for folder in cited.values()]
-                params = {"data": data.fingerprint, "held out": [*on, args.corpus_sample], **asdict(training)}
+                fingerprints = [dataset.fingerprint for dataset in cited.values()]
+                params = {"data": data.fingerprint, "held out": [*fingerprints, args.corpus_sample], **asdict(training)}
                 path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
                 rows = finished(path, params)
                 if not rows:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     labels = {"recipe": recipe, "trained on": corpus, "seed": seed}
-                    rows = [labels | figures for figures in run(training, data, held_out, args.work)]
+                    rows = [labels | row for row in run(training, data, held_out, args.work)]
                     write_json(path, {"params": params, "rows": rows})
                     print(", ".join(map(str, labels.values())), "done", flush=True)
                 runs += rows
@@ -132,9 +134,9 @@ def main() -> None:
 
 
 def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a run that was finished before, none if there is none with these `params`.
+    """Return the rows of a finished run, [] if there is none with these `params`.
 
-    Raises `InputError` for a damaged file: a training is long, so what is there is not thrown away unasked.
+    Raises `InputError` for a corrupt file: a run is long, so its result is not overwritten without asking.
     """
     if not path.exists():
         return []
@@ -145,26 +147,30 @@ def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
         if record["params"] != json.loads(json.dumps(params)):
             return []
     except (ValueError, KeyError, TypeError) as problem:
-        raise InputError(f"{path} is damaged ({problem!r}): delete it, and that training is repeated") from None
+        raise InputError(f"{path} is corrupt ({problem!r}). Delete it to repeat the run") from None
     if shares != list(SHARES):
-        raise InputError(f"{path} is damaged (weights {shares}): delete it, and that training is repeated")
+        raise InputError(f"{path} is corrupt (shares {shares}). Delete it to repeat the run")
     return rows
 
 
 class CorpusQueries:
-    """The queries of val and test of a corpus, and the texts that either needs."""
+    """The val and test queries of a corpus and the texts of both."""
 
-    def __init__(self, data: Dataset, most_texts: int) -> None:
-        """Cut the corpus to about `most_texts` (0: not cut) for each split; held-out triplets are not looked at."""
+    def __init__(self, data: Dataset, max_texts: int) -> None:
+        """Cut the corpus to about `max_texts` (0: all) for each split; held-out triplets are ignored."""
         data = replace(data, triplets=data.triplets[data.triplets["split"] == "train"])
-        self.sets = {split: held_out_set(data, split, most_texts) for split in ("val", "test")}
-        self.texts = pd.concat([on.texts for on in self.sets.values()]).drop_duplicates("patent_id", ignore_index=True)
+        self.sets = {split: held_out_set(data, split, max_texts) for split in ("val", "test")}
+        self.texts = pd.concat([held.texts for held in self.sets.values()]).drop_duplicates(
+            "patent_id", ignore_index=True
+        )
 
     def ndcg(self, embeddings: np.ndarray) -> dict[str, float]:
-        """nDCG@10 by split, of embeddings (N, d) of `texts`."""
+        """nDCG@10 by split from the embeddings (N, d) of `texts`."""
         row = pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
-        scores = {split: dense_ranker(embeddings[row[on.texts["patent_id"]]]) for split, on in self.sets.items()}
-        return {split: ndcg(scores[split], on) for split, on in self.sets.items()}
+        return {
+            split: ndcg(dense_ranker(embeddings[row[held.texts["patent_id"]]]), held)
+            for split, held in self.sets.items()
+        }
 
 
 def ndcg(ranker: Ranker, held_out: HeldOut) -> float:
@@ -175,7 +181,7 @@ def ndcg(ranker: Ranker, held_out: HeldOut) -> float:
 def run(
     training: Hyperparameters, data: Dataset, held_out: dict[str, CorpusQueries], work: Path
 ) -> list[dict[str, Any]]:
-    """Train once; the figures of the trained and of the averaged weights."""
+    """Train once; return the metrics of the trained and of the averaged weights, a row per share."""
     model = find_model(MINILM).take()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -185,31 +191,31 @@ def run(
         try:
             fit(model, shuffled(data, training.seed), job, validation, work)
         except Interrupted:
-            raise KeyboardInterrupt from None  # an unfinished run is not kept, and starts over
+            raise KeyboardInterrupt from None  # an unfinished run is not cached; it restarts
     trained = {key: value.clone() for key, value in model.state_dict().items()}
     rows = []
     for share in SHARES:
         model.load_state_dict(trained)
         average(model, before, share)
-        rows.append({"share": share, **figures(model, held_out)})
+        rows.append({"share": share, **metrics(model, held_out)})
     return rows
 
 
 def shuffled(data: Dataset, seed: int) -> Dataset:
-    """The same triplets in an order of the seed's own, for without dropout the order is what a seed changes."""
+    """Shuffle the triplets by the seed: without dropout, the order is all that a seed changes."""
     order = np.argsort(mix(np.arange(len(data.triplets)), seed), kind="stable")
     return replace(data, triplets=data.triplets.iloc[order].reset_index(drop=True))
 
 
-def figures(model: SentenceTransformer, held_out: dict[str, CorpusQueries]) -> dict[str, float]:
-    """nDCG@10 by corpus and split, and the MRR of docstrings."""
-    found = {c: corpus.ndcg(encode(model, corpus.texts)) for c, corpus in held_out.items()}
-    by_column = {f"{corpus} {split}": value for corpus, values in found.items() for split, value in values.items()}
+def metrics(model: SentenceTransformer, held_out: dict[str, CorpusQueries]) -> dict[str, float]:
+    """nDCG@10 by corpus and split, and the MRR of the docstrings."""
+    by_corpus = {name: corpus.ndcg(encode(model, corpus.texts)) for name, corpus in held_out.items()}
+    by_column = {f"{corpus} {split}": value for corpus, values in by_corpus.items() for split, value in values.items()}
     return {**by_column, "docstrings": docstring_mrr(encode(model, docstrings()))}
 
 
-def base_figures(held_out: dict[str, CorpusQueries], cache: Path) -> pd.DataFrame:
-    """The rows that nothing was trained for."""
+def base_metrics(held_out: dict[str, CorpusQueries], cache: Path) -> pd.DataFrame:
+    """The rows of BM25 and of the base model."""
     base = find_model(MINILM)
     words, dense = {}, {"docstrings": docstring_mrr(embed(base, docstrings(), cache))}
     for corpus, held in held_out.items():
@@ -219,16 +225,16 @@ def base_figures(held_out: dict[str, CorpusQueries], cache: Path) -> pd.DataFram
     return pd.DataFrame({"BM25": words, "base": dense}).T
 
 
-def docstrings(most: int = 200) -> pd.DataFrame:
-    """First lines and bodies of docstrings of the standard library: first all first lines, then all bodies."""
-    found: dict[str, str] = {}
+def docstrings(count: int = 200) -> pd.DataFrame:
+    """Docstrings of the standard library: all first lines, then all bodies in the same order."""
+    bodies: dict[str, str] = {}
     for name in sorted({m.name for m in pkgutil.iter_modules() if m.name in STDLIB}):
         for member in vars(importlib.import_module(name)).values():
             first, _, body = (inspect.getdoc(member) or "").partition("\n\n") if callable(member) else ("", "", "")
             if 20 <= len(first) <= 120 and len(body) >= 100:
-                found.setdefault(first, body)
-    chosen = sorted(found)[:: max(1, len(found) // most)][:most]
-    texts = [*chosen, *(found[first] for first in chosen)]
+                bodies.setdefault(first, body)
+    chosen = sorted(bodies)[:: max(1, len(bodies) // count)][:count]
+    texts = [*chosen, *(bodies[first] for first in chosen)]
     return pd.DataFrame({"title": texts, "abstract": ""})
 
 
@@ -241,7 +247,7 @@ STDLIB = frozenset(
 
 
 def docstring_mrr(vectors: np.ndarray) -> float:
-    """Mean reciprocal rank of a docstring's body, searched by its first line, among all bodies."""
+    """Mean reciprocal rank of the body of a docstring, with the first line as query and all bodies as corpus."""
     unit = unit_rows(vectors)
     half = len(unit) // 2
     scores = unit[:half] @ unit[half:].T
@@ -250,7 +256,7 @@ def docstring_mrr(vectors: np.ndarray) -> float:
 
 
 def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[str, CorpusQueries], split: str) -> None:
-    """Mean and spread over the seeds of each recipe, as differences to the base."""
+    """Print each recipe's difference from the base: mean and standard deviation over the seeds."""
     queries = ", ".join(f"{len(np.unique(held.sets[split].pairs[:, 0]))} of {c}" for c, held in held_out.items())
     columns = [*(f"{corpus} {split}" for corpus in held_out), "docstrings"]
     print(f"\n{split} queries: {queries}; nDCG@10, docstrings MRR; {os.cpu_count()} cores, {platform.machine()}")
@@ -261,7 +267,7 @@ def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[s
     mean, spread, count = grouped.mean(), grouped.std(), grouped.size()
     cells = mean.map("{:+.3f}".format) + spread.map(lambda s: "" if np.isnan(s) else f" ± {s:.3f}")
     cells["seeds"] = count
-    print("\ndifference to the base, mean ± standard deviation over the seeds")
+    print("\ndifference from the base, mean ± standard deviation over the seeds")
     print(cells.to_string(), flush=True)
 
 

@@ -1,12 +1,12 @@
-"""How fast is training: ours against the stock trainer of Sentence Transformers, same triplets, same mathematics.
+"""Benchmark of training: patentCL against the stock trainer of Sentence Transformers, with the same triplets and loss.
 
     python benchmarks/training.py --triplets data/triplets/800 --models minilm models/all-mpnet-base-v2
 
-Both train the same base model with the triplet loss, margin 5, the same batch size and learning rate, without dropout
-so that losses can be compared; the stock trainer as its documentation shows it. They take turns, a part of the steps at
-a time; each part runs in a process of its own, and the first part of each is dropped if there are more. The stock
-trainer tokenises during its steps, ours before them, which is not timed. The batches of both hold the same triplets in
-another order. The loss curves are plotted. Memory is the peak of a process.
+Both train the same base model with the triplet loss, margin 5, the same batch size and learning rate, and no dropout,
+so that the losses are comparable. The stock trainer is set up as in its documentation. The steps are split into parts:
+the sides take turns, each part runs in a new process, and the first part of each side is dropped if there are several.
+The stock trainer tokenises during its steps; ours tokenises before them, which is not timed. Both sides see the same
+triplets in a different order. Memory is the peak of a process.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Options:
     """The command line."""
 
     triplets: Path = option(MISSING, "folder of mined triplets", metavar="DIR")
-    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    max_length: int = option(0, "maximum tokens per text (0: the model's limit)")
     models: list[str] = field(
         default_factory=lambda: ["minilm"], metadata={"help": "base models", "metavar": "NAME|DIR"}
     )
@@ -51,11 +51,11 @@ class Options:
     warm_up: int = option(0, "steps before each part, for a GPU (0: none)")
     batch_size: int = option(16, "triplets per step")
     output: Path | None = option(None, "plot of the losses (default: none)", metavar="PNG")
-    part: str = option("", argparse.SUPPRESS)  # what a child process runs
+    part: str = option("", argparse.SUPPRESS)  # set by the parent process
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Let both sides take turns, print the table, plot the losses."""
+    """Run both sides in turn, print the table, plot the losses."""
     (options,) = parse_options(__doc__, Options, argv=argv)
     if options.part:
         side, number = options.part.split(":")
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_child(side: str, number: int, model: str, options: Options) -> dict[str, Any]:
-    """Run a part in a process of its own, so that its peak memory is its own."""
+    """Run a part in a new process, so that the peak memory is that of one part."""
     command = [sys.executable, __file__, "--models", model, "--part", f"{side}:{number}"]
     for name in ("triplets", "steps", "warm_up", "batch_size", "max_length"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -93,7 +93,7 @@ def run_child(side: str, number: int, model: str, options: Options) -> dict[str,
 
 
 def run_part(side: str, number: int, options: Options) -> dict[str, Any]:
-    """Train some steps on the part's own triplets; losses and speed. Loading and tokenising ahead are not timed."""
+    """Train on the triplets of this part; return losses and speed. Loading and tokenising are not timed."""
     data = load_dataset(options.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
     order = np.random.default_rng(number).permutation(len(train))
@@ -122,7 +122,7 @@ def run(side: str, data: Dataset, options: Options) -> dict[str, Any]:
 
 
 def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
-    """The library's loop."""
+    """Train with the loop of patentCL."""
     from patentcl.evaluation.held_out import held_out_set
     from patentcl.training.log import Log
     from patentcl.training.loop import Job
@@ -140,7 +140,7 @@ def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], floa
 
 
 def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
-    """The trainer of Sentence Transformers as its documentation shows it."""
+    """Train with the trainer of Sentence Transformers, set up as in its documentation."""
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import TripletLoss
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
@@ -158,7 +158,7 @@ def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], flo
                 learning_rate=2e-5,
                 warmup_steps=0.1,
                 bf16=device_dtype() == torch.bfloat16,
-                use_cpu=not torch.cuda.is_available(),  # it refuses bf16 on a CPU otherwise
+                use_cpu=not torch.cuda.is_available(),  # required for bf16 on a CPU
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",
@@ -175,7 +175,7 @@ def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], flo
 
 
 def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Losses of both sides, a panel a model; each part starts from the base model again."""
+    """Plot the losses of both sides, one panel per model; each part restarts from the base model."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.2), squeeze=False, layout="constrained")

@@ -1,4 +1,4 @@
-"""What the comparison of recipes keeps between its runs."""
+"""The comparison of recipes caches its finished runs."""
 
 import importlib.util
 import json
@@ -14,14 +14,14 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def recipes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_recipes", BENCHMARKS / "recipes.py")
+    spec = importlib.util.spec_from_file_location("recipes", BENCHMARKS / "recipes.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_a_finished_run_is_taken_and_one_of_other_settings_is_not(recipes: ModuleType, tmp_path: Path) -> None:
+def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType, tmp_path: Path) -> None:
     file, rows = tmp_path / "run.json", [{"share": share, "docstrings": 0.5} for share in recipes.SHARES]
     assert recipes.finished(file, {"seed": 0}) == []
 
@@ -44,8 +44,8 @@ def test_a_finished_run_is_taken_and_one_of_other_settings_is_not(recipes: Modul
         '{"params": {"seed": 0}, "rows": [{"share": 1.0}]}',
     ],
 )
-def test_a_damaged_run_is_told_and_what_to_do(recipes: ModuleType, tmp_path: Path, text: str) -> None:
+def test_a_corrupt_run_is_refused_with_its_file(recipes: ModuleType, tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
 
-    with pytest.raises(InputError, match=r"run\.json is damaged .*: delete it, and that training is repeated"):
+    with pytest.raises(InputError, match=r"run\.json"):
         recipes.finished(tmp_path / "run.json", {"seed": 0})
