@@ -330,12 +330,12 @@ import sys
 from pathlib import Path
 import torch
 from patentcl.common.cli import InputError, run_script
-from patentcl.common.distributed import join, one_process_a_gpu, rank, wait, world
+from patentcl.common.distributed import join, launch_one_process_per_gpu, rank, wait, world
 
 torch.cuda.device_count = lambda: 2
 
 def main():
-    one_process_a_gpu()
+    launch_one_process_per_gpu()
     join()
     Path(sys.argv[1], f"{rank()} of {world()}").touch()
     wait()

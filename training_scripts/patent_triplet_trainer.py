@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from patentcl.common.cli import is_main_process, option, parse_options, run_script
-from patentcl.common.distributed import one_process_a_gpu
+from patentcl.common.distributed import launch_one_process_per_gpu
 from patentcl.common.files import DATA, MODELS
 from patentcl.models.load import MINILM
 from patentcl.pipeline import smoke
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places, hyperparameters, options = parse_options(
         __doc__, Places, Hyperparameters, RunOptions, argv=argv, defaults=defaults(argv)
     )
-    one_process_a_gpu()
+    launch_one_process_per_gpu()
     if places.smoke:
         smoke(hyperparameters, options)
         return

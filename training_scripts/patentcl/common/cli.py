@@ -34,7 +34,8 @@ def parse_options(
     """
     from transformers import HfArgumentParser  # takes a second
 
-    parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage="%(prog)s [options]")
+    prog = " ".join(["python", *command_line()])
+    parser = HfArgumentParser(list(options), prog=prog, usage=f"{prog} [options]", description=doc, formatter_class=_Help)
     for action in parser._actions:  # show --per-anchor but not --per_anchor, which is understood, too; nor --import-
         action.option_strings = [o for o in action.option_strings if "_" not in o and not o.endswith("-")]
     parser.set_defaults(**(defaults or {}))
@@ -51,6 +52,12 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         return "" if action.const is True else super()._format_args(action, default_metavar)
+
+
+def command_line() -> list[str]:
+    """What runs, as arguments of `python`: `["demo.py"]` or `["-m", "patentcl.evaluation"]`."""
+    module = sys.modules["__main__"].__spec__  # None unless started with python -m
+    return ["-m", module.name.removesuffix(".__main__")] if module else [sys.argv[0]]
 
 
 def option(default: Any, help: str, **more: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from .cli import InputError
+from .cli import InputError, command_line
 
 PATIENCE = datetime.timedelta(hours=6)  # how long the others wait while the first process evaluates
 SAVING = 600  # seconds that an interrupted process has to finish its step and save
@@ -39,18 +39,16 @@ def join() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def one_process_a_gpu() -> None:
+def launch_one_process_per_gpu() -> None:
     """On a machine with several GPUs, run this script again under torchrun with one process per GPU, then exit."""
     devices = torch.cuda.device_count()
     if devices < 2 or "WORLD_SIZE" in os.environ:
         return
     print(f"{devices} GPUs: starting one process on each (select some with CUDA_VISIBLE_DEVICES)", flush=True)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes report their errors
-    module = sys.modules["__main__"].__spec__  # None unless started with python -m
-    script = ["-m", module.name] if module else [sys.argv[0]]
     options = ["--standalone", f"--nproc-per-node={devices}", f"--shutdown-timeout={SAVING}"]
     try:
-        torchrun.run(torchrun.parse_args([*options, *script, *sys.argv[1:]]))
+        torchrun.run(torchrun.parse_args([*options, *command_line(), *sys.argv[1:]]))
     except ChildFailedError as failed:
         _, first = failed.get_first_failure()
         if first.exitcode == 2:  # an InputError, which `run_script` handed over
@@ -62,7 +60,7 @@ def one_process_a_gpu() -> None:
 
 
 def wait() -> None:
-    """Wait until all processes are here."""
+    """Barrier across all processes."""
     if world() > 1:
         dist.barrier()
 

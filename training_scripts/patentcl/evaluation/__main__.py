@@ -1,4 +1,13 @@
-"""The command `python -m patentcl.evaluation`; its help is the protocol in `metrics.py`."""
+"""Evaluate models on held-out patents, or check triplets for leakage.
+
+    python -m patentcl.evaluation --models minilm patentCL-10K        # the first is the base of the differences
+    python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
+
+A query is a held-out patent; relevant are the patents that it cites. Its family is removed from the search; on val, so
+is all of test, which val queries cite as well. Parts of the relevant patents are searched for with the others removed:
+IN share a CPC class with the query, OUT share none; "unseen" are held out as well, so no training saw their text;
+"known" ones occur in a train triplet. docs/evaluation.md describes the protocol and every metric.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +20,6 @@ from ..common.cli import InputError, check_ranges, check_seed, option, parse_opt
 from ..common.files import DATA
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
-from . import metrics
 from .compare import compare, with_base
 from .held_out import held_out_set
 from .leakage import leaking, overlaps
@@ -40,7 +48,7 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate models, or check triplets for leakage."""
-    (options,) = parse_options(metrics.__doc__, Options, argv=argv)
+    (options,) = parse_options(__doc__, Options, argv=argv)
     if options.check_leakage:
         check_leakage(options.check_leakage)
     else:

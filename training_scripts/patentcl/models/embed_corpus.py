@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..common import files
 from ..common.cli import InputError, option, parse_options, run_script
-from ..common.distributed import join, one_process_a_gpu, rank, wait, world
+from ..common.distributed import join, launch_one_process_per_gpu, rank, wait, world
 from ..common.duck import connect, literal, readable_errors
 from .device import precision
 from .embed import encode
@@ -161,7 +161,7 @@ def _select(texts: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed a corpus from the command line."""
     (options,) = parse_options(__doc__, Options, argv=argv)
-    one_process_a_gpu()
+    launch_one_process_per_gpu()
     model, output = find_model(options.model), options.output.resolve()
     record = embed_corpus(model, options.texts, output, options.max_length, options.overwrite)
     print(f"embeddings: {output / 'vectors.npy'}, {record['texts']:,} x {record['dimensions']}")
