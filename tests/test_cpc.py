@@ -51,7 +51,7 @@ def test_the_sections_are_those_that_a_symbol_can_have() -> None:
 )
 def test_the_text_of_a_family_is_the_same_in_python_and_in_sql(text: str, expected: str) -> None:
     with connect() as db:
-        db.execute(family.MACRO)
+        db.execute(family.MACROS)
         in_sql = db.execute("SELECT letters($text)", {"text": text}).fetchone()
 
     in_python = family.text_keys(pd.DataFrame({"patent_id": ["7"], "abstract": [text]}))

@@ -1,10 +1,13 @@
 """The notebooks are stored without outputs, and run from top to bottom on a sample."""
 
+import ast
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -15,7 +18,9 @@ import patent_embedding_scatter
 import patent_handler
 import patent_triplet_trainer
 from patentcl.common.cli import InputError
+from patentcl.graph.options import Neo4jOptions
 from patentcl.models.load import Model
+from patentcl.triplets.options import Mining
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ["patent_handler", "patent_embedding_scatter"]
@@ -29,6 +34,24 @@ def test_a_notebook_is_stripped_and_has_one_parameters_cell(name: str) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert len(notebook.cells) <= 26
+
+
+def test_the_options_of_the_notebooks_are_those_of_the_scripts() -> None:
+    scripts: dict[str, list[Any]] = {
+        "patent_handler": [patent_handler.Options(), Neo4jOptions(), Mining()],
+        "patent_embedding_scatter": [patent_embedding_scatter.Inputs(), patent_embedding_scatter.Picture()],
+    }
+    of_notebooks = {"tables", "data", "models", "training_steps"}
+    for name, options in scripts.items():
+        notebook = nbformat.read(REPOSITORY / f"{name}.ipynb", as_version=4)
+        defaults = {key: value for instance in options for key, value in asdict(instance).items()}
+        chosen = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", []) or c.id == "options"]
+        statements = [statement for cell in chosen for statement in ast.parse(cell.source).body]
+        assert len(statements) >= 6
+        for statement in statements:
+            assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+            option, value = statement.targets[0].id, ast.literal_eval(statement.value)
+            assert option in of_notebooks or (option, value) == (option, defaults[option])
 
 
 def pictures(notebook: nbformat.NotebookNode) -> int:

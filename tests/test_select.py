@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from patentcl.tables.cpc import Sections
-from patentcl.triplets.options import KINDS, PLACES, Mining
+from patentcl.tables.family import PLACES
+from patentcl.triplets.options import KINDS, Mining
 from patentcl.triplets.select import (
     are_enough,
     choose,

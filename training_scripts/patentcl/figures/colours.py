@@ -61,12 +61,14 @@ def colour_groups(
     """
     symbols = patents[by].fillna("").astype(str)
     counts = symbols[symbols != ""].value_counts()
-    is_cpc = by == "section" and bool(counts.index.isin(list(SECTIONS)).any())  # a custom corpus has other symbols
-    if is_cpc:
+    has_cpc_sections = by == "section" and bool(
+        counts.index.isin(list(SECTIONS)).any()
+    )  # a custom corpus has other symbols
+    if has_cpc_sections:
         counts = counts[counts.index.isin(list(SECTIONS))]
     chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
-    colours = SECTION_COLOURS if is_cpc else dict(zip(chosen, PALETTE, strict=False))
+    colours = SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))
     colours = {**colours, OTHER: OTHER_COLOUR, UNCLASSIFIED: UNCLASSIFIED_COLOUR}
     present = [*chosen, *(key for key in (OTHER, UNCLASSIFIED) if key in of)]
     known = {**SECTIONS, **(titles or {})}

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from pandas.io.formats.style import Styler
 
 from ..graph.neighbourhood import Neighbourhood
+from ..tables.cpc import section_of
 from .colours import SECTION_COLOURS
 from .style import BLUE, FAINT, INK, RED, drawable, shortened
 
@@ -90,7 +91,7 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
             y = (height - 0.7) * (1 - (number + 0.5) / len(patents))
             places[str(patent.patent_id)] = x, y
             text = drawable(f"{patent.patent_id} {patent.subclass} {shortened(str(patent.title), 34)}")
-            edge = SECTION_COLOURS.get(str(patent.subclass)[:1], FAINT)
+            edge = SECTION_COLOURS.get(section_of(str(patent.subclass)), FAINT)
             (bar,) = axes.barh(
                 y, LABEL, 0.3, left=x - LABEL / 2, color="white", edgecolor=edge, linewidth=1.6, zorder=3
             )

@@ -96,9 +96,9 @@ def _import(csvs: Path, options: Neo4jOptions, overwrite: bool) -> None:
             os.killpg(process.pid, signal.SIGKILL)  # the launcher and the Java that it started
             raise Interrupted("the database is incomplete; rerun with --overwrite") from None
     if process.returncode:
-        for said, advice in _ADVICE.items():
+        for text, advice in _ADVICE.items():
             for line in output:
-                if said in line:
+                if text in line:
                     raise InputError(f"neo4j-admin: {line}; {advice}")
         raise InputError("neo4j-admin failed (see its output above); fix the cause, then rerun with --overwrite")
 

@@ -160,7 +160,7 @@ class Neo4jConnection:
                 return answer
             except (Neo4jError, DriverError) as problem:
                 deadline = deadline or time.monotonic() + PATIENCE
-                if not may_pass(problem) or time.monotonic() > deadline:
+                if not is_transient(problem) or time.monotonic() > deadline:
                     raise connection_error(problem, self.server) from None
                 self._report_outage(problem)
             if stopping.wait(RETRY_AFTER):
@@ -208,7 +208,7 @@ def refuse_old(version: str) -> None:
         raise InputError(f"Neo4j 5.26 or newer is required (found {version}); upgrade, or use --graph embedded")
 
 
-def may_pass(problem: Neo4jError | DriverError) -> bool:
+def is_transient(problem: Neo4jError | DriverError) -> bool:
     """Whether a retry may succeed: the server is unreachable, stopping or busy."""
     stopping = _code(problem).endswith(("Transaction.Terminated", "Transaction.LockClientStopped"))
     return (problem.is_retryable() or stopping) and "Memory" not in _code(problem)

@@ -174,7 +174,7 @@ def _some_cited(number: Ints, pairs: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _compose(sentences: list[dict[str, Any]], words: dict[str, Words], rng: np.random.Generator) -> list[str]:
-    """Return a text a patent: a template of each sentence, drawn, with the gaps filled by the next words."""
+    """Compose one text per patent from randomly drawn templates, with the gaps filled by the next words."""
     n = len(words["g"])
     texts = np.full(n, "", object)
     used = dict.fromkeys(words, 0)

@@ -55,7 +55,7 @@ def restructure(
     check_replaceable(graph / RECORD, params, overwrite)
     with beside(graph) as folder:
         folder.mkdir(parents=True)
-        advice = f"Is there room on the disk, is --memory {memory} enough? It takes at least 1GB."
+        advice = "Free disk space or raise --memory (at least 1GB)."
         with readable_errors("DuckDB failed", advice), TemporaryDirectory(dir=folder) as scratch:
             record: dict[str, Any] = {"params": params, **_write_csvs(found, folder, Path(scratch), params, memory)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
@@ -73,7 +73,7 @@ def _write_csvs(
     sections = sql_sections(Path(__file__).with_suffix(".sql"))
     record: dict[str, dict[str, int]] = {"counts": {}, "rows": {}, "dropped": {}}
     with connect(scratch / "work.duckdb", memory) as db, tqdm(desc="restructure", unit="step") as progress:
-        db.execute(cpc.MACROS + family.MACRO)
+        db.execute(cpc.MACROS + family.MACROS)
         for name in ("seed", "keep_withdrawn"):
             db.execute(f"SET VARIABLE {name} = $value", {"value": params[name]})
         sources = tables.open(scratch)
@@ -97,7 +97,7 @@ def _read(db: duckdb.DuckDBPyConnection, sources: dict[str, Source]) -> dict[str
     """Read each table into DuckDB, as `<key>_rows`; return their numbers of rows."""
     rows = {key: create_table(db, f"{key}_rows", source) for key, source in sources.items()}
     if rows["patent"] == 0:
-        raise InputError(f"{sources['patent'].shown} has only a header. Name another --tables")
+        raise InputError(f"{sources['patent'].shown} contains no rows; pass another --tables")
     if "cpc_title" not in sources:
         db.execute("CREATE TABLE cpc_title_rows (symbol VARCHAR, title VARCHAR)")
     separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
@@ -113,6 +113,6 @@ def _check_kept(db: duckdb.DuckDBPyConnection, sources: dict[str, Source]) -> No
 
 
 def _refuse(db: duckdb.DuckDBPyConnection, sql: str, source: Source, problem: str) -> None:
-    """Raise `InputError` if `sql` finds a patent of `source` and its wrong value, which `problem` has a gap for."""
+    """Raise `InputError` for the first row (patent id, invalid value) of `sql`; `problem` is a format for the value."""
     if found := db.execute(f"{sql} LIMIT 1").fetchone():
         raise InputError(f"{source.shown}, patent {found[0]}: " + problem.format(found[1]))

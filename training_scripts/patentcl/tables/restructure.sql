@@ -3,7 +3,6 @@
 
 -- ## macros
 
-CREATE MACRO number_of(text) AS ('0x' || left(md5(text), 15))::BIGINT;
 CREATE MACRO is_withdrawn(flag) AS lower(flag) IN ('1', 'true', 't', 'yes');
 
 -- ## one row an id
@@ -77,7 +76,7 @@ CREATE TABLE place_in_time AS
 WITH newest AS (SELECT family, max(date) AS date, count(*) AS patents FROM patent GROUP BY family),
      days AS (SELECT date, sum(patents) AS patents FROM newest GROUP BY date),
      newer AS (SELECT date, sum(patents) OVER (ORDER BY date DESC) - patents AS patents FROM days)
-SELECT family, (newer.patents * 1000000 // (SELECT count(*) FROM patent))::BIGINT AS time_place
+SELECT family, place_at(newer.patents, (SELECT count(*) FROM patent)) AS time_place
 FROM newest JOIN newer USING (date);
 
 -- ## subclasses
@@ -104,7 +103,7 @@ FROM beside LEFT JOIN (SELECT symbol, min(title) AS title FROM cpc_title_rows GR
 
 -- ## patents.csv
 
-SELECT patent.*, family % 1000000 AS place, time_place, family % 999983 AS bucket, coalesce(cited_by, 0) AS cited_by,
+SELECT patent.*, place_of(family) AS place, time_place, bucket_of(family) AS bucket, coalesce(cited_by, 0) AS cited_by,
        trim(abstract) <> '' AS has_abstract
 FROM patent JOIN place_in_time USING (family)
 LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)

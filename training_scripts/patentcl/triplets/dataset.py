@@ -1,7 +1,6 @@
 """Triplets read from disk: a folder written by mining, or a CSV file from any source."""
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,8 @@ import pandas as pd
 from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
-from ..tables.family import text_keys
-from .options import PLACES, SPLITS, Mining
+from ..tables.family import PLACES, number_of, text_keys
+from .options import SPLITS, Mining
 from .select import held_out, split_names
 
 ROLES = ("anchor_id", "positive_id", "negative_id")
@@ -150,7 +149,8 @@ def _read_rows(path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=header)[CSV_COLUMNS]
     for number, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
         if len(set(ids)) < 3 or any(len(name.splitlines()) != 1 for name in ids):
-            raise InputError(f"{path}, triplet {number}: a_id, p_id, n_id are {ids}; expected three ids of one line")
+            where = f"{path}, triplet {number}"
+            raise InputError(f"{where}: a_id, p_id, n_id are {ids}; expected three different ids without line breaks")
     return frame
 
 
@@ -164,8 +164,7 @@ def _texts_of(rows: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
         patent, title = texts.loc[twice, ["patent_id", "title"]].iloc[0]
         raise InputError(f"{path}: patent {patent} has two different texts, one titled {title!r}. Keep one of them")
     keys = text_keys(texts)
-    numbers = [int(hashlib.md5(f"{seed}:file:{key}".encode()).hexdigest()[:15], 16) for key in keys]  # noqa: S324
-    texts["family"] = np.array(numbers, dtype=np.int64)
+    texts["family"] = np.array([number_of(f"{seed}:file:{key}") for key in keys], dtype=np.int64)
     texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")

@@ -6,7 +6,6 @@ anchor cites (Kessler 1963, doi 10.1002/asi.5090140103), inside the table or out
 a patent of a val or test family plays no role in a train triplet.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -24,8 +23,9 @@ from ..common.files import beside, check_replaceable, fingerprint, is_done, lock
 from ..graph.base import Graph
 from ..graph.parallel import in_parallel
 from ..tables.cpc import Sections, sections
+from ..tables.family import BUCKETS, PLACES
 from .dataset import TABLES
-from .options import BUCKETS, HUB, KINDS, PLACES, Mining, P, Q
+from .options import HUB, KINDS, Mining, P, Q
 from .select import are_enough, held_out
 from .write import FILES, write_triplets
 
@@ -105,12 +105,12 @@ class Batches:
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         """Keep the answers in `folder` unless they are those of other `params`."""
         self.folder, self.fingerprint = folder, params["graph"]
-        stamp, text = folder / "params.json", json.dumps(params, sort_keys=True)
-        if folder.exists() and (not stamp.exists() or stamp.read_text() != text):
+        record = folder / "params.json"
+        if folder.exists() and not is_done(record, params):
             print(f"mining: {folder} holds an interrupted mining with other parameters; starting again")
             remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(text)
+        write_record(record, {"params": params}, [])
         if answered := len(list(folder.glob("*.parquet"))):
             print(f"mining: resuming after {answered} queries")
 

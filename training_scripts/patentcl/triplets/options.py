@@ -13,7 +13,6 @@ Split = Literal["random", "time"]
 SPLITS = ("train", "val", "test")
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
-PLACES, BUCKETS = 1_000_000, 999_983  # numbers of a family by which splits are made and anchors sampled
 P, Q = 1_000_000_007, 998_244_353  # primes above any number of patents, so that draws visit a whole branch
 HUB = 50  # a patent that more patents cite couples nothing
 MAX_HELD_OUT = 20_000  # patents in each of val and test
@@ -41,8 +40,10 @@ class Mining:
         f"{HUB} patents cite",
         metavar="K",
     )
-    per_anchor: int = option(3, "maximum number of positives per anchor, used when first ones run out", metavar="K")
-    negatives: str = option("citation=1,sibling=1,random=1", "shares of the kinds of negative", metavar="SHARES")
+    per_anchor: int = option(3, "maximum positives per anchor", metavar="K")
+    negatives: str = option(
+        ",".join(f"{kind}=1" for kind in KINDS), "shares of the kinds of negative", metavar="SHARES"
+    )
     filter_model: str = option(
         "", "drop train triplets whose negative this model finds closer than the positive", metavar="NAME|DIR"
     )

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..common.hashing import mix
 from ..tables.cpc import Sections
-from .options import KINDS, MAX_HELD_OUT, PLACES, Mining, P
+from ..tables.family import PLACES
+from .options import KINDS, MAX_HELD_OUT, Mining, P
 
 Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
 

@@ -57,7 +57,7 @@ MATCH (a)-[:CITES]-(n:Patent)
 WITH a, candidates, collect(n.rank) AS near
 UNWIND candidates AS x
 WITH a, near, x WHERE NOT x IN near
-RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative
+RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative  // the x of smallest key
 
 // part: sibling
 // A negative of the anchor's class: draws below $draws are of c's siblings (its class, or its section where the class
@@ -75,7 +75,7 @@ WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count
 MATCH (x:Patent)
 WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
   AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
-RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative
+RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw
 
 // part: random
 // A negative of any other subclass.
@@ -90,4 +90,4 @@ WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count
 MATCH (x:Patent)
 WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
   AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
-RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative
+RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw

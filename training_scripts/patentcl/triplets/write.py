@@ -131,7 +131,7 @@ def _write_files(db: duckdb.DuckDBPyConnection, folder: Path, result: Chosen) ->
         db.register(table, getattr(result, table))
     for file, sql in sql_sections(Path(__file__).with_suffix(".sql")).items():
         form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
-        with readable_errors(f"{folder / file} cannot be written", "Is there room on the disk?"):
+        with readable_errors(f"{folder / file} cannot be written", "Free disk space."):
             db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
 
 
