@@ -62,9 +62,10 @@ RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n 
 // part: sibling
 // A negative of the anchor's class: draws below $draws are of c's siblings (its class, or its section where the class
 // has no other subclass), the later ones of its section. The first usable draw wins.
-MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
+MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
+OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
 MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.section_others > 0
 UNWIND range(0, 2 * $draws - 1) AS draw
@@ -79,9 +80,10 @@ RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank o
 
 // part: random
 // A negative of any other subclass.
-MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]-(n)
+MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
+OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
 MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.count < $classified
 UNWIND range(2 * $draws, 3 * $draws - 1) AS draw
