@@ -378,8 +378,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     full_disk: Callable[..., None], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     full_disk(lambda state, name: "optimizer" in state)
-    monkeypatch.setattr(loop, "TRIES", 2)
-    monkeypatch.setattr(loop, "BETWEEN_TRIES", 0)
+    monkeypatch.setattr(loop, "SAVE_RETRIES", 2)
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0)
     train(data, tmp_path / "tiny", trained.parent / "cache", tiny, EVERY_STEP)
 
     out = capsys.readouterr().out

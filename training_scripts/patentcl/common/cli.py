@@ -34,8 +34,8 @@ def parse_options(
     """
     from transformers import HfArgumentParser  # takes a second
 
-    prog = " ".join(["python", *command_line()])
-    parser = HfArgumentParser(list(options), prog=prog, usage=f"{prog} [options]", description=doc, formatter_class=_Help)
+    usage = " ".join(["python", *command_line(), "[options]"])
+    parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage=usage)
     for action in parser._actions:  # show --per-anchor but not --per_anchor, which is understood, too; nor --import-
         action.option_strings = [o for o in action.option_strings if "_" not in o and not o.endswith("-")]
     parser.set_defaults(**(defaults or {}))

@@ -17,7 +17,7 @@ from ..common.distributed import rank, world
 
 
 class Log:
-    """A log file with a JSON object per line; a line that a full disk refuses is written with the next one."""
+    """A log file with a JSON object per line; lines that cannot be written are retried with the next one."""
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         """Append to `path`; also write events to the folder `tensorboard`."""
@@ -94,6 +94,7 @@ class StopSignal:
     """
 
     name = ""
+    everywhere = False  # whether all processes know of it
 
     @contextmanager
     def listening(self) -> Iterator[None]:

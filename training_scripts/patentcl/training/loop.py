@@ -29,9 +29,9 @@ from .options import Hyperparameters, RunOptions
 from .validation import Validation, average
 
 MAX_NORM = 1.0  # of a step's gradient, as in the stock trainer
-EXPLODED = 10  # times the median loss of the first steps, or 10 if that is below 1
-FIRST = 20  # steps
-TRIES, BETWEEN_TRIES = 60, 60  # how often the last checkpoint is tried on a full disk, and seconds
+EXPLODED = 10  # times the median loss of the first `BASELINE_STEPS` steps, or 10 if that is below 1
+BASELINE_STEPS = 20
+SAVE_RETRIES, RETRY_SECONDS = 60, 60  # of the last checkpoint, on a full disk
 BAR = "{desc} {n_fmt}/{total_fmt} |{bar:12}| [{elapsed}<{remaining}]{postfix}"
 
 
@@ -56,12 +56,24 @@ class State:
     step: int = 0
     triplets: int = 0
     seconds: float = 0.0  # without evaluations and checkpoints
+    waited: float = 0.0  # seconds of these without data
+    loss: float = math.nan  # of the last step that was read
     ndcg: float = math.nan  # of the last evaluation
     best: float = -math.inf
     best_step: int | None = None
     since_best: int = 0
     micro: int = 0
     first_losses: list[float] = field(default_factory=list)
+
+
+@dataclass
+class UnreadStep:
+    """A step whose `values` (3,) are on their way from the device: loss, number of stop requests, gradient norm."""
+
+    step: int
+    batch: np.ndarray
+    values: Tensor
+    copied: torch.cuda.Event | None
 
 
 class Loop:
@@ -72,25 +84,24 @@ class Loop:
     ) -> None:
         """`ids` (T,) are the patents of the rows in a batch, for messages."""
         self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
-        self.model, self.log, hyper = gradient.model, job.log, job.hyperparameters
+        hyper = job.hyperparameters
         self.total = math.ceil(batches.per_epoch * hyper.epochs)
         every = math.ceil(self.total / max(1, hyper.evaluations))
         self.evaluated = {*range(every, self.total, every), self.total} if hyper.evaluations else set()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), hyper.lr, weight_decay=0, fused=True)
+        self.optimizer = torch.optim.AdamW(gradient.model.parameters(), hyper.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * hyper.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
-        self.state, self.stop, self.all_stop = State(), StopSignal(), False
+        self.state, self.stop = State(), StopSignal()
         self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and validation.can_choose
-        self.loss, self.waited = math.nan, 0.0  # of the last step that was read; seconds without data
-        self._unread: tuple[int, np.ndarray, Tensor, torch.cuda.Event | None] | None = None
+        self._unread: UnreadStep | None = None
 
     def resume(self) -> None:
         """Continue from the newest checkpoint in the working folder, if there is one."""
-        saved = checkpoints.load_newest(self.job.work, self.model.device)
+        saved = checkpoints.load_newest(self.job.work, self.gradient.model.device)
         check_the_same(saved["state"]["step"] if saved else -1, f"the newest checkpoint in {self.job.work}")
         if saved is None:
             return
-        self.model.load_state_dict(saved["model"])
+        self.gradient.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.state = State(**saved["state"])
@@ -101,16 +112,15 @@ class Loop:
 
         Raises `Interrupted` after a signal, and `InputError` when the loss diverges.
         """
-        before = self.state.seconds
         with self.stop.listening():
             self._take_steps()
             self._save_last()  # because what comes after training can fail, too
             wait()  # torchrun ends all processes when one has ended, so not while the first one writes
-            if self.all_stop or (self.stop.name and rank() == 0):
+            if self.stop.everywhere or (self.stop.name and rank() == 0):
                 newest = checkpoints.newest(self.job.work)
                 raise Interrupted(f"the newest checkpoint is {newest}. Add --resume to continue.")
-        share = self.waited / max(self.state.seconds - before, 1e-9)
-        self.log.warn(f"Data loading took {share:.1%} of the time.")
+        share = self.state.waited / max(self.state.seconds, 1e-9)
+        self.job.log.warn(f"Data loading took {share:.1%} of the time.")
         self._choose_weights()
         return self.state
 
@@ -121,16 +131,16 @@ class Loop:
             mark = saved = time.perf_counter()
             for step, batch in self._feed():
                 if 0 < patience <= state.since_best and self.validation.can_choose:
-                    self.log.warn(f"No better validation nDCG@10 in {state.since_best} evaluations; stopping early.")
+                    self.job.log.warn(f"No better nDCG@10 in {state.since_best} evaluations; stopping early.")
                     return
                 self._step(step, batch)
-                self.job.on_step(step, self.model)
+                self.job.on_step(step, self.gradient.model)
                 state.step, state.triplets = step + 1, state.triplets + len(batch)
                 state.seconds += time.perf_counter() - mark
                 self._show(bar, (state.triplets - before.triplets) / max(state.seconds - before.seconds, 1e-9))
                 if state.step in self.evaluated:
                     self._evaluate()
-                if self.all_stop or (self.stop.name and world() == 1):  # several stop together, a step later
+                if self.stop.everywhere or (self.stop.name and world() == 1):  # several stop together, a step later
                     return
                 if 0 < minutes * 60 <= time.perf_counter() - saved:
                     self._save()
@@ -151,19 +161,19 @@ class Loop:
             for step in range(self.state.step, self.total):
                 started = time.perf_counter()
                 batch = ahead.result()
-                self.waited += time.perf_counter() - started
+                self.state.waited += time.perf_counter() - started
                 ahead = pool.submit(read, min(step + 1, self.total - 1))
                 yield step, batch
 
     def _step(self, step: int, batch: np.ndarray) -> None:
         loss = self.gradient.compute(step, batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.gradient.model.parameters(), MAX_NORM)
         self._read_loss()  # of the step before, which the device has finished: it need not wait
         stop = torch.full_like(loss, float(bool(self.stop.name)))
         both = add(torch.stack([loss, stop]))  # so that all processes learn of a signal at the same step
         values = torch.cat([both, norm[None].to(both.device)])
         copied = torch.cuda.Event() if values.is_cuda else None
-        self._unread = (step, batch, values.to("cpu", non_blocking=True), copied)
+        self._unread = UnreadStep(step, batch, values.to("cpu", non_blocking=True), copied)
         if copied:
             copied.record()
         self.optimizer.step()
@@ -174,34 +184,35 @@ class Loop:
         """Read and log the loss of the last step. Raises `InputError` if it is not finite or exploded."""
         if self._unread is None:
             return
-        (step, batch, values, copied), self._unread = self._unread, None
-        if copied:
-            copied.synchronize()
-        self.loss, stop, norm = values.tolist()
-        self.all_stop = stop > 0
+        unread, self._unread = self._unread, None
+        if unread.copied:
+            unread.copied.synchronize()
+        loss, stop, norm = unread.values.tolist()
+        self.state.loss, self.stop.everywhere = loss, stop > 0
         first = self.state.first_losses
         usual = max(1.0, float(np.median(first))) if first else math.inf
-        if not (math.isfinite(self.loss) and math.isfinite(norm) and self.loss <= EXPLODED * usual):
-            raise InputError(self._diverged(step, batch, norm))
-        if len(first) < FIRST:
-            first.append(self.loss)
+        if not (math.isfinite(loss) and math.isfinite(norm) and loss <= EXPLODED * usual):
+            raise InputError(self._diverged(unread, norm))
+        if len(first) < BASELINE_STEPS:
+            first.append(loss)
         every = max(1, min(10, self.total // 50))
-        if (step + 1) % every == 0 or step + 1 == self.total:
+        step = unread.step + 1
+        if step % every == 0 or step == self.total:
             lr = self.schedule.get_last_lr()[0]
-            self.log.write("step", {"step": step + 1, "loss": self.loss, "lr": lr, "gradient norm": norm})
+            self.job.log.write("step", {"step": step, "loss": loss, "lr": lr, "gradient norm": norm})
 
-    def _diverged(self, step: int, batch: np.ndarray, norm: float) -> str:
-        names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in batch[:16])
-        names += f" and {len(batch) - 16} more" if len(batch) > 16 else ""
+    def _diverged(self, unread: UnreadStep, norm: float) -> str:
+        names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in unread.batch[:16])
+        names += f" and {len(unread.batch) - 16} more" if len(unread.batch) > 16 else ""
         return (
-            f"Non-finite or exploding loss {self.loss:g} (gradient norm {norm:g}) at step {step + 1} (triplets "
-            f"{names}). Inspect these patents or restart with a lower --lr. The last good checkpoint is "
+            f"Non-finite or exploding loss {self.state.loss:g} (gradient norm {norm:g}) at step {unread.step + 1} "
+            f"(triplets {names}). Inspect these patents or restart with a lower --lr. The last good checkpoint is "
             f"{checkpoints.newest(self.job.work) or 'not written yet'}."
         )
 
     def _show(self, bar: tqdm, rate: float) -> None:
         """Move `bar` on, with what is known of loss and metric, `rate` in triplets per second, and the peak memory."""
-        values = {"loss": self.loss, "val nDCG@10": self.state.ndcg}
+        values = {"loss": self.state.loss, "val nDCG@10": self.state.ndcg}
         shown = [f"{name} {value:.4f}" for name, value in values.items() if math.isfinite(value)]
         bar.set_postfix_str(", ".join([*shown, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False)
         bar.update()
@@ -209,15 +220,15 @@ class Loop:
     def _evaluate(self) -> None:
         """Evaluate on the validation set, and save the weights if they are the best so far."""
         self._read_loss()
-        state, metric = self.state, torch.zeros(1, device=self.model.device)
+        state, metric = self.state, torch.zeros(1, device=self.gradient.model.device)
         if rank() == 0:
-            metric += self.validation.evaluate(self.model, state.step)
-            self.model.train()
+            metric += self.validation.evaluate(self.gradient.model, state.step)
+            self.gradient.model.train()
         state.ndcg = float(add(metric))
         state.since_best += 1
         if state.ndcg > state.best:
             state.best, state.since_best = state.ndcg, 0
-            if rank() > 0 or not self.keeps_best or self._write("best", {"model": self.model.state_dict()}):
+            if rank() > 0 or not self.keeps_best or self._write("best", {"model": self.gradient.model.state_dict()}):
                 state.best_step = state.step
 
     def _save(self) -> bool:
@@ -225,24 +236,24 @@ class Loop:
         self._read_loss()
         if rank() > 0:
             return True
-        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        parts = {"model": self.gradient.model, "optimizer": self.optimizer, "schedule": self.schedule}
         states = {name: part.state_dict() for name, part in parts.items()}
         if not self._write("checkpoint", {**states, "state": asdict(self.state)}):
             return False
-        self.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
+        self.job.log.write("checkpoint", {"step": self.state.step, "seconds": self.state.seconds})
         checkpoints.prune(self.job.work, self.job.options.keep_checkpoints, self.state.best_step)
         return True
 
     def _write(self, name: str, state: dict[str, object]) -> bool:
-        return checkpoints.save(self.job.work, name, self.state.step, state, self.log.warn)
+        return checkpoints.save(self.job.work, name, self.state.step, state, self.job.log.warn)
 
     def _save_last(self) -> None:
         """Save the end of the training; wait for disk space, or all steps since the last checkpoint would be lost."""
-        for _ in range(TRIES):
-            if self._save() or self.stop.name or self.all_stop:
+        for _ in range(SAVE_RETRIES):
+            if self._save() or self.stop.name or self.stop.everywhere:
                 return
-            self.log.warn(f"Free disk space. Trying again every {BETWEEN_TRIES} s; Ctrl-C gives up.")
-            for _ in range(BETWEEN_TRIES):
+            self.job.log.warn(f"Free disk space. Trying again every {RETRY_SECONDS} s; Ctrl-C gives up.")
+            for _ in range(RETRY_SECONDS):
                 if not self.stop.name:
                     time.sleep(1)
 
@@ -253,10 +264,10 @@ class Loop:
         best = self.state.best_step
         if self.keeps_best and best and best != self.state.step:
             try:
-                saved = checkpoints.load(self.job.work / f"best-{best:09d}.pt", self.model.device)
-                self.model.load_state_dict(saved["model"])
-                self.log.warn(f"Keeping the weights of step {best}, the best on the validation set.")
+                saved = checkpoints.load(self.job.work / f"best-{best:09d}.pt", self.gradient.model.device)
+                self.gradient.model.load_state_dict(saved["model"])
+                self.job.log.warn(f"Keeping the weights of step {best}, the best on the validation set.")
             except InputError as error:
                 self.state.best_step = None
-                self.log.warn(f"Keeping the last weights: {error}.")
-        average(self.model, self.validation.base, self.job.hyperparameters.average)
+                self.job.log.warn(f"Keeping the last weights: {error}.")
+        average(self.gradient.model, self.validation.base, self.job.hyperparameters.average)
