@@ -33,7 +33,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mined_data(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the graph of `tables` and its triplets, named 200."""
+    """A data folder with the graph of `tables` and its triplets, named 200; read-only, copy it to write."""
     data = tmp_path_factory.mktemp("data")
     tables_to_triplets(tables, data, "200", Mining("200"))
     return data

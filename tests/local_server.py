@@ -1,6 +1,6 @@
-"""A Neo4j server in a folder of its own, for tests and benchmarks: free port, random password.
+"""A Neo4j server in a separate folder, for tests and benchmarks: free port, random password.
 
-It runs the server of NEO4J_HOME with its own configuration, which leaves that server's as it is.
+It runs the software of NEO4J_HOME with a separate configuration; the installed configuration is unchanged.
 """
 
 import os

@@ -60,12 +60,12 @@ def test_without_tables_a_sample_goes_through_every_step(
     assert mining["data"] == picture["data"] == str(data) and picture["models"] == ["minilm", str(model)]
     given = dict(zip(steps.training[::2], steps.training[1::2], strict=True))
     assert given["--data"] == str(data) and given["--triplets"] == "7" and given["--output"] == str(model)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for place in (data / "triplets" / "7", data / "scatter" / "7" / "scatter.png", model, "better than its base"):
-        assert str(place) in said
+        assert str(place) in printed
 
 
-def test_own_tables_have_a_place_of_their_own(steps: Steps, tables: Path) -> None:
+def test_custom_tables_have_a_separate_folder(steps: Steps, tables: Path) -> None:
     for _ in range(2):
         demo.main(["--tables", str(tables)])
 

@@ -240,19 +240,19 @@ def test_the_browser_query_names_the_patents_shown_and_quotes_what_an_id_holds()
 
 
 def test_ids_and_classes_of_any_letters_are_imported(tmp_path: Path) -> None:
-    own, plain = tmp_path / "own", range(600)  # so many that what is odd comes after the rows that a reader looks at
-    own.mkdir()
+    corpus, plain = tmp_path / "corpus", range(600)  # unusual ids follow after the rows that a CSV reader samples
+    corpus.mkdir()
     patents = [f"p{i},T{i},text {i}" for i in plain] + ["b,B,two", "c,C,three"]
-    (own / "patents.csv").write_text("\n".join(["patent_id,title,abstract", *patents]))
-    (own / "citations.csv").write_text('citing,cited\np0,p1\np0,"out\n2"\np1,"out\n2"\n')
+    (corpus / "patents.csv").write_text("\n".join(["patent_id,title,abstract", *patents]))
+    (corpus / "citations.csv").write_text('citing,cited\np0,p1\np0,"out\n2"\np1,"out\n2"\n')
     classes = [f"p{i},a" for i in plain] + ['b,"cl""ass"', 'c,"c,l"']
-    (own / "classes.csv").write_text("\n".join(["patent_id,subclass", *classes]))
-    restructure(own, tmp_path / "graph")
+    (corpus / "classes.csv").write_text("\n".join(["patent_id,subclass", *classes]))
+    restructure(corpus, tmp_path / "graph")
     graph = open_graph("embedded", tmp_path)
     graph.import_csvs(tmp_path / "graph")
 
-    found = graph.run("MATCH (c:CPCSubclass)-[:CLASSIFIES]->() RETURN c.symbol AS symbol, count(*) AS n", {})
-    assert sorted(zip(*found.to_pydict().values(), strict=True)) == [("a", 600), ("c,l", 1), ('cl"ass', 1)]
+    classes_of = graph.run("MATCH (c:CPCSubclass)-[:CLASSIFIES]->() RETURN c.symbol AS symbol, count(*) AS n", {})
+    assert sorted(zip(*classes_of.to_pydict().values(), strict=True)) == [("a", 600), ("c,l", 1), ('cl"ass', 1)]
     assert graph.run("MATCH (o:OutsidePatent) RETURN o.patent_id AS id", {})["id"].to_pylist() == ["out\n2"]
 
 

@@ -1,4 +1,4 @@
-"""Losses: the library's own values, without negatives that are positives; and how a loss is added."""
+"""Losses: the values of the library, no negatives that are positives, and how to add a loss."""
 
 import numpy as np
 import pytest

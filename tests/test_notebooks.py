@@ -61,9 +61,12 @@ def pictures(notebook: nbformat.NotebookNode) -> int:
 
 def test_the_handler_notebook_runs_on_the_sample(tables: Path, tmp_path: Path) -> None:
     handler = papermill.execute_notebook(
-        REPOSITORY / "patent_handler.ipynb", tmp_path / "handler.ipynb", cwd=REPOSITORY, progress_bar=False,
+        REPOSITORY / "patent_handler.ipynb",
+        tmp_path / "handler.ipynb",
+        cwd=REPOSITORY,
+        progress_bar=False,
         parameters={"tables": str(tables), "data": str(tmp_path), "triplets": 100, "training_steps": 2},
-    )  # fmt: skip
+    )
 
     assert pictures(handler) == 5  # years, degrees, a triplet, its neighbourhood, the loss
     assert (tmp_path / "first-model" / "run.json").exists()
@@ -73,9 +76,12 @@ def test_the_scatter_notebook_runs_on_the_sample(mined_data: Path, tmp_path: Pat
     shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
 
     scatter = papermill.execute_notebook(
-        REPOSITORY / "patent_embedding_scatter.ipynb", tmp_path / "scatter.ipynb", cwd=REPOSITORY, progress_bar=False,
+        REPOSITORY / "patent_embedding_scatter.ipynb",
+        tmp_path / "scatter.ipynb",
+        cwd=REPOSITORY,
+        progress_bar=False,
         parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 200, "max_length": 32},
-    )  # fmt: skip
+    )
 
     assert pictures(scatter) == 1
     shown = [output.get("data", {}) for cell in scatter.cells for output in cell.get("outputs", [])]
@@ -89,9 +95,12 @@ def test_the_scatter_notebook_runs_on_the_sample(mined_data: Path, tmp_path: Pat
 
 
 def test_the_scripts_run_the_same_pipeline(
-    tables: Path, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tables: Path,
+    small_model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
     data, base, model = str(tmp_path), str(small_model.folder), tmp_path / "model"
 
@@ -104,8 +113,8 @@ def test_the_scripts_run_the_same_pipeline(
     patent_triplet_trainer.main([*trainer, *short])
     assert "nDCG@10" in capsys.readouterr().out
 
-    patent_embedding_scatter.main(["--data", data, "--triplets", "60", "--models", base, str(model),
-                                   "--sample", "60", "--max-length", "32", "--color-by", "class"])  # fmt: skip
+    scatter = ["--sample", "60", "--max-length", "32", "--color-by", "class"]
+    patent_embedding_scatter.main(["--data", data, "--triplets", "60", "--models", base, str(model), *scatter])
     assert (tmp_path / "scatter" / "60" / "scatter.png").exists()
 
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -23,11 +23,11 @@ def restructured(tables: Path, data: Path) -> tuple[pd.DataFrame, bytes]:
 def test_tables_are_found_under_their_keys_and_hashed_by_content(tables: Path, tmp_path: Path) -> None:
     shutil.copytree(tables, tmp_path / "copy")
 
-    found, copy = find_tables(tables), find_tables(tmp_path / "copy")
+    original, copy = find_tables(tables), find_tables(tmp_path / "copy")
 
-    assert found.files["citation"].name == "g_us_patent_citation.tsv"
-    assert found.files.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
-    assert found.fingerprint == copy.fingerprint
+    assert original.files["citation"].name == "g_us_patent_citation.tsv"
+    assert original.files.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
+    assert original.fingerprint == copy.fingerprint
     with pytest.raises(InputError, match=r"--tables .*nowhere"):
         find_tables(tmp_path / "nowhere")
 

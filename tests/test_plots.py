@@ -53,7 +53,7 @@ def patents() -> pd.DataFrame:
     )
 
 
-METRICS = pd.DataFrame({"kNN accuracy (section)": [0.5, np.nan], "<own>": [1.0, 2.0]}, index=["base", "ours <b>&"])
+METRICS = pd.DataFrame({"kNN accuracy (section)": [0.5, np.nan], "<x>": [1.0, 2.0]}, index=["base", "ours <b>&"])
 NAMES = ["base", "ours <b>&", "</script>", "$x$ 水", "a name that goes on and on and on and on and on and on", "last"]
 
 
@@ -97,7 +97,7 @@ def test_a_panel_for_each_model_with_all_patents_and_its_metrics(patents: pd.Dat
     assert len(colours) == len(figure.legends[0].get_texts()) == 6  # A, C, H, Y, other, unclassified
     texts = [[text.get_text() for text in axes.texts] for axes in figure.axes if axes.texts]
     name = "kNN accuracy (section)"
-    assert texts == [[name, "0.500", "<own>", "1.000"], [name, "–", "<own>", "2.000"]][:models]
+    assert texts == [[name, "0.500", "<x>", "1.000"], [name, "–", "<x>", "2.000"]][:models]
     assert_apart(figure)
 
 
@@ -139,9 +139,9 @@ def test_the_page_takes_titles_as_text(patents: pd.DataFrame) -> None:
     text = scatter_page(scatter_of(patents, title="<script>alert(2)</script> {{data}}"))
 
     page = Page(text)
-    assert page.tags.count("script") == 2, "the data and our own script, nothing that a title brought"
+    assert page.tags.count("script") == 2, "the data and the script of the page, none of a title"
     assert page.tags.count("canvas") == 2 * 4
-    assert page.tags.count("b") == 1, "the tooltip's own, not the model's name"
+    assert page.tags.count("b") == 1, "of the tooltip, not of the model's name"
     data = json.loads(page.scripts[0])
     assert data["title"] == patents["title"].tolist()
     assert len(data["panels"]) == 4 and len(data["panels"][0]) == 120

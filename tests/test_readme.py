@@ -1,4 +1,4 @@
-"""The README and docs/ say only what is there: scripts, flags, make targets, links, Python that parses."""
+"""The README and docs/ match the repository: scripts, flags, make targets, links, Python that parses."""
 
 import ast
 import importlib
@@ -36,7 +36,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """The commands of the page's sh blocks, without comments, NAME=value in front, and `&&`."""
-    found = []
+    commands = []
     for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         for command in " ".join(map(shlex.quote, words)).split(" '&&' "):
@@ -44,13 +44,13 @@ def commands(page: Path) -> list[list[str]]:
             while words and (re.match(r"\w+=", words[0]) or words[0] == "time"):
                 words = words[1:]
             if words:
-                found.append(words)
-    return found
+                commands.append(words)
+    return commands
 
 
 @pytest.fixture(scope="module")
 def help_of() -> Help:
-    """Return the `--help` of a script's path or of a module, from its own `main`."""
+    """Return the `--help` of a script's path or of a module, from its `main`."""
 
     @cache
     def help_text(name: str) -> str:

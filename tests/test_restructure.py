@@ -25,10 +25,10 @@ def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(m
 
     assert patents[RANK].astype(int).tolist() == list(range(len(patents)))
     for _, branch in branches.iterrows():
-        symbol, own = branch.iloc[0], branch["count:long"]
-        alone = (patents["subclass"].str[:3] == symbol[:3]).sum() == own  # no other subclass of its class has patents
+        symbol, size = branch.iloc[0], branch["count:long"]
+        alone = (patents["subclass"].str[:3] == symbol[:3]).sum() == size  # no other subclass of its class has patents
         for level, width in (("", 4), ("sibling_", 1 if alone else 3), ("section_", 1)):
-            first, count = branch[f"{level}first:long"], branch[f"{level}others:long"] + own if level else own
+            first, count = branch[f"{level}first:long"], branch[f"{level}others:long"] + size if level else size
             symbols = patents["subclass"].iloc[first : first + count].str[:width]
             assert set(symbols) <= {symbol[:width]}
             assert count == (patents["subclass"].str[:width] == symbol[:width]).sum()

@@ -19,7 +19,7 @@ Row = dict[str, str]
 
 
 def read(path: Path) -> list[Row]:
-    """Read NAME.tsv, or NAME.tsv in NAME.tsv.zip, as `csv` does with PatentsView's own files."""
+    """Read NAME.tsv, or NAME.tsv in NAME.tsv.zip, as `csv` does with the files of PatentsView."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             text = archive.read(path.stem).decode("utf-8")

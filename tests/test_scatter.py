@@ -111,7 +111,7 @@ def test_metrics_without_two_groups_are_nan() -> None:
 
 
 def test_a_family_does_not_vote_for_itself() -> None:
-    # Noise, in which every text occurs eleven times: a patent's ten neighbours are its own copies.
+    # Noise, in which every text occurs eleven times: a patent's ten neighbours are its copies.
     symbols = ["A01B", "C02F"] * 10
     rows = np.repeat(clouds(symbols, apart=0), 11, axis=0)
     frame = patents([s for s in symbols for _ in range(11)])
@@ -144,8 +144,8 @@ def test_the_script_evaluates_on_the_split_that_it_shows(
     monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)  # the same for a text, whatever the model
     shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
 
-    main(["--data", str(tmp_path), "--triplets", "200", "--models", "minilm", "--split", split, "--output",
-          str(tmp_path / "out"), "--corpus-sample", "0"])  # fmt: skip
+    chosen = ["--triplets", "200", "--models", "minilm", "--split", split, "--corpus-sample", "0"]
+    main(["--data", str(tmp_path), *chosen, "--output", str(tmp_path / "out")])
 
     dataset = load_dataset(tmp_path / "triplets" / "200")
     held_out = held_out_set(dataset, evaluated)

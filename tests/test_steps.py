@@ -26,10 +26,16 @@ from patentcl.training.losses import InBatchContrast, Links, Loss, TripletMargin
 from tiny import untrained
 
 TEXTS = [
-    "a pump", "a valve that opens when the pressure of a liquid in the chamber rises", "a lamp",
-    "a shut-off member of some length", "a bulb", "a text about how water is treated with bacteria in a basin " * 4,
-    "a chair", "a table with four legs and a drawer, of which one can be locked", "a hat",
-]  # fmt: skip
+    "a pump",
+    "a valve that opens when the pressure of a liquid in the chamber rises",
+    "a lamp",
+    "a shut-off member of some length",
+    "a bulb",
+    "a text about how water is treated with bacteria in a basin " * 4,
+    "a chair",
+    "a table with four legs and a drawer, of which one can be locked",
+    "a hat",
+]
 BATCH = np.array([[0, 1, 2], [3, 4, 5], [0, 7, 8], [6, 7, 1]])  # 0, 1 and 7 occur twice
 ONE_TEXT = np.array([[0, 0, 0]])  # fewer texts than processes
 NO_LINKS = Links(np.empty((0, 2), int), np.arange(9))
@@ -44,9 +50,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def without_dropout(request: pytest.FixtureRequest) -> Iterator[None]:
     if "model" in request.fixturenames:
-        own = request.getfixturevalue("model")
-        own.train()
-        set_dropout(own, 0)
+        used = request.getfixturevalue("model")
+        used.train()
+        set_dropout(used, 0)
     yield
 
 
@@ -70,9 +76,9 @@ def stock(model: SentenceTransformer, margin: float = 5) -> tuple[float, torch.T
     return loss.item(), gradient(model)
 
 
-def assert_same(found: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> None:
-    assert found[0] == pytest.approx(wanted[0], abs=1e-5)
-    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 1e-5
+def assert_same(result: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> None:
+    assert result[0] == pytest.approx(wanted[0], abs=1e-5)
+    assert float((result[1] - wanted[1]).norm() / wanted[1].norm()) < 1e-5
 
 
 def test_mpnet_reads_two_tokens_less_than_it_has_positions(tmp_path: Path) -> None:
@@ -102,10 +108,10 @@ def test_a_trained_model_has_the_stock_gradient_and_stays_near_it_in_bf16(monkey
     monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
 
     assert choose_backend(model, "sdpa", pytest.fail) == "sdpa"
-    found = ours(model, TripletMargin(5))
+    result = ours(model, TripletMargin(5))
 
-    assert 0 < abs(found[0] - wanted[0]) < 0.01 * wanted[0]
-    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
+    assert 0 < abs(result[0] - wanted[0]) < 0.01 * wanted[0]
+    assert float((result[1] - wanted[1]).norm() / wanted[1].norm()) < 0.1
 
 
 @pytest.mark.parametrize("precision", ["tf32", "half"])
@@ -256,12 +262,12 @@ torch.set_num_threads(1)
 model = find_model(sys.argv[3]).load(device="cpu")
 model.train()
 set_dropout(model, 0)
-found, warnings = [], []
+results, warnings = [], []
 
 
 def compute(loss, batch):
     step = Gradient(model, token_ids(model, TEXTS), loss, 1, warn=warnings.append)
-    found.extend([add(step.compute(0, batch)).reshape(1), gradient(model)])
+    results.extend([add(step.compute(0, batch)).reshape(1), gradient(model)])
 
 
 def narrow(model, texts, backend):
@@ -276,7 +282,7 @@ module.embed_packed = narrow
 for batch in (BATCH, ONE_TEXT):
     compute(LOSSES[1], batch)
 assert len(warnings) == 1, warnings  # 2 of 4 triplets are its share, 1 is what fits
-torch.save(found, f"{sys.argv[2]}/{rank()}.pt")
+torch.save(results, f"{sys.argv[2]}/{rank()}.pt")
 """
 
 

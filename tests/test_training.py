@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,9 +79,20 @@ def test_another_training_does_not_replace_a_model(data: Dataset, trained: Path,
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("epochs", math.inf), ("lr", math.nan), ("warmup", 1.5), ("dropout", 2), ("margin", -1),
-     ("average", 0), ("average", 1.1), ("seed", -1), ("batch_size", 0), ("max_length", -1)],
-)  # fmt: skip
+    [
+        ("epochs", 0),
+        ("epochs", math.inf),
+        ("lr", math.nan),
+        ("warmup", 1.5),
+        ("dropout", 2),
+        ("margin", -1),
+        ("average", 0),
+        ("average", 1.1),
+        ("seed", -1),
+        ("batch_size", 0),
+        ("max_length", -1),
+    ],
+)
 def test_a_hyperparameter_out_of_range_is_refused_with_its_flag(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}"):
         Hyperparameters(**{name: value})  # type: ignore[arg-type]
@@ -173,7 +185,7 @@ def test_tokens_are_read_from_disk_and_made_once(
     first = tokenise(model, data.texts, data.fingerprint, tmp_path)
     monkeypatch.delattr(tokens_module, "token_ids")
     for tokens in (first, tokenise(model, data.texts, data.fingerprint, tmp_path)):
-        assert all(np.array_equal(own, other) for own, other in zip(tokens, wanted, strict=True))
+        assert all(np.array_equal(one, other) for one, other in zip(tokens, wanted, strict=True))
 
 
 def test_an_interrupted_tokenisation_resumes(
@@ -220,16 +232,9 @@ def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:
 def test_the_command_line_has_the_recipes_defaults(
     mined_data: Path, small_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "--data",
-        str(mined_data),
-        "--triplets",
-        "200",
-        "--base-model",
-        str(small_model.folder),
-        "--evaluations",
-        "0",
-    ]
+    data = shutil.copytree(mined_data, tmp_path / "data")
+    base = str(small_model.folder)
+    command = ["--data", str(data), "--triplets", "200", "--base-model", base, "--evaluations", "0"]
     main([*command, "--output", str(tmp_path / "m"), "--recipe", "published", "--epochs", "0.1", "--max-length", "16"])
 
     params = read_json(tmp_path / "m" / "run.json")["params"]

@@ -226,7 +226,7 @@ def test_what_was_written_to_the_output_meanwhile_is_not_replaced(
         (tmp_path / "tiny").mkdir()
         (tmp_path / "tiny" / "thesis.txt").write_text("mine")
 
-    with pytest.raises(InputError, match=r"no run\.json"):
+    with pytest.raises(InputError, match=r"run\.json"):
         train(data, tmp_path / "tiny", trained.parent / "cache", tiny, on_step=after(1, write))
 
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "mine"
@@ -307,9 +307,14 @@ for on_step in (strike, lambda step, model: None):
 
 
 def test_two_processes_train_the_model_of_one_and_stop_together(
-    mined_data: Path, data: Dataset, trained: Path, small_model: Model, tiny: Hyperparameters, tmp_path: Path,
+    mined_data: Path,
+    data: Dataset,
+    trained: Path,
+    small_model: Model,
+    tiny: Hyperparameters,
+    tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     (tmp_path / "together.py").write_text(TOGETHER)
     shutil.copytree(trained.parent / "cache", tmp_path / "cache")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -346,17 +351,17 @@ run_script(main)
 """
 
 
-@pytest.mark.parametrize(("how", "code", "says"), [("well", 0, ""), ("badly", 2, "error: this is wrong: mend it\n")])
-def test_plain_python_on_several_gpus_starts_a_process_on_each(tmp_path: Path, how: str, code: int, says: str) -> None:
+@pytest.mark.parametrize(("how", "code", "stderr"), [("well", 0, ""), ("badly", 2, "error: this is wrong: mend it\n")])
+def test_plain_python_starts_a_process_on_each_gpu(tmp_path: Path, how: str, code: int, stderr: str) -> None:
     (tmp_path / "main.py").write_text(ONE_A_GPU)
-    (tmp_path / "found").mkdir()
+    (tmp_path / "ranks").mkdir()
 
-    command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "found"), how]
+    command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "ranks"), how]
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     assert "2 GPUs" in ended.stdout
-    assert (ended.returncode, ended.stderr) == (code, says)
-    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0 of 2", "1 of 2"]
+    assert (ended.returncode, ended.stderr) == (code, stderr)
+    assert sorted(path.name for path in (tmp_path / "ranks").iterdir()) == ["0 of 2", "1 of 2"]
 
 
 @pytest.mark.parametrize("factor", [math.nan, 1e6])
@@ -374,9 +379,14 @@ def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_check
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    full_disk: Callable[..., None], capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    data: Dataset,
+    trained: Path,
+    tiny: Hyperparameters,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_disk: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     full_disk(lambda state, name: "optimizer" in state)
     monkeypatch.setattr(loop, "SAVE_RETRIES", 2)
     monkeypatch.setattr(loop, "RETRY_SECONDS", 0)
@@ -388,15 +398,18 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     assert_same_weights(tmp_path / "tiny", trained)
 
 
-def test_an_interrupt_on_a_full_disk_says_that_nothing_could_be_saved(
+def test_an_interrupt_on_a_full_disk_reports_that_nothing_was_saved(
     data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, full_disk: Callable[..., None]
 ) -> None:
     full_disk(lambda state, name: True)
     with pytest.raises(Interrupted, match=r"None.*--resume"):
         train(
-            data, tmp_path / "tiny", trained.parent / "cache", tiny,
+            data,
+            tmp_path / "tiny",
+            trained.parent / "cache",
+            tiny,
             on_step=after(0, lambda _: os.kill(os.getpid(), signal.SIGINT)),
-        )  # fmt: skip
+        )
 
 
 def test_log_lines_that_a_full_disk_refuses_are_written_when_there_is_space(
@@ -417,9 +430,13 @@ def test_log_lines_that_a_full_disk_refuses_are_written_when_there_is_space(
 
 
 def test_best_weights_that_could_not_be_saved_cost_nothing_else(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    data: Dataset,
+    trained: Path,
+    tiny: Hyperparameters,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     full_disk: Callable[..., None],
-) -> None:  # fmt: skip
+) -> None:
     full_disk(lambda state, name: "best-000000006" in name)
     monkeypatch.setattr(validation, "LEAST_QUERIES", 1)
     metrics = iter([0.4, 0.5, 0.6, 0.4, 0.3])  # the base model comes first

@@ -23,9 +23,16 @@ def untrained(folder: Path, kind: str = "bert") -> Model:
     """Save a small untrained model of an architecture, with the packaged tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(str(find_model(MINILM).folder))
     config = AutoConfig.for_model(
-        kind, vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=130, initializer_range=0.5, pad_token_id=1,
-    )  # fmt: skip
+        kind,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=130,
+        initializer_range=0.5,
+        pad_token_id=1,
+    )
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder / "body")
     tokenizer.save_pretrained(folder / "body")
@@ -38,9 +45,9 @@ def untrained(folder: Path, kind: str = "bert") -> Model:
 
 def small(mined_data: Path) -> Dataset:
     """24 train triplets, and little to evaluate."""
-    whole = load_dataset(mined_data / "triplets" / "200")
-    triplets = whole.triplets.groupby("split").head(24)
-    retrieval = whole.retrieval.groupby("split").head(10)
+    dataset = load_dataset(mined_data / "triplets" / "200")
+    triplets = dataset.triplets.groupby("split").head(24)
+    retrieval = dataset.retrieval.groupby("split").head(10)
     used = pd.unique(np.concatenate([frame.filter(like="_id").to_numpy().ravel() for frame in (triplets, retrieval)]))
-    texts = whole.texts[whole.texts["patent_id"].isin(used)].reset_index(drop=True)
-    return Dataset(triplets, texts, retrieval, whole.fingerprint)
+    texts = dataset.texts[dataset.texts["patent_id"].isin(used)].reset_index(drop=True)
+    return Dataset(triplets, texts, retrieval, dataset.fingerprint)
