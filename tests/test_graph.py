@@ -11,9 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.colors import to_hex
 from neo4j.exceptions import Neo4jError, ServiceUnavailable, TransientError
 
 from patentcl.common.cli import InputError
+from patentcl.figures.colours import SECTION_COLOURS
+from patentcl.figures.style import FAINT
 from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
 from patentcl.graph.base import open_graph
@@ -231,6 +234,15 @@ def test_a_neighbourhood_is_what_cites_and_is_cited(mined_data: Path) -> None:
         assert row.side == "anchor" or (pair if row.side == "cited" else pair[::-1]) in linked
     drawn = {text.get_text().split()[0] for text in neighbourhood_graph(around).axes[0].texts if text.get_text()}
     assert set(around.patents["patent_id"]) <= drawn
+
+
+def test_a_class_of_a_custom_corpus_has_no_colour_of_a_cpc_section() -> None:
+    sides, classes = ["citing", "anchor", "cited"], ["C02f", "H01L", "Heating"]
+    patents = pd.DataFrame({"patent_id": list("123"), "title": "", "subclass": classes, "side": sides})
+    figure = neighbourhood_graph(Neighbourhood(patents, pd.DataFrame(columns=["citing", "cited"]), {}))
+
+    edges = [to_hex(bar.get_edgecolor()).upper() for bar in figure.axes[0].patches]
+    assert edges == [FAINT.upper(), SECTION_COLOURS["H"], FAINT.upper()]
 
 
 def test_the_browser_query_names_the_patents_shown_and_quotes_what_an_id_holds() -> None:

@@ -61,11 +61,9 @@ def colour_groups(
     """
     symbols = patents[by].fillna("").astype(str)
     counts = symbols[symbols != ""].value_counts()
-    has_cpc_sections = by == "section" and bool(
-        counts.index.isin(list(SECTIONS)).any()
-    )  # a custom corpus has other symbols
-    if has_cpc_sections:
-        counts = counts[counts.index.isin(list(SECTIONS))]
+    sections = counts[counts.index.isin(list(SECTIONS))]
+    has_cpc_sections = by == "section" and not sections.empty  # a custom corpus has other symbols
+    counts = sections if has_cpc_sections else counts
     chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
     colours = SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))
