@@ -408,7 +408,7 @@ def test_only_tables_of_an_evaluation_are_replaced(noise_report: tuple[Report, H
 
 @pytest.mark.parametrize("names", [["BM25"], ["a", "BM25 + a"], ["a", "b", "a"]])
 def test_a_model_that_is_named_like_another_row_is_refused(names: list[str]) -> None:
-    with pytest.raises(InputError, match=rf"^{re.escape(names[-1])} "):
+    with pytest.raises(InputError, match=re.escape(names[-1])):
         check_names(names)
 
 

@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .common.cli import Interrupted
 from .graph.base import Graph, open_graph
@@ -12,6 +12,9 @@ from .tables.restructure import restructure
 from .triplets.dataset import load_dataset
 from .triplets.mine import mine
 from .triplets.options import Mining
+
+if TYPE_CHECKING:
+    from .training.options import Hyperparameters, RunOptions
 
 
 def tables_to_triplets(
@@ -40,7 +43,7 @@ def tables_to_triplets(
     return {"restructure": restructured, "mining": mined}
 
 
-def smoke(hyperparameters: Any, options: Any) -> None:
+def smoke(hyperparameters: "Hyperparameters", options: "RunOptions") -> None:
     """Run the whole pipeline on 300 sample patents in a temporary folder: tables, graph, triplets, model, verdict."""
     from .training.train import train  # torch takes seconds to import; mining does without it
 

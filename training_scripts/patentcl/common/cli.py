@@ -73,13 +73,13 @@ def check_ranges(options: Any, ranges: dict[str, str]) -> None:
         above = low <= value if interval[0] == "[" else low < value
         below = value <= high if interval[-1] == "]" else value < high
         if not (above and below):  # neither is nan
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}")
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}.")
 
 
 def check_seed(seed: int) -> None:
     """Raise `InputError` unless every random generator takes `seed`."""
     if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
+        raise InputError(f"--seed {seed}: must be from 0 to {2**32 - 1}.")
 
 
 def first_line(problem: BaseException) -> str:
@@ -113,10 +113,10 @@ def run_script(main: Callable[[], object]) -> None:
     except OSError as problem:
         if problem.errno not in _FIXABLE:
             raise
-        _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to")
+        _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to.")
     except (Interrupted, KeyboardInterrupt) as problem:
         if is_main_process():
-            print(f"\nInterrupted: {problem or 'partial output was removed; rerun to continue'}", file=sys.stderr)
+            print(f"\nInterrupted: {problem or 'partial output was removed. Rerun to continue.'}", file=sys.stderr)
         sys.exit(130)
 
 

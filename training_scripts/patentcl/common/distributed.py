@@ -97,4 +97,4 @@ def check_the_same(value: int, what: str) -> None:
     if world() > 1:
         dist.all_gather_object(values, value)
     if len(set(values)) > 1:
-        raise InputError(f"{what} differs between processes ({values}). They must share one folder")
+        raise InputError(f"{what} differs between processes ({values}). They must share one folder.")

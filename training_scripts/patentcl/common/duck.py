@@ -16,7 +16,7 @@ def connect(database: Path | str = ":memory:", memory: str = "") -> duckdb.DuckD
     db = duckdb.connect(str(database))
     db.execute("SET enable_progress_bar = false")
     if memory:
-        with readable_errors(f"--memory {memory} is not an amount of memory", "Write it like 4GB"):
+        with readable_errors(f"--memory {memory} is not an amount of memory", "Write it like 4GB."):
             db.execute("SET memory_limit = $memory", {"memory": memory})
     return db
 

@@ -47,7 +47,7 @@ def locked(path: Path) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.name}.lock"), blocking=False):
             yield
     except Timeout:
-        raise InputError(f"{path}: another process is writing it. Wait until it has ended") from None
+        raise InputError(f"{path}: another process is writing it. Wait until it has ended.") from None
 
 
 def remove(path: Path) -> None:
@@ -61,7 +61,7 @@ def remove(path: Path) -> None:
 def plain(path: Path) -> Path:
     """Return `path`; raise `InputError` if the databases would take it for a pattern of several files."""
     if any(letter in str(path.resolve()) for letter in "*?[]\\") or not str(path).isprintable():
-        raise InputError(f"{str(path)!r}: rename it, * ? [ ] \\ and unprintable characters are not supported in paths")
+        raise InputError(f"{str(path)!r} holds one of * ? [ ] \\ or an unprintable character. Rename it.")
     return path
 
 
@@ -91,11 +91,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: run the step that writes it first") from None
+        raise InputError(f"{path} is missing. Run the step that writes it first.") from None
     except ValueError as problem:
-        raise InputError(f"{path} is not JSON ({problem}): repeat its step with --overwrite") from None
+        raise InputError(f"{path} is not JSON ({problem}). Repeat its step with --overwrite.") from None
     if not isinstance(record, dict):
-        raise InputError(f"{path} is not the record of a step: repeat its step with --overwrite")
+        raise InputError(f"{path} is not the record of a step. Repeat its step with --overwrite.")
     if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
     return record
@@ -115,11 +115,11 @@ def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> 
     if folder.exists() and not record.exists():
         ours = (".lock", ".partial")  # hidden files that are left after a kill
         if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in ours for p in folder.iterdir()):
-            raise InputError(f"{folder} was not written by patentCL (it has no {record.name}): move it")
+            raise InputError(f"{folder} was not written by patentCL (it has no {record.name}). Move it.")
     elif record.exists() and not overwrite and _is_complete(record) and (changed := changes(record, params)):
         raise InputError(
             f"{folder} holds the result of other parameters ({changed}). "
-            "Choose another folder (--data, --output), or add --overwrite to replace it"
+            "Choose another folder (--data, --output), or add --overwrite to replace it."
         )
 
 

@@ -71,7 +71,7 @@ def evaluate(options: Options) -> None:
     data = load_dataset(folder)
     held_out = held_out_set(data, options.split, options.corpus_sample, options.seed)
     if not len(held_out.pairs) and not len(held_out.triplets):
-        raise InputError(f"the {options.split} split of {folder} is empty; mine with a larger --{options.split}")
+        raise InputError(f"the {options.split} split of {folder} is empty. Mine with a larger --{options.split}.")
     models = with_base(options.models or [PATENTSBERTA])
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, options.split)

@@ -32,7 +32,7 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
         texts = texts[texts["split"] == split]
     chosen = np.argsort(mix(texts["family"].to_numpy() + np.arange(len(texts)), seed), kind="stable")[:sample]
     if len(chosen) < 4:
-        raise InputError(f"--split {split} holds {len(chosen)} classified patents, too few for a picture; try all")
+        raise InputError(f"--split {split} holds {len(chosen)} classified patents, too few for a picture. Use all.")
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
@@ -42,7 +42,7 @@ def with_base(names: Sequence[str]) -> list[Model]:
     Raises `InputError` for a model that is not found, before anything is computed.
     """
     if not names:
-        raise InputError("--models names no model")
+        raise InputError("--models names no model. Pass at least one.")
     models = [find_model(name) for name in names]
     path = models[0].folder / "run.json"
     record = read_json(path) if path.exists() else {}
@@ -61,7 +61,7 @@ def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
         recorded = model.folder.resolve() / str(record.get("base folder", base))
         if recorded.is_dir() and fingerprint_of(recorded) == record["params"].get("base"):
             return find_model(str(recorded))
-        raise InputError(f"{model.name} was trained from {base}, which is missing; pass it as first model") from None
+        raise InputError(f"{model.name} was trained from {base}, which is missing. Pass it first.") from None
 
 
 def embed_all(
@@ -84,7 +84,7 @@ def check_names(names: Sequence[str]) -> None:
     rows = ["BM25", "TF-IDF", *names, *(f"BM25 + {name}" for name in names)]
     for name in names:
         if rows.count(name) > 1:
-            raise InputError(f"{name} names two rows of the tables. Rename the model's folder.")
+            raise InputError(f"two rows would be named {name}. Rename the model folder.")
 
 
 def compare(models: Sequence[Model], held_out: HeldOut, cache: Path, max_length: int = 0, seed: int = 42) -> Report:

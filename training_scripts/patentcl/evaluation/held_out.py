@@ -31,7 +31,7 @@ class HeldOut:
     split: str = "test"
 
     def hidden(self, rows: np.ndarray) -> np.ndarray:
-        """Return what a search for `rows` (q,) does not see, (q, N): texts outside the corpus, the query's family."""
+        """Mask (q, N) of texts excluded from the search for `rows` (q,): outside the corpus, or the query's family."""
         return ~self.corpus | (self.family[rows][:, None] == self.family)
 
     @cached_property

@@ -16,7 +16,7 @@ Ranker = Callable[[np.ndarray], np.ndarray]
 
 RRF_K = 60  # the constant of reciprocal rank fusion, as published
 HIDDEN = 2**30  # rank of a text that a search does not see
-NO_WORDS = "the texts to search contain no words besides stop words; check the title and abstract columns"
+NO_WORDS = "The texts to search contain no words besides stop words. Check the title and abstract columns."
 
 
 def dense_ranker(embeddings: np.ndarray) -> Ranker:

@@ -85,7 +85,7 @@ class Report:
         difference, p = self.difference(row, COMPARED)
         word = "better than its base" if difference > 0 else "worse than its base"
         if p > SIGNIFICANT:
-            word = f"not clearly different from its base, with {queries} queries"
+            word = f"no significant difference from the base ({queries} queries)"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
         return f"{row}: {change}, {accuracy}: {word} (BM25: {words[COMPARED]:.3f})"
 
@@ -160,10 +160,10 @@ def check_output(folder: Path, name: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:
-        raise InputError(f"{folder} is not a writable folder ({problem.strerror}); choose another --output") from None
+        raise InputError(f"{folder} is not a writable folder ({problem.strerror}). Choose another --output.") from None
     path = folder / f"{name}.csv"
     if path.exists() and not (path.is_file() and path.read_bytes().startswith(b"row,nDCG@10,")):
-        raise InputError(f"{path} exists but was not written by patentCL; move it or choose another --output")
+        raise InputError(f"{path} exists but was not written by patentCL. Move it or choose another --output.")
 
 
 def _escaped(name: str) -> str:

@@ -114,7 +114,7 @@ def attend_by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
 
 
 def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
-    """The same over the complete row; tokens attend to their own text only. There is no dropout."""
+    """FlexAttention over the packed row; tokens attend to their own text only. There is no dropout."""
     positions, bias = layout.positions, layout.bias
 
     def add_bias(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:

@@ -32,9 +32,9 @@ def precision() -> str:
             native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return "bf16" if native else "fp32"
     if wanted not in PRECISIONS:
-        raise InputError(f"PATENTCL_PRECISION is {wanted!r}: set it to {', '.join(PRECISIONS)}, or unset it")
+        raise InputError(f"PATENTCL_PRECISION is {wanted!r}. Set it to {', '.join(PRECISIONS)}, or unset it.")
     if wanted == "tf32" and not torch.cuda.is_available():
-        raise InputError("PATENTCL_PRECISION is tf32, which needs a GPU: set it to fp32 or bf16")
+        raise InputError("PATENTCL_PRECISION is tf32, which needs a GPU. Set it to fp32 or bf16.")
     return wanted
 
 

@@ -138,7 +138,7 @@ def _check(texts: Path) -> int:
     if not count:
         raise InputError(f"{texts} has no rows.")
     if unnamed:
-        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id, or one with a line break.")
+        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id or one with a line break.")
     return int(count)
 
 

@@ -85,7 +85,7 @@ def _folder_of(name: str) -> Path:
     for folder in (Path(name).expanduser(), MODELS / name):
         if folder.is_dir():
             if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
-                raise InputError(f"{folder} holds no model (no modules.json): pass the folder of a trained model")
+                raise InputError(f"{folder} holds no model (no modules.json). Pass the folder of a trained model.")
             return folder
     return _from_hub(name)
 
@@ -97,15 +97,15 @@ def _from_hub(name: str) -> Path:
         HfApi().model_info(name, timeout=10)  # fails fast, where a download would retry for a minute
         return Path(snapshot_download(name, ignore_patterns=NOT_NEEDED))
     except (HFValidationError, RepositoryNotFoundError):
-        raise InputError(f"There is no model {name}: neither a folder, nor in {MODELS}, nor on the hub") from None
+        raise InputError(f"There is no model {name}: neither a folder, nor in {MODELS}, nor on the hub.") from None
     except Exception as error:  # noqa: BLE001 (the hub's client raises errors of several libraries)
-        advice = f"connect once, pass a folder, or use {MINILM}, which works offline"
-        raise InputError(f"{name}: the Hugging Face hub cannot be reached ({error}); {advice}") from None
+        advice = f"Connect once, pass a folder, or use {MINILM}, which works offline"
+        raise InputError(f"{name}: the Hugging Face hub cannot be reached ({error}). {advice}.") from None
 
 
 def _load(model: Model, max_length: int, device: str | None) -> SentenceTransformer:
     if max_length < 0 or 0 < max_length < SHORTEST:
-        raise InputError(f"--max-length {max_length} must be 0 or at least {SHORTEST} tokens.")
+        raise InputError(f"--max-length {max_length}: must be 0 or at least {SHORTEST} tokens.")
     if not any(next(model.folder.rglob(file), None) for file in TOKENIZERS):
         raise InputError(f"{model.folder} holds no tokenizer (none of {', '.join(TOKENIZERS)}). Is it complete?")
     if torch.cuda.is_available():  # TF32 for what is not computed in bf16

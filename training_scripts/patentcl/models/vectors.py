@@ -16,4 +16,5 @@ def check_vectors(embeddings: np.ndarray, name: str) -> None:
     if not np.isfinite(embeddings).all():
         raise InputError(f"{name} produced NaN or infinite embeddings. Retrain it with a lower --lr.")
     if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
-        raise InputError(f"{name} produced the same embedding for every text: is it complete, --max-length too small?")
+        advice = "Check that the model is complete and --max-length is large enough."
+        raise InputError(f"{name} produced the same embedding for every text. {advice}")

@@ -84,11 +84,11 @@ class Loop:
     ) -> None:
         """`ids` (T,) are the patents of the rows in a batch, for messages."""
         self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
-        hyper = job.hyperparameters
+        hyper, model = job.hyperparameters, gradient.model
         self.total = math.ceil(batches.per_epoch * hyper.epochs)
         every = math.ceil(self.total / max(1, hyper.evaluations))
         self.evaluated = {*range(every, self.total, every), self.total} if hyper.evaluations else set()
-        self.optimizer = torch.optim.AdamW(gradient.model.parameters(), hyper.lr, weight_decay=0, fused=True)
+        self.optimizer = torch.optim.AdamW(model.parameters(), hyper.lr, weight_decay=0, fused=True)
         warmup = math.ceil(self.total * hyper.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
         self.state, self.stop = State(), StopSignal()

@@ -12,6 +12,8 @@ from ..common.cli import InputError, check_ranges, check_seed, option
 from ..models.load import PATENTSBERTA
 from .losses import LOSSES
 
+LOSS_HELP = " ".join(f"{name}: {str(loss.__doc__).splitlines()[0]}" for name, loss in LOSSES.items())
+ATTENTION_HELP = "sdpa: default; flex: FlexAttention, CUDA only; padded: stock batches grouped by length"
 COUNT = "[0, 1e6)"
 RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
 RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "max_length": COUNT, "evaluations": COUNT, "patience": COUNT}
@@ -26,7 +28,7 @@ class Hyperparameters:
     batch_size: int = option(16, "triplets per step")
     lr: float = option(2e-5, "peak learning rate")
     warmup: float = option(0.1, "share of the steps in which the learning rate rises", metavar="SHARE")
-    loss: str = option("triplet", "triplet: one negative per anchor; contrast: all of the batch", choices=[*LOSSES])
+    loss: str = option("triplet", LOSS_HELP, choices=[*LOSSES])
     margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
     scale: float = option(20, "contrast: 1 / temperature")
     average: float = option(1, "share of the trained weights, the rest is the base model's (1: all)", metavar="SHARE")
@@ -40,22 +42,22 @@ class Hyperparameters:
     _argument_group_name = "training (the defaults are those of the recipe)"
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for values that are out of range or have no meaning together."""
+        """Raise `InputError` for values that are out of range or do not apply together."""
         check_ranges(self, RANGES if self.dropout is None else {**RANGES, "dropout": "[0, 1)"})
         check_seed(self.seed)
         if self.loss not in LOSSES:
-            raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}")
+            raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}.")
         unused = {name for loss in LOSSES.values() for name in loss.options}
         for name in sorted(unused.difference(LOSSES[self.loss].options)):
             if getattr(self, name) != getattr(type(self), name):
-                raise InputError(f"--{name} has no meaning for --loss {self.loss}: remove it")
+                raise InputError(f"--{name} does not apply to --loss {self.loss}. Remove it.")
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How a training is run, which does not change its result."""
 
-    attention: Literal["sdpa", "flex", "padded"] = option("sdpa", "flex: packed, on CUDA; padded: in similar lengths")
+    attention: Literal["sdpa", "flex", "padded"] = option("sdpa", ATTENTION_HELP)
     micro_batch: int = option(0, "triplets in memory at a time (0: as many as fit)")
     checkpoint_minutes: float = option(10, "minutes between two checkpoints (0: only at the end)")
     keep_checkpoints: int = option(2, "number of checkpoints to keep")
@@ -70,7 +72,7 @@ class RunOptions:
         """Raise `InputError` for values that are out of range, or a package that is missing."""
         check_ranges(self, {"micro_batch": COUNT, "checkpoint_minutes": "[0, 1e9)", "keep_checkpoints": "[1, 1e6)"})
         if self.tensorboard and not find_spec("tensorboard"):
-            raise InputError("--tensorboard needs its package: pip install tensorboard")
+            raise InputError("--tensorboard needs its package. Run: pip install tensorboard")
 
 
 RECIPES: dict[str, dict[str, Any]] = {
