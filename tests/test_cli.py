@@ -57,7 +57,7 @@ def test_help_shows_the_docstring_the_groups_and_each_default_once(capsys: pytes
     assert "{random,time}" in shown and "--resume " in shown and "[RESUME]" not in shown
 
 
-@pytest.mark.parametrize("argv", [["--split", "age"], ["--per-anchor", "x"], ["--unknown", "1"]])
+@pytest.mark.parametrize("argv", [["--split", "age"], ["--per-anchor", "x"], ["--unknown", "1"], ["--per", "5"]])
 def test_a_wrong_command_line_names_the_flag(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse_options("", How, argv=argv)

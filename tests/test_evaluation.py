@@ -326,6 +326,8 @@ def test_a_metric_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert report.rows["far"].values["margin"] == least == 0
     assert f"{least:.3f}*" in report.to_text() and f"**{least:.3f}**" in report.to_markdown()
     assert report.difference("far", "margin")[0] == pytest.approx(-report.rows["same"].values["margin"])
+    header = next(line for line in report.to_text().splitlines() if "margin" in line)
+    assert header.count("to base (p)") == 2  # that of the triplet accuracy, and its own
 
 
 def row_with(values: np.ndarray) -> Row:

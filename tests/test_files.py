@@ -1,5 +1,6 @@
 """How a step writes: to a scratch path, then renamed; once for the same parameters."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,24 @@ def test_a_folder_that_we_did_not_write_is_never_replaced(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match=r"graph\.json"):
         check_replaceable(tmp_path / "graph.json", {}, overwrite=True)
+
+
+def test_a_folder_with_a_record_of_another_program_is_never_replaced(tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    record.write_text('{"project": "other"}')
+
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
+        check_replaceable(record, {"seed": 1}, overwrite=True)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"params": 3}', '{"params": {}, "files": [1]}', "{", ""])
+def test_a_corrupt_record_is_named_and_replaced_only_with_overwrite(tmp_path: Path, text: str) -> None:
+    record = tmp_path / "run.json"
+    record.write_text(text)
+
+    with pytest.raises(InputError, match=re.escape(str(record))):
+        is_done(record, {})
+    check_replaceable(record, {}, overwrite=True)
 
 
 def test_a_result_with_a_file_that_is_cut_or_missing_is_written_again(tmp_path: Path) -> None:

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 # Errors of the operating system that the user can fix; any other OSError is a bug and ends in a traceback.
-_FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+_FIXABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
 
 
 class Interrupted(Exception):
@@ -35,7 +45,7 @@ def parse_options(
     from transformers import HfArgumentParser  # takes a second
 
     usage = " ".join(["python", *command_line(), "[options]"])
-    parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage=usage)
+    parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage=usage, allow_abbrev=False)
     for action in parser._actions:  # show --per-anchor but not --per_anchor, which is understood, too; nor --import-
         action.option_strings = [o for o in action.option_strings if "_" not in o and not o.endswith("-")]
     parser.set_defaults(**(defaults or {}))

@@ -48,6 +48,8 @@ def readable_errors(what: str, advice: str) -> Iterator[None]:
         yield
     except (duckdb.Error, RuntimeError) as problem:  # DuckDB raises a RuntimeError after Ctrl-C
         reason = first_line(problem)
+        if "CSV Error on Line" in reason:  # the third line of the message says what is wrong
+            reason = ", ".join([reason, *filter(None, str(problem).split("\n")[2:3])])
         if "interrupt" in reason.lower():
             raise KeyboardInterrupt from None
         if "No space left" in reason:

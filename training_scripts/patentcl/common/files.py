@@ -94,10 +94,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing. Run the step that writes it first.") from None
     except ValueError as problem:
         raise InputError(f"{path} is not JSON ({problem}). Repeat its step with --overwrite.") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{path} is not the record of a step. Repeat its step with --overwrite.")
-    if "asked" in record:  # the name in records of earlier versions
+    if isinstance(record, dict) and "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
+    if not isinstance(record, dict) or not all(isinstance(record.get(key, {}), dict) for key in ("params", "files")):
+        raise InputError(f"{path} is not the record of a step. Repeat its step with --overwrite.")
     return record
 
 
@@ -107,20 +107,28 @@ def is_done(record: Path, params: dict[str, Any]) -> bool:
 
 
 def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> None:
-    """Raise `InputError` if the folder of `record` holds files that patentCL did not write, as it has no record.
+    """Raise `InputError` if the folder of `record` holds files that patentCL did not write, as it has no such record.
 
     The same for the complete result of other parameters, unless `overwrite`.
     """
     folder = record.parent
-    if folder.exists() and not record.exists():
+    if folder.exists() and not _is_record(record):
         ours = (".lock", ".partial")  # hidden files that are left after a kill
         if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in ours for p in folder.iterdir()):
             raise InputError(f"{folder} was not written by patentCL (it has no {record.name}). Move it.")
     elif record.exists() and not overwrite and _is_complete(record) and (changed := changes(record, params)):
         raise InputError(
             f"{folder} holds the result of other parameters ({changed}). "
-            "Choose another folder (--data, --output), or add --overwrite to replace it."
+            "Choose another folder, or add --overwrite to replace it."
         )
+
+
+def _is_record(record: Path) -> bool:
+    """Whether the file is a record of ours, even a corrupt one."""
+    try:
+        return "params" in read_json(record)
+    except InputError:
+        return record.exists()
 
 
 def _is_complete(record: Path) -> bool:

@@ -134,7 +134,8 @@ class Report:
                 table = tables.setdefault(metric.group, pd.DataFrame(index=values.index))
                 table[metric.name.replace("triplet accuracy ", "… ")] = self._column(metric, values, best)
                 if metric.compared:
-                    table["to base (p)"] = [self._against(name, metric.name) for name in self.rows]
+                    differences = [self._against(name, metric.name) for name in self.rows]
+                    table.insert(len(table.columns), "to base (p)", differences, allow_duplicates=True)
         return tables
 
     def _against(self, row: str, metric: str) -> str:

@@ -129,7 +129,7 @@ def _chunks(texts: Path) -> Iterator[pd.DataFrame]:
 def _check(texts: Path) -> int:
     """Read the file once; return the number of rows."""
     if not texts.is_file():
-        raise InputError(f"{texts} does not exist. Pass a CSV or Parquet file with {', '.join(COLUMNS)}.")
+        raise InputError(f"{texts} is not a file. Pass a CSV or Parquet file with {', '.join(COLUMNS)}.")
     unusable = "count(*) FILTER (patent_id = '' OR regexp_matches(patent_id, '[\r\n]'))"
     query = f"SELECT count(*), {unusable}, count(title), count(abstract) FROM ({_select(texts)})"  # noqa: S608
     advice = f"Pass a CSV file in UTF-8, or a Parquet file, with {', '.join(COLUMNS)}."
@@ -149,6 +149,8 @@ def _select(texts: Path) -> str:
     else:  # nothing is guessed: DuckDB would take lines that begin with # for comments
         with texts.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             header = next(csv.reader([file.readline(100_000)]), [])
+        if any(header.count(column) != 1 for column in COLUMNS):
+            raise InputError(f"{texts}, line 1: expected each of {', '.join(COLUMNS)} once, separated by commas.")
         types = {name if name in COLUMNS else f"column {place}": "VARCHAR" for place, name in enumerate(header)}
         source = (
             f"read_csv({literal(texts)}, header = true, auto_detect = false, columns = {types}, delim = ',', "

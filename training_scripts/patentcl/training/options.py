@@ -50,7 +50,7 @@ class Hyperparameters:
         unused = {name for loss in LOSSES.values() for name in loss.options}
         for name in sorted(unused.difference(LOSSES[self.loss].options)):
             if getattr(self, name) != getattr(type(self), name):
-                raise InputError(f"--{name} does not apply to --loss {self.loss}. Remove it.")
+                raise InputError(f"--{name.replace('_', '-')} does not apply to --loss {self.loss}. Remove it.")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def train(
         return read_json(output / "run.json")
     check_replaceable(output / "run.json", params, replaces)
     if not (data.triplets["split"] == "train").any():
-        raise InputError("There is no train triplet. Mine from larger tables, or lower --val and --test.")
+        raise InputError("There is no train triplet. Pass more triplets, or mine again with lower --val and --test.")
     join()
     with locked(work) if rank() == 0 else nullcontext():
         try:
