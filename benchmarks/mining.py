@@ -27,6 +27,7 @@ import pandas as pd
 from patentcl.common.cli import run_script
 from patentcl.common.duck import connect, literal
 from patentcl.common.files import read_json
+from patentcl.common.resources import Resources
 from patentcl.graph.base import open_graph
 from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
@@ -113,7 +114,7 @@ def in_new_process(measure: Callable[..., Row], *arguments: Any) -> Row:
 
 def on_ladybug(patents: int, data: Path) -> Row:
     """Mine the embedded graph with a memory limit of 4 GB."""
-    graph, started = open_graph("embedded", data, "4GB"), time.time()
+    graph, started = open_graph("embedded", data, Resources("4GB")), time.time()
     graph.import_csvs(data / "graph")
     prepared = time.time() - started
     row = mine_all(patents, data, graph, "Ladybug", prepared)

@@ -266,9 +266,3 @@ def test_ids_and_classes_of_any_letters_are_imported(tmp_path: Path) -> None:
     classes_of = graph.run("MATCH (c:CPCSubclass)-[:CLASSIFIES]->() RETURN c.symbol AS symbol, count(*) AS n", {})
     assert sorted(zip(*classes_of.to_pydict().values(), strict=True)) == [("a", 600), ("c,l", 1), ('cl"ass', 1)]
     assert graph.run("MATCH (o:OutsidePatent) RETURN o.patent_id AS id", {})["id"].to_pylist() == ["out\n2"]
-
-
-@pytest.mark.parametrize("memory", [".GB", "1.2.3GB", "a lot"])
-def test_an_amount_of_memory_is_a_number(memory: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"--memory {memory}"):
-        open_graph("embedded", tmp_path, memory)

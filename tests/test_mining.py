@@ -43,7 +43,7 @@ class Corpus:
             ids.iloc[edges.iloc[:, 0].astype(int)], ids.iloc[edges.iloc[:, 1].astype(int)], strict=True
         ):
             self.cites[citing].add(cited)
-        category = edges["category"].eq("cited by examiner").to_numpy()
+        category = edges["examiner:boolean"].eq("true").to_numpy()
         ends = [ids.iloc[edges.iloc[:, end].astype(int)].to_numpy()[category] for end in (0, 1)]
         self.examiner = set(zip(*ends, strict=True))
         outside = pd.read_csv(graph / "outside_citations.csv", dtype=str)

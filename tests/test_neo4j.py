@@ -336,7 +336,7 @@ def compare_with_the_csvs(csvs: Path) -> None:
         expected = db.execute("SELECT * " + read.format(csvs / "patents.csv", "all_varchar = true")).fetchall()
         assert sorted(map(tuple, patents)) == sorted(expected)
         for file, query in {
-            "citations.csv": "MATCH (a:Patent)-[r:CITES]->(b:Patent) RETURN a.rank AS a, b.rank AS b, r.category AS c",
+            "citations.csv": "MATCH (a:Patent)-[r:CITES]->(b:Patent) RETURN a.rank AS a, b.rank AS b, r.examiner AS c",
             "outside_citations.csv": "MATCH (a)-[:CITES_OUTSIDE]->(b:OutsidePatent) RETURN a.rank AS a, b.number AS b",
             "classifications.csv": "MATCH (a:CPCSubclass)-[:CLASSIFIES]->(b:Patent) RETURN a.symbol AS a, b.rank AS b",
         }.items():

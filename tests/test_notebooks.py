@@ -18,6 +18,7 @@ import patent_embedding_scatter
 import patent_handler
 import patent_triplet_trainer
 from patentcl.common.cli import InputError
+from patentcl.common.resources import Resources
 from patentcl.graph.options import Neo4jOptions
 from patentcl.models.load import Model
 from patentcl.triplets.options import Mining
@@ -38,7 +39,7 @@ def test_a_notebook_is_stripped_and_has_one_parameters_cell(name: str) -> None:
 
 def test_the_options_of_the_notebooks_are_those_of_the_scripts() -> None:
     scripts: dict[str, list[Any]] = {
-        "patent_handler": [patent_handler.Options(), Neo4jOptions(), Mining()],
+        "patent_handler": [patent_handler.Options(), Neo4jOptions(), Mining(), Resources()],
         "patent_embedding_scatter": [patent_embedding_scatter.Inputs(), patent_embedding_scatter.Picture()],
     }
     of_notebooks = {"tables", "data", "models", "training_steps"}

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
+from patentcl.tables.import_csvs import FILES
 from patentcl.tables.overview import overview
-from patentcl.tables.restructure import CSV_FILES, restructure
+from patentcl.tables.restructure import restructure
 
 RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
 
@@ -90,7 +89,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
     restructure(tables, tmp_path / "same")
     restructure(tables, tmp_path / "other", seed=7)
 
-    for name in CSV_FILES:
+    for name in FILES:
         assert (tmp_path / "same" / name).read_bytes() == (mined_data / "graph" / name).read_bytes()
     assert (tmp_path / "other" / "patents.csv").read_bytes() != (mined_data / "graph" / "patents.csv").read_bytes()
 
@@ -107,13 +106,6 @@ def test_the_overview_counts_the_links_of_each_patent(custom_corpus: Callable[..
     assert seen.citations_in[order].tolist() == [2, 0, 0] and seen.citations_out[order].tolist() == [0, 1, 1]
     assert seen.classes_per_patent[order].tolist() == [2, 1, 0]
     assert seen.patents["section"][order].tolist() == ["F", "pumps", ""]
-
-
-def test_an_amount_of_memory_that_is_none_is_refused(tables: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--memory much"):
-        restructure(tables, tmp_path / "graph", memory="much")
-
-    assert not (tmp_path / "graph").exists()
 
 
 def test_real_patents(water: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from patentcl.common.cli import InputError, check_seed, option, parse_options, run_script
 from patentcl.common.files import DATA
+from patentcl.common.resources import Resources
 from patentcl.graph.base import GRAPHS, open_graph
 from patentcl.graph.neo4j_admin import import_command
 from patentcl.graph.options import Neo4jOptions
@@ -38,7 +39,6 @@ class Options:
         choices=(*GRAPHS, "none"),
     )
     keep_withdrawn: bool = option(False, "keep withdrawn patents")
-    memory: str = option("4GB", "memory limit of DuckDB and of the graph's buffers")
     seed: int = option(42, "seed of numbering, splits and draws")
     csv: bool = option(False, "also write triplet_training.csv with all texts (large)")
     overwrite: bool = option(False, "repeat steps whose results exist")
@@ -50,19 +50,17 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Restructure, import, mine, report."""
-    options, neo4j, mining = parse_options(__doc__, Options, Neo4jOptions, Mining, argv=argv)
+    options, neo4j, mining, resources = parse_options(__doc__, Options, Neo4jOptions, Mining, Resources, argv=argv)
     if neo4j.import_ != "none" and options.graph != "neo4j":
         raise InputError(f"--import {neo4j.import_} needs --graph neo4j")
     tables, csvs, folder = options.tables or options.data, options.data / "graph", options.data / "triplets"
     by_hand = import_command(csvs, neo4j)
     if options.graph == "none":
-        record = restructure(
-            tables, csvs, options.seed, options.keep_withdrawn, options.memory, overwrite=options.overwrite
-        )
+        record = restructure(tables, csvs, options.seed, options.keep_withdrawn, options.overwrite, resources)
         print_counts(record)
         print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {by_hand}")
         return
-    graph = open_graph(options.graph, options.data, options.memory, neo4j)
+    graph = open_graph(options.graph, options.data, resources, neo4j)
     records = tables_to_triplets(
         tables,
         options.data,
@@ -71,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         graph,
         seed=options.seed,
         keep_withdrawn=options.keep_withdrawn,
-        memory=options.memory,
         overwrite=options.overwrite,
+        resources=resources,
     )
     print_counts(records["restructure"])
     print(report(records["mining"]))

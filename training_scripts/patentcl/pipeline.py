@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common.cli import Interrupted
+from .common.resources import Resources
 from .graph.base import Graph, open_graph
 from .sample.write import write_sample
 from .tables.restructure import restructure
@@ -25,19 +26,19 @@ def tables_to_triplets(
     graph: Graph | None = None,
     seed: int = 42,
     keep_withdrawn: bool = False,
-    memory: str = "4GB",
     overwrite: bool = False,
+    resources: Resources = Resources(),
 ) -> dict[str, Any]:
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
     `graph` (default: the embedded one of `data`) is closed at the end. A step whose result exists is skipped.
     Raises `InputError` for what the user can fix.
     """
-    engine = graph or open_graph("embedded", data, memory)
+    engine = graph or open_graph("embedded", data, resources)
     try:
-        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, memory, overwrite)
+        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, overwrite, resources)
         engine.import_csvs(data / "graph", overwrite)
-        mined = mine(engine, data, name, mining, overwrite)
+        mined = mine(engine, data, name, mining, overwrite, resources)
     finally:
         engine.close()
     return {"restructure": restructured, "mining": mined}

@@ -7,17 +7,25 @@ from pathlib import Path
 import duckdb
 
 from .cli import InputError, first_line
+from .resources import Resources
 
+POOL = 0.6  # DuckDB's share of the memory: it takes more than its limit, and Python and its libraries are there, too
 NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an empty field stays the empty text
 
 
-def connect(database: Path | str = ":memory:", memory: str = "") -> duckdb.DuckDBPyConnection:
-    """Open a database that may take `memory` (like 4GB; default: DuckDB's), without DuckDB's progress bar."""
+def connect(
+    database: Path | str = ":memory:", resources: Resources = Resources(), spill: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open a database for a process that stays within `resources`, without DuckDB's progress bar.
+
+    What does not fit goes to the folder `spill` (default: beside the database).
+    """
     db = duckdb.connect(str(database))
     db.execute("SET enable_progress_bar = false")
-    if memory:
-        with readable_errors(f"--memory {memory} is not an amount of memory", "Write it like 4GB."):
-            db.execute("SET memory_limit = $memory", {"memory": memory})
+    db.execute("SET threads = $n", {"n": resources.thread_count})
+    db.execute("SET memory_limit = $bytes", {"bytes": f"{int(resources.bytes * POOL)}B"})
+    if spill:
+        db.execute("SET temp_directory = $folder", {"folder": str(spill)})
     return db
 
 

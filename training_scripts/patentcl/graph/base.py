@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from ..common.resources import Resources
 from .options import Neo4jOptions
 
 
@@ -35,26 +36,28 @@ class Graph(Protocol):
         """Close the database."""
 
 
-def _ladybug(data: Path, memory: str, options: Neo4jOptions) -> Graph:
+def _ladybug(data: Path, resources: Resources, options: Neo4jOptions) -> Graph:
     from .ladybug import LadybugGraph  # here and below: import an engine's package only when it is used
 
-    return LadybugGraph(data / "ladybug", memory)
+    return LadybugGraph(data / "ladybug", resources)
 
 
-def _neo4j(data: Path, memory: str, options: Neo4jOptions) -> Graph:
+def _neo4j(data: Path, resources: Resources, options: Neo4jOptions) -> Graph:
     from .neo4j import Neo4jGraph
 
     return Neo4jGraph(options)
 
 
 # An engine's name on the command line → how to open it.
-GRAPHS: dict[str, Callable[[Path, str, Neo4jOptions], Graph]] = {"embedded": _ladybug, "neo4j": _neo4j}
+GRAPHS: dict[str, Callable[[Path, Resources, Neo4jOptions], Graph]] = {"embedded": _ladybug, "neo4j": _neo4j}
 
 
-def open_graph(engine: str, data: Path, memory: str = "4GB", options: Neo4jOptions | None = None) -> Graph:
+def open_graph(
+    engine: str, data: Path, resources: Resources = Resources(), options: Neo4jOptions | None = None
+) -> Graph:
     """Open the graph of the data folder `data`.
 
-    "embedded" is Ladybug, in `data/ladybug/`, with `memory` for its buffers; "neo4j" is the server that the
+    "embedded" is Ladybug, in `data/ladybug/`, which stays within `resources`; "neo4j" is the server that the
     environment names (see `Server`), with `options`. Raises `InputError` when the graph cannot be opened.
     """
-    return GRAPHS[engine](data, memory, options or Neo4jOptions())
+    return GRAPHS[engine](data, resources, options or Neo4jOptions())

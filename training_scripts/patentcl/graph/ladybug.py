@@ -10,13 +10,14 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
+from ..common.resources import Resources
 from ..tables.import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
 
 # File → the table that it fills. The columns are those of the CSVs; the first one is a node's primary key.
 _NODES = {"patents.csv": PATENT, "cpc_subclasses.csv": SUBCLASS, "outside_patents.csv": OUTSIDE}
 _RELATIONSHIPS = {
-    "citations.csv": f"CITES(FROM {PATENT} TO {PATENT}, category STRING)",
+    "citations.csv": f"CITES(FROM {PATENT} TO {PATENT}, examiner BOOLEAN)",
     "outside_citations.csv": f"CITES_OUTSIDE(FROM {PATENT} TO {OUTSIDE})",
     "classifications.csv": f"CLASSIFIES(FROM {SUBCLASS} TO {PATENT})",
 }
@@ -32,10 +33,10 @@ class LadybugGraph:
     batch = 100_000
     sessions = 1  # a query uses all cores by itself
 
-    def __init__(self, folder: Path, memory: str = "4GB") -> None:
-        """The database opens with the first query. `memory`, like 4GB, is the size of its buffer pool."""
+    def __init__(self, folder: Path, resources: Resources = Resources()) -> None:
+        """The database opens with the first query; the process that uses it stays within `resources`."""
         self.folder = folder
-        self.memory = _bytes(memory)
+        self.resources = resources
         self._connection: ladybug.Connection | None = None
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
@@ -97,7 +98,7 @@ class LadybugGraph:
 
     def _connect(self, path: Path) -> ladybug.Connection:
         try:
-            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.memory))
+            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.resources.bytes))
         except _ERRORS as problem:
             raise InputError(
                 f"{path} cannot be opened ({problem}); close other processes that use it, set --memory above 100MB, or "
@@ -124,11 +125,3 @@ def _load(connection: ladybug.Connection, csvs: Path) -> None:
             connection.execute(f"COPY {table.split('(')[0]} FROM {source}")
         except _ERRORS as problem:
             raise InputError(f"{csvs / file}: {problem}; rebuild the CSVs with --overwrite") from None
-
-
-def _bytes(memory: str) -> int:
-    """Number of bytes of an amount like 4GB."""
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMGT])i?B", memory.strip(), re.IGNORECASE)
-    if not match:
-        raise InputError(f"--memory {memory}: write an amount of memory like 4GB")
-    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper()))

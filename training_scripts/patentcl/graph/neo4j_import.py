@@ -29,7 +29,7 @@ _WRITE = {
     "citations.csv": (
         10_000,
         "MATCH (a:Patent {rank: row[0]}) MATCH (b:Patent {rank: row[1]}) MERGE (a)-[c:CITES]->(b) "
-        "SET c.category = row[2]",
+        "SET c.examiner = row[2]",
     ),
     "outside_citations.csv": (
         10_000,

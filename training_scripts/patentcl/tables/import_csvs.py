@@ -38,7 +38,7 @@ CSVS: dict[str, dict[str, str]] = {
         "patent_id": "VARCHAR",
         "cited_by:long": "BIGINT",
     },
-    "citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({PATENT})": "BIGINT", "category": "VARCHAR"},
+    "citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({PATENT})": "BIGINT", "examiner:boolean": "BOOLEAN"},
     "outside_citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({OUTSIDE})": "BIGINT"},
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
@@ -52,7 +52,8 @@ COUNTED = {
     "classifications": "()-[x:CLASSIFIES]->()",
 }
 FINGERPRINT_FILE = "import.csv"
-CSV_FILES = (*CSVS, FINGERPRINT_FILE)
+PARQUET = "patents.parquet"  # of each patent all but title and abstract, with plain names, in order of rank
+FILES = (*CSVS, PARQUET, FINGERPRINT_FILE)
 
 
 def plain_name(header: str) -> str:

@@ -15,17 +15,17 @@ cite are in the graph too, as `OutsidePatent`. The work itself is in `restructur
 import hashlib
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.duck import connect, readable_errors, scalar, sql_sections
+from ..common.duck import connect, literal, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, is_done, plain, read_json, write_record
+from ..common.resources import Resources
 from . import cpc, family
-from .import_csvs import CSV_FILES, CSVS, FINGERPRINT_FILE, write_csv
+from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, PARQUET, write_csv
 from .patentsview import Source, Tables, create_table, find_tables
 
 RECORD = "graph.json"
@@ -36,10 +36,10 @@ def restructure(
     graph: Path,
     seed: int = 42,
     keep_withdrawn: bool = False,
-    memory: str = "4GB",
     overwrite: bool = False,
+    resources: Resources = Resources(),
 ) -> dict[str, Any]:
-    """Write the import CSVs of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
+    """Write the import files of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
 
     The record holds the parameters, the counts, and what was dropped and why. A second call with the same tables and
     parameters does nothing. Raises `InputError` for tables that cannot be read.
@@ -56,23 +56,23 @@ def restructure(
     with beside(graph) as folder:
         folder.mkdir(parents=True)
         advice = "Free disk space or raise --memory (at least 1GB)."
-        with readable_errors("DuckDB failed", advice), TemporaryDirectory(dir=folder) as scratch:
-            record: dict[str, Any] = {"params": params, **_write_csvs(found, folder, Path(scratch), params, memory)}
+        with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
+            record: dict[str, Any] = {"params": params, **_write_csvs(found, folder, scratch, params, resources)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
         fingerprint = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
         (folder / FINGERPRINT_FILE).write_text(fingerprint)
-        write_record(folder / RECORD, record, CSV_FILES)
+        write_record(folder / RECORD, record, FILES)
     return record
 
 
 def _write_csvs(
-    tables: Tables, folder: Path, scratch: Path, params: dict[str, Any], memory: str
+    tables: Tables, folder: Path, scratch: Path, params: dict[str, Any], resources: Resources
 ) -> dict[str, dict[str, int]]:
     """Run `restructure.sql`; return the numbers of rows read, kept and dropped for the record."""
     sections = sql_sections(Path(__file__).with_suffix(".sql"))
     record: dict[str, dict[str, int]] = {"counts": {}, "rows": {}, "dropped": {}}
-    with connect(scratch / "work.duckdb", memory) as db, tqdm(desc="restructure", unit="step") as progress:
+    with connect(scratch / "work.duckdb", resources) as db, tqdm(desc="restructure", unit="step") as progress:
         db.execute(cpc.MACROS + family.MACROS)
         for name in ("seed", "keep_withdrawn"):
             db.execute(f"SET VARIABLE {name} = $value", {"value": params[name]})
@@ -82,6 +82,8 @@ def _write_csvs(
         for name, sql in sections.items():
             if name in CSVS:
                 write_csv(db, folder, name, sql)
+            elif name == PARQUET:
+                db.execute(f"COPY ({sql}) TO {literal(folder / name)} (FORMAT parquet)")
             elif name in record:
                 record[name] = dict(db.execute(sql).fetchall())
             else:

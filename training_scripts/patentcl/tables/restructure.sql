@@ -48,14 +48,13 @@ SELECT rank, patent_id, title, coalesce(abstract.abstract, '') AS abstract, coal
 FROM number JOIN kept USING (patent_id) LEFT JOIN abstract USING (patent_id) LEFT JOIN classes_of USING (patent_id);
 
 -- ## citations
--- An examiner's citation says more than an applicant's, so a repeated citation takes that category.
+-- An examiner's citation says more than an applicant's, so a repeated citation is the examiner's if one of them is.
 
 CREATE TABLE linked AS
-    SELECT a.rank AS citing, b.rank AS cited, coalesce(category, '') AS category FROM citation_rows c
+    SELECT a.rank AS citing, b.rank AS cited, coalesce(category = 'cited by examiner', false) AS examiner FROM citation_rows c
     JOIN number a ON a.patent_id = c.citing JOIN number b ON b.patent_id = c.cited;
 CREATE TABLE citation AS
-    SELECT citing, cited, CASE WHEN bool_or(category = 'cited by examiner') THEN 'cited by examiner'
-                               ELSE max(category) END AS category
+    SELECT citing, cited, bool_or(examiner) AS examiner
     FROM linked WHERE citing <> cited GROUP BY citing, cited;
 
 -- ## outside patents
@@ -109,6 +108,14 @@ FROM patent JOIN place_in_time USING (family)
 LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)
 ORDER BY rank
 
+-- ## patents.parquet
+
+SELECT rank, patent_id, date, type, subclass, subclasses, family, place_of(family) AS place, time_place,
+       bucket_of(family) AS bucket, coalesce(cited_by, 0) AS cited_by, trim(abstract) <> '' AS has_abstract
+FROM patent JOIN place_in_time USING (family)
+LEFT JOIN (SELECT cited AS rank, count(*) AS cited_by FROM citation GROUP BY cited) USING (rank)
+ORDER BY rank
+
 -- ## cpc_subclasses.csv
 
 FROM subclass ORDER BY symbol
@@ -119,7 +126,7 @@ FROM outside ORDER BY number
 
 -- ## citations.csv
 
-SELECT citing AS start, cited AS "end", category FROM citation ORDER BY citing, cited
+SELECT citing AS start, cited AS "end", examiner FROM citation ORDER BY citing, cited
 
 -- ## outside_citations.csv
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, fingerprint, is_done, locked, read_json, remove, write_record
+from ..common.resources import Resources
 from ..graph.base import Graph
 from ..graph.parallel import in_parallel
 from ..tables.cpc import Sections, sections
@@ -34,7 +35,14 @@ QUERY = Path(__file__).with_name("triplets.cypher")
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
 
 
-def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = False) -> dict[str, Any]:
+def mine(
+    graph: Graph,
+    data: Path,
+    name: str,
+    mining: Mining,
+    overwrite: bool = False,
+    resources: Resources = Resources(),
+) -> dict[str, Any]:
     """Mine triplets into `data/triplets/<name>/` and return the record `triplets.json`.
 
     Answers of queries are kept until the end: a mining that was interrupted resumes after them. When the result exists
@@ -59,7 +67,7 @@ def mine(graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = 
         answers = run_batches(graph, source, mining, batches, sections(csvs))
         with beside(folder) as scratch:
             scratch.mkdir()
-            record = {"params": params, **write_triplets(scratch, data, source, mining, answers, model)}
+            record = {"params": params, **write_triplets(scratch, data, source, mining, answers, model, resources)}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)

@@ -28,7 +28,7 @@ RETURN a.rank AS anchor, a.place AS place, count(*) AS cited,
        count(CASE WHEN shares THEN 1 END) AS sharing,
        count(CASE WHEN shares AND x.family <> a.family THEN 1 END) AS other_family,
        collect(CASE WHEN shares AND usable THEN x.rank END) AS positives,
-       collect(CASE WHEN c.category = 'cited by examiner' THEN x.rank END) AS examiner,
+       collect(CASE WHEN c.examiner THEN x.rank END) AS examiner,
        collect(CASE WHEN usable AND a.place < $held THEN x.rank END) AS relevant
 
 // part: coupled

@@ -19,6 +19,7 @@ import pandas as pd
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors, sql_sections
 from ..common.files import beside
+from ..common.resources import Resources
 from ..tables.cpc import MACROS, Sections, sections
 from ..tables.import_csvs import rows_of
 from .dataset import TABLES
@@ -50,6 +51,7 @@ def write_triplets(
     mining: Mining,
     answers: dict[str, pd.DataFrame],
     model: "Model | None" = None,
+    resources: Resources = Resources(),
 ) -> dict[str, Any]:
     """Choose triplets from the `answers` of the query, write their files to `folder` and return the counts.
 
@@ -57,7 +59,7 @@ def write_triplets(
     than the positive are dropped. Raises `InputError` when no train triplet is left.
     """
     graph = data / "graph"
-    with connect() as db:
+    with resources.scratch(folder) as spill, connect(resources=resources, spill=spill) as db:
         patents, where = _read_patents(db, graph, source["counts"]["patents"], mining), sections(graph)
         keep = partial(_keep, db, model, data / "embeddings") if model else None
         result = _choose(patents, where, source["params"]["seed"], mining, answers, keep)

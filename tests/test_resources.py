@@ -1,0 +1,78 @@
+"""A run stays within a budget, and says before it starts whether it will fit."""
+
+from pathlib import Path
+
+import pytest
+
+from patentcl.common import resources
+from patentcl.common.cli import InputError
+from patentcl.common.duck import connect
+from patentcl.common.resources import GB, Resources, available_memory, machine_memory, require
+
+
+@pytest.mark.parametrize("memory", [".GB", "1.2.3GB", "a lot", "900MB"])
+def test_a_budget_is_an_amount_of_at_least_1_gb(memory: str) -> None:
+    with pytest.raises(InputError, match=f"--memory {memory}"):
+        Resources(memory)
+
+
+def test_the_default_is_half_of_the_machine_and_at_least_4_gb(monkeypatch: pytest.MonkeyPatch) -> None:
+    for machine, budget in ((32, 16), (8, 4), (6, 4)):
+        monkeypatch.setattr(resources, "machine_memory", lambda machine=machine: machine * GB)
+        assert Resources().bytes == budget * GB
+    assert Resources("2.5GB").bytes == 2.5 * GB
+    assert Resources(threads=3).thread_count == 3 and Resources().thread_count >= 1
+    with pytest.raises(InputError, match="--threads -1"):
+        Resources(threads=-1)
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for folder, limit in ((tmp_path / "a", str(GB // 2)), (tmp_path / "a" / "b", "max")):
+        (folder / "memory.max").write_text(limit)
+        (folder / "memory.current").write_text(str(GB // 4))
+        (folder / "memory.stat").write_text(f"anon 1\nfile {GB // 8}\n")
+    (tmp_path / "cgroup").write_text("0::/a/b\n")
+    monkeypatch.setattr(resources, "_CGROUPS", tmp_path / "cgroup")
+    version, _, *files = resources._VERSIONS[0]
+    monkeypatch.setattr(resources, "_VERSIONS", [(version, tmp_path, *files)])
+
+    assert machine_memory() == GB // 2
+    assert available_memory() == GB // 2 - GB // 8
+
+
+def test_duckdb_stays_within_the_budget() -> None:
+    with connect(resources=Resources("1GB", threads=1)) as db:
+        row = db.execute("SELECT current_setting('threads'), current_setting('memory_limit')").fetchone()
+    assert row and row[0] == 1
+    assert row[1].endswith("MiB") and float(row[1].split()[0]) < 900
+
+
+def test_too_little_disk_or_memory_names_both_numbers_and_the_flag(tmp_path: Path) -> None:
+    there = tmp_path / "new" / "graph"
+    require(there, GB // 1000, GB // 1000, "work", Resources("4GB"))
+
+    with pytest.raises(InputError, match=r"work .*900000\.0 GB.* GB .*--data"):
+        require(there, 9e14, 0, "work", Resources("4GB"))
+    with pytest.raises(InputError, match=r"900000\.0 GB.* GB .*--tmp"):
+        require(there, 9e14, 0, "work", Resources("4GB", tmp=tmp_path))
+    with pytest.raises(InputError, match=r"5\.5 GB.*4\.0 GB.*--memory 6GB"):
+        require(there, 0, 5.5e9, "work", Resources("4GB"))
+    with pytest.raises(InputError, match=r"900000\.0 GB.* GB "):
+        require(there, 0, 9e14, "work", Resources("999999GB"))
+
+
+def test_temporary_files_go_to_their_folder_and_are_removed_after_a_kill_too(tmp_path: Path) -> None:
+    result, here = tmp_path / "data" / "graph", Resources(tmp=tmp_path / "fast")
+
+    with here.scratch(result) as folder:
+        left = folder
+        assert folder.parent == tmp_path / "fast"
+    assert not left.exists()
+    (left / "of a killed run").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), here.scratch(result) as folder:
+        assert folder == left and not any(folder.iterdir())
+        raise KeyboardInterrupt
+    assert not left.exists()
+    with Resources().scratch(result) as folder:
+        assert folder.parent == result.parent
