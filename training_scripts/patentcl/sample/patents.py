@@ -115,12 +115,12 @@ def _classify(plan: Plan, number: Ints, rng: np.random.Generator) -> pd.DataFram
 def _write(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> pd.DataFrame:
     """Return the patents' rows, in order, with their abstracts."""
     words = _choose_words(plan, number, pairs, rng)
-    titles = [title[0].upper() + title[1:] for title in _compose(TITLES, words, rng)]
-    abstracts = _compose(SENTENCES, words, rng)
-    _spoil(number, titles, abstracts)
+    titles = [title[0].upper() + title[1:] for title in compose(TITLES, words, rng)]
+    abstracts = compose(SENTENCES, words, rng)
+    spoil(number, titles, abstracts)
     for k in np.flatnonzero(plan.parent[number] >= 0).tolist():
         parent = int(plan.parent[number[k]] - number[0])
-        titles[k], abstracts[k] = titles[parent], _vary(abstracts[parent], k)
+        titles[k], abstracts[k] = titles[parent], vary(abstracts[parent], k)
     dates = plan.dates(number)
     return pd.DataFrame(
         {
@@ -173,7 +173,7 @@ def _some_cited(number: Ints, pairs: Ints, rng: np.random.Generator) -> Ints:
     return np.where(size > 0, cited, number)
 
 
-def _compose(sentences: list[dict[str, Any]], words: dict[str, Words], rng: np.random.Generator) -> list[str]:
+def compose(sentences: list[dict[str, Any]], words: dict[str, Words], rng: np.random.Generator) -> list[str]:
     """Compose one text per patent from randomly drawn templates, with the gaps filled by the next words."""
     n = len(words["g"])
     texts = np.full(n, "", object)
@@ -191,7 +191,7 @@ def _compose(sentences: list[dict[str, Any]], words: dict[str, Words], rng: np.r
     return texts.tolist()
 
 
-def _spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
+def spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
     """Replace texts by the hard ones of `CASES`."""
     case = CASE[number % 100]
     for k in np.flatnonzero(case != "plain").tolist():
@@ -208,7 +208,7 @@ def _spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
             abstracts[k] = f"The ornamental design for {titles[k]}, view {n}."
 
 
-def _vary(abstract: str, number: int) -> str:
+def vary(abstract: str, number: int) -> str:
     """An abstract as a continuation repeats it: the same, up to case and white space."""
     ways = [abstract, abstract.upper(), abstract.lower(), abstract.replace(". ", ".  "), abstract.replace(" ", "\n", 3)]
     return ways[number % len(ways)]

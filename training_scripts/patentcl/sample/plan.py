@@ -47,7 +47,7 @@ LETTERS = np.array(["", "D", "PP", "RE"], object)
 FIRST_ID = np.array([3_930_271, 238_315, 3_987, 28_671])
 IDS = np.array([8_250_000, 810_000, 32_000, 21_500])
 APART = np.array([1, 20, 100, 100])
-LATER_KIND = np.array(["B2", "S1", "P2", "E1"], object)
+KINDS = np.array(["B2", "S1", "P2", "E1", "A"], object)  # the last one is that of utility patents before 2001
 TUESDAYS = np.array([str(date(1976, 1, 6) + timedelta(weeks=week)) for week in range(2556)], object)
 
 SYMBOLS = np.array(list(SUBCLASSES), object)
@@ -56,11 +56,43 @@ CLASS_OF = np.array([symbol[:3] for symbol in SUBCLASSES])
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What patents depend on of one another: about 40 bytes for each of `patents`."""
+class Numbering:
+    """What follows from a patent's number alone, in a sample of `patents`."""
 
     patents: int
     seed: int
+
+    def ids(self, number: Ints) -> Words:
+        """Return the patent ids of numbers; they rise with the number within a type."""
+        return LETTERS[TYPE[number % 100]] + self.serials(number).astype(str).astype(object)
+
+    def serials(self, number: Ints) -> Ints:
+        """Return the ids without their letters."""
+        kind = TYPE[number % 100]
+        return FIRST_ID[kind] + number * np.maximum(IDS[kind], self.patents // APART[kind]) // self.patents
+
+    def dates(self, number: Ints) -> Words:
+        """Return the dates of grant, Tuesdays from 1976 to 2024."""
+        return TUESDAYS[self.weeks(number)]
+
+    def weeks(self, number: Ints) -> Ints:
+        """Return the places of the dates in `TUESDAYS`."""
+        return number * len(TUESDAYS) // self.patents
+
+    def wipo_kinds(self, number: Ints) -> Words:
+        """Return the kind codes: those of 2001 and later, before that `A` for utility patents."""
+        return KINDS[self.kinds(number)]
+
+    def kinds(self, number: Ints) -> Ints:
+        """Return the places of the kind codes in `KINDS`."""
+        kind = TYPE[number % 100]
+        return np.where((kind == 0) & (number < self.patents * 25 // 49), len(KINDS) - 1, kind)
+
+
+@dataclass(frozen=True)
+class Plan(Numbering):
+    """What patents depend on of one another: about 40 bytes for each of `patents`."""
+
     cites: float  # citations drawn for a patent, on average
     line: Ints  # (patents,) line of inventions; lines 2m and 2m + 1 are partners
     side: Ints  # (patents,) 0 or 1: which names of concepts it favours
@@ -77,7 +109,7 @@ class Plan:
         rng = np.random.default_rng([seed, 0])
         lines = 2 * max(1, patents // (2 * LINE))
         number = np.arange(patents)
-        parent = _draw_parents(number, rng)
+        parent = draw_parents(number, rng)
         line = rng.integers(0, lines, patents, dtype=np.int32)
         line = np.where(parent < 0, line, line[parent])
         # Sizes of subclasses as in the real table: a few are large, many are small.
@@ -111,22 +143,6 @@ class Plan:
         found = groups[np.minimum(low + rng.integers(0, np.maximum(size, 1)), self.patents - 1)]
         return np.where(size > 0, found % self.patents, -1)
 
-    def ids(self, number: Ints) -> Words:
-        """Return the patent ids of numbers; they rise with the number within a type."""
-        kind = TYPE[number % 100]
-        serial = FIRST_ID[kind] + number * np.maximum(IDS[kind], self.patents // APART[kind]) // self.patents
-        return LETTERS[kind] + serial.astype(str).astype(object)
-
-    def dates(self, number: Ints) -> Words:
-        """Return the dates of grant, Tuesdays from 1976 to 2024."""
-        return TUESDAYS[number * len(TUESDAYS) // self.patents]
-
-    def wipo_kinds(self, number: Ints) -> Words:
-        """Return the kind codes: those of 2001 and later, before that `A` for utility patents."""
-        kind = TYPE[number % 100]
-        early = (kind == 0) & (number < self.patents * 25 // 49)
-        return np.where(early, "A", LATER_KIND[kind])
-
 
 def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
     """Draw which earlier patents are cited: (pairs, 2) of citing and cited number, sorted, each pair once."""
@@ -148,7 +164,7 @@ def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
     return np.stack([key // plan.patents, key % plan.patents], axis=1)
 
 
-def _draw_parents(number: Ints, rng: np.random.Generator) -> Ints:
+def draw_parents(number: Ints, rng: np.random.Generator) -> Ints:
     """Let 3 % of patents continue one of the thirty before; both are plain, as the others have special texts."""
     parent = np.maximum(number - rng.integers(1, 31, len(number)), -1)
     parent = np.where(rng.random(len(number)) < 0.03, parent, -1)

@@ -6,22 +6,27 @@ says how, `patents.py` makes the rows, and `sample.toml` holds words and columns
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow.csv import WriteOptions, write_csv
+from tqdm import tqdm
 
 from ..common.cli import InputError, check_seed
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
+from . import proportions
 from .patents import invent
 from .plan import BLOCK, CITATIONS, Plan
 from .words import BEFORE_2023, SUBCLASSES, TODAY
 
 RECORD = "sample.json"
+Block = tuple[dict[str, Any], dict[str, int]]  # rows of each table, counts
 
 
 def write_sample(
@@ -32,8 +37,12 @@ def write_sample(
     zipped: bool = False,
     overwrite: bool = False,
     citations: float = CITATIONS,
+    real_proportions: bool = False,
 ) -> dict[str, Any]:
     """Write a sample of `patents` patents into the folder `out`; return its counts, those of `invent`.
+
+    With `real_proportions` numbers and sizes are those of the real tables, see `proportions.py`, which needs 2 GB of
+    disk for a million patents.
 
     Equal arguments give equal bytes, and a second call does nothing. Raises `InputError` if `out` holds another
     sample and `overwrite` is off, and always if it holds a file that is not of a sample.
@@ -44,6 +53,10 @@ def write_sample(
         raise InputError(f"--citations {citations}: must be above 0 and at most 100")
     check_seed(seed)
     params = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
+    if real_proportions:
+        if citations != CITATIONS:
+            raise InputError("--citations cannot be combined with --real-proportions, which has its own. Leave one out")
+        params["real_proportions"] = True
     record = out / RECORD
     if not overwrite and is_done(record, params):
         print(f"sample: {out} is up to date")
@@ -56,27 +69,44 @@ def write_sample(
     with beside(out) as folder:
         folder.mkdir()
         layout = BEFORE_2023 if old_columns else TODAY
-        counts = _write_tables(Plan.draw(patents, seed, citations), folder, layout, zipped)
+        if real_proportions:
+            blocks = _ahead(partial(proportions.invent, proportions.Proportions.draw(patents, seed)), patents)
+            titles = proportions.titles()
+        else:
+            blocks = _ahead(partial(invent, Plan.draw(patents, seed, citations)), patents)
+            titles = {symbol: subclass["title"] for symbol, subclass in SUBCLASSES.items()}
+        bar = tqdm(blocks, total=-(-patents // BLOCK), desc="sample", unit="block", disable=patents <= BLOCK)
+        counts = _write_tables(bar, titles, folder, layout, zipped)
         files = sorted(path.name for path in folder.iterdir())
         write_record(folder / RECORD, {"params": params, "counts": counts}, files)
     return counts
 
 
-def _write_tables(plan: Plan, folder: Path, layout: dict[str, Any], zipped: bool) -> dict[str, int]:
+def _write_tables(
+    blocks: Iterable[Block], titles: dict[str, str], folder: Path, layout: dict[str, Any], zipped: bool
+) -> dict[str, int]:
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
         tables = {
             name: _Table(opened.enter_context(_create(folder / f"{table['file']}.tsv", zipped)), table["columns"])
             for name, table in layout.items()
         }
-        titles = [subclass["title"] for subclass in SUBCLASSES.values()]
-        tables["subclasses"].write(pd.DataFrame({"id": list(SUBCLASSES), "title": titles}))
-        for first in range(0, plan.patents, BLOCK):
-            rows, counted = invent(plan, first)
+        tables["subclasses"].write(pd.DataFrame(titles.items(), columns=["id", "title"]))
+        for rows, counted in blocks:
             counts.update(counted)
             for name in tables.keys() & rows.keys():  # the old layout has no table of abstracts
                 tables[name].write(rows[name])
     return dict(counts)
+
+
+def _ahead(invent: Callable[[int], Block], patents: int) -> Iterator[Block]:
+    """Invent the blocks in order, each while the one before is written."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(invent, 0)
+        for first in range(BLOCK, patents, BLOCK):
+            invented, waiting = waiting, pool.submit(invent, first)
+            yield invented.result()
+        yield waiting.result()
 
 
 class _Table:
@@ -88,13 +118,15 @@ class _Table:
         self.file = file
         self.written = 0
 
-    def write(self, rows: pd.DataFrame) -> None:
+    def write(self, rows: pd.DataFrame | pa.Table) -> None:
         """Append `rows`; the first ones below the header."""
-        uuids = [f"{n:025d}" for n in range(self.written, self.written + len(rows))]
-        rows = rows.assign(country="US", uuid=uuids)
-        table = pa.table({column: pa.array(rows[name]) for column, name in self.names.items()})
+        new = {
+            "country": lambda: pa.repeat("US", len(rows)),
+            "uuid": lambda: [f"{n:025d}" for n in range(self.written, self.written + len(rows))],
+        }
+        columns = {column: new[name]() if name in new else rows[name] for column, name in self.names.items()}
         options = WriteOptions(include_header=self.written == 0, delimiter="\t", quoting_style="needed")
-        write_csv(table, self.file, options)
+        write_csv(pa.table(columns), self.file, options)
         self.written += len(rows)
 
 
