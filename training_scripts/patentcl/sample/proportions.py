@@ -21,14 +21,15 @@ from .words import GENERAL, SENTENCES, STRAY, SUBCLASSES, SURNAMES, TITLES
 
 COUNT = 650  # subclasses
 LINE = 40  # patents in a line of inventions, on average
-MEDIAN, SPREAD, MOST = 6.0, 1.2, 6000  # citations drawn for a patent: lognormal, and at most so many
+MEDIAN, SPREAD = 5.8, 1.2  # citations drawn for a patent: lognormal
+CITERS, MOST = 5e-5, 6000  # some patents draw 1,000 to so many
 TARGETS = {"line": 0.25, "subclass": 0.45, "related": 0.2, "anywhere": 0.1}  # where citations go
 RECENT = 2.0  # the higher, the more recent the cited patents
 HUBS = 0.73  # the higher, the more citations go to few patents
 _PARTS = [*SENTENCES, *(part for part in SENTENCES if part["gaps"])]
 _LAST = [template.split("{}") for template in SENTENCES[-1]["templates"] if template]  # with a word and a term
 
-CLASSES = 4.8  # CPC rows of a classified patent after its first one, on average
+CLASSES = 4.95  # CPC rows of a classified patent after its first one, on average
 PLACES = [0.45, 0.25, 0.15, 0.1, 0.05]  # how often a CPC row names the subclasses of a line, the primary one first
 VARIANTS = 32  # sentences of each kind that are composed for a subclass
 
@@ -142,6 +143,7 @@ def _pool(texts: Any, at: Ints) -> pa.Array:
 def draw_pairs(plan: Proportions, number: Ints, rng: np.random.Generator) -> Ints:
     """Draw which earlier patents are cited: (pairs, 2) of citing and cited number, sorted, each pair once."""
     many = np.minimum(rng.lognormal(np.log(MEDIAN), SPREAD, len(number)) + rng.random(len(number)), MOST).astype(int)
+    many = np.where(rng.random(len(number)) < CITERS, rng.integers(1000, MOST, len(number)), many)
     citing = np.repeat(number, many)
     line = plan.line[citing]
     own, other = plan.branches[line, 0], plan.branches[line, rng.integers(1, 4, len(line))]
