@@ -42,7 +42,7 @@ def test_the_options_of_the_notebooks_are_those_of_the_scripts() -> None:
         "patent_handler": [patent_handler.Options(), Neo4jOptions(), Mining(), Resources()],
         "patent_embedding_scatter": [patent_embedding_scatter.Inputs(), patent_embedding_scatter.Picture()],
     }
-    of_notebooks = {"tables", "data", "models", "training_steps"}
+    of_notebooks = {"tables", "data", "models", "training_steps", "download"}
     for name, options in scripts.items():
         notebook = nbformat.read(REPOSITORY / f"{name}.ipynb", as_version=4)
         defaults = {key: value for instance in options for key, value in asdict(instance).items()}

@@ -23,7 +23,7 @@ from ..common.files import fingerprint
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
 # What zipfile and its decompressors raise for corrupt, encrypted or exotic archives.
-_CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
     if path.suffix == ".zip" or zipfile.is_zipfile(path):
         try:
             path = _unpack(path, scratch / f"{table.stems[0]}.tsv")
-        except _CORRUPT as problem:
+        except CORRUPT as problem:
             raise InputError(f"{path}: not a ZIP that can be unpacked ({problem}). Download it again") from None
     header, delimiter = _header(path, shown)
     names = {}
