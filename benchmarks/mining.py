@@ -33,8 +33,10 @@ from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure
+from patentcl.triplets.candidates import Candidates
 from patentcl.triplets.mine import Batches, run_batches
-from patentcl.triplets.options import KINDS, Mining
+from patentcl.triplets.options import Mining
+from patentcl.triplets.patents import read_patents
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from local_server import available, local_server, peak_memory
@@ -141,19 +143,17 @@ def on_neo4j(patents: int, data: Path, prepared: float, sessions: int, server: i
 
 def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float) -> Row:
     """Mine all anchors, batch by batch, as `mine` does."""
-    source = read_json(data / "graph" / "graph.json")
+    source, mining = read_json(data / "graph" / "graph.json"), Mining("FULL")
+    everyone = read_patents(data / "graph", patents, mining)
+    candidates = Candidates(everyone, mining, sections(data / "graph"), source["params"]["seed"])
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        result = run_batches(
-            graph,
-            source,
-            Mining("FULL"),
-            Batches(Path(folder) / "batches", {"graph": source["fingerprint"]}),
-            sections(data / "graph"),
-        )
+        batches = Batches(Path(folder) / "batches", {"graph": source["fingerprint"]})
+        run_batches(graph, source, mining, batches, candidates)
         seconds = time.time() - started
-    negatives = pd.concat([result[kind][["anchor", "negative"]] for kind in KINDS])
-    return Row(patents, method, prepared, seconds, len(result["cited"]), *judge(data, negatives), "")
+    negatives = candidates.triplets()[["anchor", "negative"]].drop_duplicates()
+    anchors = candidates.counts["anchors that cite inside the table"]
+    return Row(patents, method, prepared, seconds, anchors, *judge(data, negatives), "")
 
 
 def on_baseline(patents: int, data: Path, prepared: float, max_seconds: float, server: int) -> Row:

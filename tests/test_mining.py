@@ -173,6 +173,8 @@ class Dying:
 
     def stop(self) -> None: ...
 
+    def release(self) -> None: ...
+
     def close(self) -> None:
         self.inner.close()
 
@@ -232,10 +234,10 @@ def test_a_file_that_was_cut_or_lost_is_mined_again(data: Path) -> None:
     assert {file: (folder / file).read_bytes() for file in complete} == complete
 
 
-@pytest.mark.parametrize("file", ["patents.csv", "cpc_subclasses.csv"])
-def test_import_csvs_that_were_cut_are_named(file: str, data: Path) -> None:
+@pytest.mark.parametrize("file", ["patents.csv", "patents.parquet", "cpc_subclasses.csv"])
+def test_import_files_that_were_cut_are_named(file: str, data: Path) -> None:
     path = data / "graph" / file
-    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
     graph = open_graph("embedded", data)
 
     with pytest.raises(InputError, match=file):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from patentcl.tables.cpc import Sections
-from patentcl.tables.family import PLACES
 from patentcl.triplets.options import KINDS, Mining
 from patentcl.triplets.select import (
+    POSITIVES,
     are_enough,
     choose,
     corpus_to_search,
@@ -18,12 +19,13 @@ from patentcl.triplets.select import (
     split_names,
 )
 
+TRAIN, VAL, TEST = range(3)  # the triplets hold indices of SPLITS
 TWO_SECTIONS = Sections(first=np.array([0, 100]), share=np.array([0.75, 0.25]), names=np.array(["A", "B"]))
 
 
 def five_rows(**columns: list[object]) -> pd.DataFrame:
     """Triplets of five anchors: three of section A, ranks below 100, and two of section B."""
-    rows = {"anchor": [0, 1, 2, 100, 101], "nth": [0] * 5, "order": [30, 10, 20, 50, 40], "split": ["train"] * 5}
+    rows = {"anchor": [0, 1, 2, 100, 101], "nth": [0] * 5, "order": [30, 10, 20, 50, 40], "split": [TRAIN] * 5}
     return pd.DataFrame(rows | columns)
 
 
@@ -32,7 +34,32 @@ def test_sections_take_turns_by_their_share_and_anchors_come_in_seeded_order() -
 
     # turns (i + 0.5) / share: A 0.67, 2, 3.33; B 2, 6. At turn 2 the smaller order goes first.
     assert chosen["anchor"].tolist() == [1, 2, 101, 0] and dropped == 0
-    assert chosen["position"].tolist() == [0, 1, 2, 3]
+
+
+def test_sections_of_one_size_come_in_the_order_of_their_anchors() -> None:
+    halves = Sections(first=np.array([0, 100]), share=np.array([0.5, 0.5]), names=np.array(["A", "B"]))
+
+    chosen, _ = choose(five_rows(), Mining("FULL"), halves, None)
+
+    # turns: A 1, 3, 5; B 1, 3. At equal turns the smaller order goes first.
+    assert chosen["order"].tolist() == [10, 40, 20, 50, 30]
+
+
+def test_the_order_is_that_of_sorting_all_triplets_by_turn() -> None:
+    random = np.random.default_rng(0)
+    shares = np.array([0.25, 0.25, 0.4, 0.1])
+    where = Sections(np.array([0, 50, 100, 150]), shares, np.array(list("ABCD")))
+    anchors = random.permutation(200)
+    bucket = random.integers(0, 20, 200)  # anchors of one bucket are ordered by rank
+    rows = pd.DataFrame({"anchor": np.repeat(anchors, 3), "nth": [0, 1, 2] * 200, "split": TRAIN})
+    rows["order"] = bucket[rows["anchor"]]
+
+    chosen, _ = choose(rows, Mining("FULL"), where, None)
+
+    expected = rows.assign(section=where.of(rows["anchor"].to_numpy())).sort_values(["nth", "order", "anchor"])
+    turn = (expected.groupby("section").cumcount() + 0.5) / shares[expected["section"]]
+    expected = expected.assign(turn=turn).sort_values(["turn", "nth", "order", "anchor"])
+    assert chosen[["anchor", "nth"]].to_numpy().tolist() == expected[["anchor", "nth"]].to_numpy().tolist()
 
 
 def test_second_positives_come_after_all_first_ones() -> None:
@@ -51,7 +78,7 @@ def test_dropped_triplets_are_replaced_by_the_next_ones() -> None:
 
 
 def test_held_out_triplets_are_neither_filtered_nor_limited_by_the_size() -> None:
-    rows = five_rows(split=["train", "val", "val", "test", "train"])
+    rows = five_rows(split=[TRAIN, VAL, VAL, TEST, TRAIN])
 
     chosen, dropped = choose(rows, Mining("1"), TWO_SECTIONS, lambda rows: np.zeros(len(rows), bool))
 
@@ -60,63 +87,70 @@ def test_held_out_triplets_are_neither_filtered_nor_limited_by_the_size() -> Non
 
 def test_positives_are_ordered_by_kind_then_by_shared_citations() -> None:
     answers = {
-        "cited": pd.DataFrame({"anchor": [0], "positives": [[5, 6]], "examiner": [[6, 9]]}),
-        "coupled": pd.DataFrame({"anchor": [0], "coupled": [[5, 7, 8]], "shared": [[9, 2, 3]]}),
+        "cited": pa.table({"anchor": [0], "positives": [[5, 6]], "examiner": [[6, 9]]}),
+        "coupled": pa.table({"anchor": [0], "coupled": [[5, 7, 8]], "shared": [[9, 2, 3]]}),
     }
 
     pairs = positives(answers, Mining(positives="examiner", per_anchor=3), seed=0)
     every = positives(answers, Mining(positives="coupled", per_anchor=9), seed=0)
 
     assert pairs["positive"].tolist() == [6, 5, 8]
-    assert pairs["positive_kind"].tolist() == ["examiner", "cited", "coupled"]
+    assert [POSITIVES[kind] for kind in pairs["positive_kind"]] == ["examiner", "cited", "coupled"]
     assert pairs["nth"].tolist() == [0, 1, 2]
     assert every["positive"].tolist()[2:] == [8, 7] and set(every["positive"][:2]) == {5, 6}  # 5 is cited, not coupled
 
 
+def test_a_triplet_takes_few_bytes() -> None:
+    answers = {"cited": pa.table({"anchor": [0, 3], "positives": [[5, 6], [7]], "examiner": [[6, 9], []]})}
+    answers |= {kind: pa.table({"anchor": [0, 3], "negative": [1, 2]}) for kind in KINDS}
+
+    triplets, _ = negatives(positives(answers, Mining(), seed=0), answers, Mining(), np.arange(10), seed=0)
+
+    assert len(triplets) == 3 and sum(dtype.itemsize for dtype in triplets.dtypes) <= 20
+
+
 def test_a_patent_with_the_text_of_a_positive_is_no_negative() -> None:
     pairs = pd.DataFrame({"anchor": [0, 0, 1], "positive": [2, 3, 2], "nth": [0, 1, 0]})
-    answers = {kind: pd.DataFrame({"anchor": [0, 1], "negative": [4, 4]}) for kind in KINDS}
-    answers["random"] = pd.DataFrame({"anchor": [0], "negative": [5]})
+    answers = {kind: pa.table({"anchor": [0, 1], "negative": [4, 4]}) for kind in KINDS}
+    answers["random"] = pa.table({"anchor": [0], "negative": [5]})
     family = np.array([10, 11, 12, 13, 13, 15])  # 4 has the abstract of 3, a positive of anchor 0
 
-    triplets, counts = negatives(pairs, answers, Mining(), family, seed=0)
+    triplets, table = negatives(pairs, answers, Mining(), family, seed=0)
 
     assert triplets[["anchor", "negative"]].to_numpy().tolist() == [[0, 5], [0, 5], [1, 4]]
-    assert counts["none found"] == 0 and answers["citation"]["negative"].tolist() == [4, 4]
+    assert table.sum() == 3 and table[:, -1].sum() == 0
 
 
 def test_a_pair_falls_back_to_the_next_kind_and_is_left_out_without_any() -> None:
     pairs = pd.DataFrame({"anchor": [0, 1, 2], "positive": [3, 3, 3], "nth": [0, 0, 0]})
-    none = pd.DataFrame({"anchor": [], "negative": []}, dtype="int64")
     answers = {
-        "citation": pd.DataFrame({"anchor": [0], "negative": [4]}),
-        "sibling": none,
-        "random": pd.DataFrame({"anchor": [1], "negative": [5]}),
+        "citation": pa.table({"anchor": [0], "negative": [4]}),
+        "random": pa.table({"anchor": [7, 1], "negative": [4, 5]}),  # 7 has no positive
     }
 
-    triplets, counts = negatives(pairs, answers, Mining(negatives="citation=1"), np.arange(6), seed=0)
+    triplets, table = negatives(pairs, answers, Mining(negatives="citation=1"), np.arange(8), seed=0)
 
-    assert triplets[["anchor", "negative", "kind"]].to_numpy().tolist() == [[0, 4, "citation"], [1, 5, "random"]]
-    assert counts["wanted"] == {"citation": 3, "sibling": 0, "random": 0}
-    assert counts["fell back"]["citation → random"] == 1 and counts["none found"] == 1
+    assert triplets[["anchor", "negative"]].to_numpy().tolist() == [[0, 4], [1, 5]]
+    assert [KINDS[kind] for kind in triplets["kind"]] == ["citation", "random"]
+    assert table.tolist() == [[1, 0, 1, 1], [0] * 4, [0] * 4]  # wanted citation: got it, none, random, nothing
 
 
 def test_retrieval_pairs_are_what_a_limited_number_of_held_out_queries_cite() -> None:
-    cited = pd.DataFrame({"anchor": [0, 1, 2, 3], "relevant": [[4, 3], [], [4], [0]]})
-    split_of = np.array(["val", "val", "val", "test", "train"], dtype=object)
+    cited = np.array([[3, 0], [0, 4], [0, 3], [2, 4]])
+    split = np.array([VAL, VAL, VAL, TEST, TRAIN])
 
-    pairs = retrieval_pairs(cited, split_of, Mining(max_queries=1), seed=0)
-    every = retrieval_pairs(cited, split_of, Mining(), seed=0)
+    pairs = retrieval_pairs(cited, split, Mining(max_queries=1), seed=0)
+    every = retrieval_pairs(cited, split, Mining(), seed=0)
 
-    assert every.to_numpy().tolist() == [[0, 3, "val"], [0, 4, "val"], [2, 4, "val"], [3, 0, "test"]]
-    assert pairs.groupby("split")["query"].nunique().to_dict() == {"val": 1, "test": 1}
+    assert every.tolist() == [[0, 3], [0, 4], [2, 4], [3, 0]]
+    assert sorted(split[np.unique(pairs[:, 0])]) == [VAL, TEST]
 
 
 @pytest.mark.parametrize(("corpus", "size"), [(0, 50), (10, 10), (2, 4)])
 def test_the_corpus_to_search_always_holds_queries_and_relevant_patents(corpus: int, size: int) -> None:
-    retrieval = pd.DataFrame({"query": [1, 2], "relevant": [3, 4]})
+    retrieval = np.array([[1, 3], [2, 4]])
 
-    ranks = corpus_to_search(retrieval, np.arange(50), Mining(corpus=corpus), seed=0)["rank"].tolist()
+    ranks = corpus_to_search(retrieval, np.arange(50), Mining(corpus=corpus), seed=0).tolist()
 
     assert len(ranks) == size and {1, 2, 3, 4} <= set(ranks) and ranks == sorted(ranks)
 
@@ -124,10 +158,9 @@ def test_the_corpus_to_search_always_holds_queries_and_relevant_patents(corpus: 
 @pytest.mark.parametrize(("in_a", "in_b", "enough"), [(40, 30, True), (37, 30, False), (60, 12, False)])
 def test_anchors_are_enough_when_no_section_is_used_up_too_early(in_a: int, in_b: int, enough: bool) -> None:
     anchors = [*range(in_a), *range(100, 100 + in_b)]
-    cited = pd.DataFrame({"anchor": anchors, "place": PLACES - 1, "positives": [[1]] * len(anchors)})
-    answers = {"cited": cited, **dict.fromkeys(KINDS, pd.DataFrame({"anchor": anchors}))}
+    triplets = pd.DataFrame({"anchor": anchors * 2, "nth": [0] * len(anchors) + [1] * len(anchors), "split": TRAIN})
 
-    assert are_enough(answers, Mining("50"), TWO_SECTIONS, held=0) == enough
+    assert are_enough(triplets, Mining("50"), TWO_SECTIONS) == enough
 
 
 def test_places_below_the_bounds_are_held_out() -> None:

@@ -32,6 +32,9 @@ class Graph(Protocol):
     def stop(self) -> None:
         """Ask queries that run in other threads to end soon."""
 
+    def release(self) -> None:
+        """Free the memory of this process that the database takes, until the next query."""
+
     def close(self) -> None:
         """Close the database."""
 

@@ -89,6 +89,10 @@ class LadybugGraph:
         if self._connection is not None:
             self._connection.interrupt()
 
+    def release(self) -> None:
+        """Close the database, which frees its buffers; the next query opens it again."""
+        self.close()
+
     def close(self) -> None:
         """Close the database, so that another process can open it."""
         if self._connection is not None:

@@ -64,6 +64,9 @@ class Neo4jGraph:
         """End retries in other threads; running queries finish."""
         self.connection.stop()
 
+    def release(self) -> None:
+        """Do nothing: the database is not in this process."""
+
     def close(self) -> None:
         """Close all connections."""
         self.connection.close()

@@ -13,7 +13,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -23,11 +22,13 @@ from ..common.files import beside, check_replaceable, fingerprint, is_done, lock
 from ..common.resources import Resources
 from ..graph.base import Graph
 from ..graph.parallel import in_parallel
-from ..tables.cpc import Sections, sections
+from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
+from .candidates import Candidates
 from .dataset import TABLES
 from .options import HUB, KINDS, Mining, P, Q
-from .select import are_enough, held_out
+from .patents import read_patents
+from .select import held_out
 from .write import FILES, write_triplets
 
 LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
@@ -64,10 +65,12 @@ def mine(
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, {**params, "batch": graph.batch})
-        answers = run_batches(graph, source, mining, batches, sections(csvs))
+        patents = read_patents(csvs, source["counts"]["patents"], mining)
+        candidates = Candidates(patents, mining, sections(csvs), source["params"]["seed"])
+        run_batches(graph, source, mining, batches, candidates)
         with beside(folder) as scratch:
             scratch.mkdir()
-            record = {"params": params, **write_triplets(scratch, data, source, mining, answers, model, resources)}
+            record = {"params": params, **write_triplets(scratch, data, source, candidates, model, resources)}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
@@ -138,33 +141,29 @@ class Batches:
                 pq.write_table(answer.cast(schema), scratch)
         return 1
 
-    def read(self, query: Query) -> pd.DataFrame:
+    def read(self, query: Query) -> pa.Table:
         """The answer of a query."""
         try:
-            return pd.read_parquet(self.path(query))
+            return pq.read_table(self.path(query))
         except (OSError, ValueError) as problem:
             raise InputError(f"{self.path(query)} is corrupt ({problem}): delete it and run mining again") from None
 
 
-def run_batches(
-    graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, where: Sections
-) -> dict[str, pd.DataFrame]:
-    """Query samples of the anchors, a range of ranks at a time, until there are enough; return the answer by part."""
+def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
+    """Query samples of the anchors, a range of ranks at a time, and add the answers, until there are enough."""
     parts, fixed = query_parts(mining), query_parameters(source, mining)
-    answers: dict[str, pd.DataFrame] = {}
     for start, end in _samples(source, mining, fixed["held"]):
         sample = {**fixed, "from": start, "to": end}
         ranges = _ranges(graph, sample)
-        queries = [Query(part, text, {**sample, **ranks}) for ranks in ranges for part, text in parts.items()]
+        asked = [{part: Query(part, text, {**sample, **ranks}) for part, text in parts.items()} for ranks in ranges]
+        queries = [query for batch in asked for query in batch.values()]
         with tqdm(total=len(queries), desc=f"mining {end / BUCKETS:.1%} of anchors", unit="query") as progress:
             in_parallel(partial(batches.answer, graph), queries, graph.sessions, progress.update, graph.stop)
-        for part in parts:
-            frames = [batches.read(query) for query in queries if query.part == part]
-            known = [answers[part]] if part in answers else []
-            answers[part] = pd.concat([*known, *frames]).sort_values("anchor", ignore_index=True)
-        if are_enough(answers, mining, where, fixed["held"]):
+        graph.release()  # its memory is needed for what follows
+        for batch in tqdm(asked, desc="reading answers", unit="batch"):
+            candidates.add({part: batches.read(query) for part, query in batch.items()})
+        if candidates.are_enough():
             break
-    return answers
 
 
 def _ranges(graph: Graph, sample: dict[str, int]) -> list[dict[str, int]]:

@@ -1,21 +1,29 @@
 """Answers of the graph → triplets: ordered positives, a negative for each, splits and the requested number.
 
-Everything here is arithmetic on ranks, so both engines and batches of any size give the same triplets.
+Everything here is arithmetic on ranks, so both engines and batches of any size give the same triplets. All PatentsView
+gives some 20 million, so they are columns of small integers: 32 bits for a rank, 8 for a kind or a split, which are the
+indices of `KINDS`, `POSITIVES` and `SPLITS`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ..common.hashing import mix
 from ..tables.cpc import Sections
 from ..tables.family import PLACES
-from .options import KINDS, MAX_HELD_OUT, Mining, P
+from .options import KINDS, MAX_HELD_OUT, SPLITS, Mining, P, Positives
 
 Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
 
+_TYPES = {
+    **dict.fromkeys(("anchor", "positive", "negative", "nth"), np.int32),
+    **dict.fromkeys(("kind", "positive_kind"), np.int8),
+}
+POSITIVES = get_args(Positives)
 CANDIDATES_PER_KEPT = 2  # with a filter of negatives, so many train triplets are mined for each that is needed
 
 
@@ -25,82 +33,93 @@ def held_out(patents: int, mining: Mining) -> tuple[int, int]:
     return round(test * PLACES), round((test + val) * PLACES)
 
 
+def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
+    """Split of each place, (n,) → (n,): indices of `SPLITS`."""
+    number = {split: np.int8(SPLITS.index(split)) for split in SPLITS}
+    return np.where(places < test, number["test"], np.where(places < held, number["val"], number["train"]))
+
+
 def split_names(places: np.ndarray, test: int, held: int) -> np.ndarray:
     """Split of each place, (n,) → (n,) of "train", "val", "test"."""
-    return np.where(places < test, "test", np.where(places < held, "val", "train")).astype(object)
+    return np.array(SPLITS, dtype=object)[split_numbers(places, test, held)]
 
 
-def positives(answers: Mapping[str, pd.DataFrame], mining: Mining, seed: int) -> pd.DataFrame:
+def positives(answers: Mapping[str, pa.Table], mining: Mining, seed: int) -> pd.DataFrame:
     """At most `per_anchor` positives of each anchor: columns anchor, positive, positive_kind, nth (from 0).
 
-    Cited ones come in seeded order, coupled ones by how many citations they share with the anchor.
+    Cited ones come in seeded order, coupled ones by how many citations they share with the anchor. Anchors ascend.
     """
-    pairs = _explode(answers["cited"], positive="positives")
-    by_examiner = _in(pairs, _explode(answers["cited"], positive="examiner"))
-    pairs["positive_kind"] = np.where(by_examiner, "examiner", "cited")
-    pairs["tier"] = np.where(by_examiner | (mining.positives != "examiner"), 0, 1)
-    pairs["shared"] = 0
+    anchor, positive = members(answers["cited"], "positives")
+    by_examiner = np.isin(_pair(anchor, positive), _pair(*members(answers["cited"], "examiner")))
+    kind = np.where(by_examiner, POSITIVES.index("examiner"), POSITIVES.index("cited"))
+    tier = np.where(by_examiner | (mining.positives != "examiner"), 0, 1)
+    shared = np.zeros(len(anchor), np.int64)
     if "coupled" in answers:
-        coupled = _explode(answers["coupled"], positive="coupled", shared="shared")
-        coupled = coupled[~_in(coupled, pairs)].assign(positive_kind="coupled", tier=2)
-        pairs = pd.concat([pairs, coupled], ignore_index=True)
-    pairs["key"] = mix(pairs["positive"].to_numpy() * P + pairs["anchor"].to_numpy(), seed)
-    pairs = pairs.sort_values(["anchor", "tier", "shared", "key"], ascending=[True, True, False, True])
-    pairs["nth"] = pairs.groupby("anchor").cumcount()
-    columns = ["anchor", "positive", "positive_kind", "nth"]
-    return pairs.loc[pairs["nth"] < mining.per_anchor, columns].reset_index(drop=True)
+        citing, coupled = members(answers["coupled"], "coupled")
+        new = ~np.isin(_pair(citing, coupled), _pair(anchor, positive))
+        anchor, positive = np.concatenate([anchor, citing[new]]), np.concatenate([positive, coupled[new]])
+        shared = np.concatenate([shared, members(answers["coupled"], "shared")[1][new]])
+        more = np.ones(new.sum(), np.int64)
+        kind, tier = np.concatenate([kind, POSITIVES.index("coupled") * more]), np.concatenate([tier, 2 * more])
+    order = np.lexsort((mix(positive * P + anchor, seed), -shared, tier, anchor))
+    anchor = anchor[order]
+    nth = np.arange(len(anchor)) - np.searchsorted(anchor, anchor)
+    kept = nth < mining.per_anchor
+    columns = {"anchor": anchor, "positive": positive[order], "positive_kind": kind[order], "nth": nth}
+    return pd.DataFrame({name: column[kept].astype(_TYPES[name]) for name, column in columns.items()})
 
 
-def _explode(answers: pd.DataFrame, **lists: str) -> pd.DataFrame:
-    """A row for each member of lists: anchor and the columns `lists`, named by their keywords."""
-    rows = answers[["anchor", *lists.values()]].explode(list(lists.values())).dropna()
-    return rows.set_axis(["anchor", *lists], axis=1).astype(np.int64).reset_index(drop=True)
+def members(answers: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The members of the lists in `column`, and the anchor of each: anchors (n,), members (n,)."""
+    lists = answers[column].combine_chunks()
+    anchors = np.repeat(answers["anchor"].to_numpy(), lists.value_lengths().to_numpy())
+    return anchors.astype(np.int64), lists.flatten().to_numpy().astype(np.int64)
 
 
-def _in(pairs: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """Whether each pair of anchor and positive is one of `others`, (n,)."""
-    ends = ["anchor", "positive"]
-    return pd.MultiIndex.from_frame(pairs[ends]).isin(pd.MultiIndex.from_frame(others[ends]))
+def _pair(anchor: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """One integer for both ranks, (n,)."""
+    return (anchor << 32) + positive
 
 
 def negatives(
-    pairs: pd.DataFrame, answers: Mapping[str, pd.DataFrame], mining: Mining, family: np.ndarray, seed: int
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give each pair a negative of a kind drawn by its share, else of the next kind; count wanted → got.
+    pairs: pd.DataFrame, answers: Mapping[str, pa.Table], mining: Mining, family: np.ndarray, seed: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Give each pair a negative of a kind drawn by its share, else of the next kind: columns negative, kind.
 
-    `family` (N,) by rank: a patent of the family of one of the anchor's positives is no negative, since it has the
-    text of that positive.
+    `pairs` are in ascending order of the anchor; those that get none are left out. Also returns how many pairs wanted
+    kind i and got kind j, or none (the last column): (kinds, kinds + 1). `family` (N,) by rank: a patent of the family
+    of one of the anchor's positives is no negative, since it has the text of that positive.
     """
-    uniform = mix(pairs["anchor"].to_numpy() * 1009 + pairs["nth"].to_numpy(), seed + 1) / 2.0**64
+    uniform = mix(pairs["anchor"].to_numpy(np.int64) * 1009 + pairs["nth"].to_numpy(), seed + 1) / 2.0**64
     bounds = np.cumsum([mining.shares[kind] for kind in KINDS])
     wanted = np.minimum(np.searchsorted(bounds, uniform, side="right"), len(KINDS) - 1)
     offered = _offered(pairs, answers, family)
-    negative, got = np.full(len(pairs), -1), np.full(len(pairs), -1)
+    negative, got = np.full(len(pairs), -1), np.full(len(pairs), len(KINDS))
     for step in range(len(KINDS)):
         kind = (wanted + step) % len(KINDS)
         candidate = offered[np.arange(len(pairs)), kind]
         take = (negative < 0) & (candidate >= 0)
         negative[take], got[take] = candidate[take], kind[take]
-    table = {(a, b): int(((wanted == i) & (got == j)).sum()) for i, a in enumerate(KINDS) for j, b in enumerate(KINDS)}
-    counts = {
-        "wanted": {kind: int((wanted == i).sum()) for i, kind in enumerate(KINDS)},
-        "got": {kind: int((got == i).sum()) for i, kind in enumerate(KINDS)},
-        "fell back": {f"{a} → {b}": count for (a, b), count in table.items() if a != b},
-        "none found": int((got < 0).sum()),
-    }
-    triplets = pairs.assign(negative=negative, kind=np.array(KINDS)[got])
-    return triplets[got >= 0], counts
+    table = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
+    np.add.at(table, (wanted, got), 1)
+    triplets = pairs.assign(negative=negative.astype(_TYPES["negative"]), kind=got.astype(_TYPES["kind"]))
+    return triplets[negative >= 0], table
 
 
-def _offered(pairs: pd.DataFrame, answers: Mapping[str, pd.DataFrame], family: np.ndarray) -> np.ndarray:
+def _offered(pairs: pd.DataFrame, answers: Mapping[str, pa.Table], family: np.ndarray) -> np.ndarray:
     """The negative of each kind that a pair may take, (n, kinds); -1 where there is none."""
-    anchors = pd.Index(pairs["anchor"])
-    near = pd.MultiIndex.from_arrays([anchors, family[pairs["positive"]]])
+    anchors, first, of = np.unique(pairs["anchor"], return_index=True, return_inverse=True)
+    positive = family[pairs["positive"]]
     columns = []
     for kind in KINDS:
-        negative = answers[kind].set_index("anchor")["negative"].reindex(anchors, fill_value=-1).to_numpy()
-        twin = pd.MultiIndex.from_arrays([anchors, family[negative]]).isin(near)
-        columns.append(np.where(twin, -1, negative))
+        negative = np.full(len(anchors), -1)
+        if kind in answers:
+            answered, given = (answers[kind][name].to_numpy() for name in ("anchor", "negative"))
+            known = np.isin(answered, anchors)
+            negative[np.searchsorted(anchors, answered[known])] = given[known]
+        twin = family[negative][of] == positive
+        taken = np.logical_or.reduceat(twin, first) if len(first) else twin
+        columns.append(np.where(taken, -1, negative)[of])
     return np.stack(columns, axis=1)
 
 
@@ -112,72 +131,82 @@ def choose(triplets: pd.DataFrame, mining: Mining, where: Sections, keep: Keep |
     """
     limits = {"train": mining.count, "val": mining.max_queries, "test": mining.max_queries}
     chosen, dropped = [], 0
-    for split, limit in limits.items():
-        ordered = _taking_turns(triplets[triplets["split"] == split], where)
-        limit = len(ordered) if limit is None else limit
+    for number, split in enumerate(SPLITS):
+        rows = np.flatnonzero(triplets["split"] == number)
+        rows = rows[_taking_turns([triplets[name].to_numpy()[rows] for name in ("anchor", "order", "nth")], where)]
         if split == "train" and keep is not None:
-            ordered, dropped = _filtered(ordered, limit, keep)
-        chosen.append(ordered.head(limit))
-    rows = pd.concat(chosen, ignore_index=True)
-    rows["position"] = np.arange(len(rows))
-    return rows, dropped
+            rows, dropped = _filtered(triplets, rows, mining.count, keep)
+        chosen.append(rows[: limits[split]])
+    return triplets.iloc[np.concatenate(chosen)].reset_index(drop=True), dropped
 
 
-def _filtered(ordered: pd.DataFrame, limit: int, keep: Keep) -> tuple[pd.DataFrame, int]:
-    """The first `limit` rows or more that `keep` keeps, and how many it dropped; it looks at `limit` rows at a time."""
-    kept, looked, limit = ordered.iloc[:0], 0, max(limit, 1)
-    while len(kept) < limit and looked < len(ordered):
-        page = ordered.iloc[looked : looked + limit]
-        kept = pd.concat([kept, page[keep(page)]])
+def _filtered(triplets: pd.DataFrame, rows: np.ndarray, limit: int | None, keep: Keep) -> tuple[np.ndarray, int]:
+    """The first `limit` of the `rows` or more that `keep` keeps, and how many it dropped; it sees `limit` at a time."""
+    limit = max(1, len(rows) if limit is None else limit)
+    kept, looked = rows[:0], 0
+    while len(kept) < limit and looked < len(rows):
+        page = rows[looked : looked + limit]
+        kept = np.concatenate([kept, page[keep(triplets.iloc[page])]])
         looked += len(page)
     return kept, looked - len(kept)
 
 
-def _taking_turns(triplets: pd.DataFrame, where: Sections) -> pd.DataFrame:
-    section = where.of(triplets["anchor"].to_numpy())
-    ordered = triplets.assign(section=section).sort_values(["nth", "order", "anchor"])
-    index = ordered.groupby("section").cumcount().to_numpy()
-    ordered["turn"] = (index + 0.5) / where.share[ordered["section"].to_numpy()]
-    return ordered.sort_values(["turn", "nth", "order", "anchor"])
+def _taking_turns(keys: list[np.ndarray], where: Sections) -> np.ndarray:
+    """Indices (n,) of triplets by the turns of their sections; in a section by `keys`, of which the last counts most.
+
+    The first of the keys, each (n,), is the anchor. The sections are sorted one by one: merging them takes a
+    fraction of the time of sorting all by turn.
+    """
+    section = where.of(keys[0]).astype(np.int32)
+    by_section = np.argsort(section, kind="stable")
+    parts = []
+    for rows in np.split(by_section, np.flatnonzero(np.diff(section[by_section])) + 1):
+        parts.append(rows[np.lexsort([key[rows] for key in keys])])
+    rows = np.concatenate(parts)
+    turn = (np.concatenate([np.arange(len(part)) for part in parts]) + 0.5) / where.share[section[rows]]
+    merged = np.argsort(turn, kind="stable")
+    rows, turn = rows[merged], turn[merged]
+    same = np.flatnonzero(np.diff(turn) == 0)
+    tied = np.union1d(same, same + 1)  # of several sections
+    rows[tied] = rows[tied][np.lexsort([*(key[rows[tied]] for key in keys), turn[tied]])]
+    return rows
 
 
-def are_enough(answers: Mapping[str, pd.DataFrame], mining: Mining, where: Sections, held: int) -> bool:
+def are_enough(triplets: pd.DataFrame, mining: Mining, where: Sections) -> bool:
     """Whether the anchors read so far hold the first `mining.count` train triplets in the order of all anchors.
 
     They do when no section has used up its anchors' first positives before that many are taken.
     """
     if mining.count is None:
         return False
-    cited, coupled = answers["cited"], answers.get("coupled")
-    anchors = cited.loc[(cited["place"] >= held) & (cited["positives"].str.len() > 0), "anchor"].to_numpy()
-    if coupled is not None:
-        anchors = np.union1d(anchors, coupled["anchor"].to_numpy())
-    anchors = anchors[np.isin(anchors, np.concatenate([answers[kind]["anchor"].to_numpy() for kind in KINDS]))]
-    count = np.bincount(where.of(anchors), minlength=len(where.first))
+    first = (triplets["split"] == SPLITS.index("train")) & (triplets["nth"] == 0)
+    count = np.bincount(where.of(triplets.loc[first, "anchor"].to_numpy()), minlength=len(where.first))
     used_up = ((count + 0.5) / where.share).min(initial=np.inf)  # the turn at which the first section runs out
     before = np.clip(np.ceil(used_up * where.share - 0.5), 0, count)
     return bool(before.sum() >= mining.count * (CANDIDATES_PER_KEPT if mining.filter_model else 1))
 
 
-def retrieval_pairs(cited: pd.DataFrame, split_of: np.ndarray, mining: Mining, seed: int) -> pd.DataFrame:
-    """Held-out queries and the patents that they cite: columns query, relevant (ranks), split.
+def retrieval_pairs(cited: np.ndarray, split: np.ndarray, mining: Mining, seed: int) -> np.ndarray:
+    """Held-out queries and the patents that they cite, ascending: (n, 2) ranks, for at most `max_queries` of a split.
 
-    `split_of` (N,): the split of each rank.
+    `cited` (m, 2): all these pairs; `split` (N,): the split of each rank.
     """
-    pairs = _explode(cited, relevant="relevant").rename(columns={"anchor": "query"})
-    pairs = pairs.sort_values(["query", "relevant"], ignore_index=True)
-    queries = pairs["query"].unique()
+    cited = cited[np.lexsort(cited.T[::-1])]
+    queries = np.unique(cited[:, 0])
     queries = queries[np.argsort(mix(queries, seed + 2), kind="stable")]
-    kept = [queries[split_of[queries] == split][: mining.max_queries] for split in ("val", "test")]
-    pairs = pairs[pairs["query"].isin(np.concatenate(kept))].reset_index(drop=True)
-    return pairs.assign(split=split_of[pairs["query"].to_numpy()])
+    held = [SPLITS.index(name) for name in ("val", "test")]
+    kept = np.concatenate([queries[split[queries] == number][: mining.max_queries] for number in held])
+    return cited[np.isin(cited[:, 0], kept)]
 
 
-def corpus_to_search(retrieval: pd.DataFrame, ranks: np.ndarray, mining: Mining, seed: int) -> pd.DataFrame:
-    """The patents to search: all, or the queries with what they cite filled up to `corpus` with a seeded sample."""
-    used = pd.unique(retrieval[["query", "relevant"]].to_numpy().ravel())
-    order = ranks[np.argsort(mix(ranks, seed + 3), kind="stable")]
-    others = order[~np.isin(order, used)]
+def corpus_to_search(retrieval: np.ndarray, ranks: np.ndarray, mining: Mining, seed: int) -> np.ndarray:
+    """The patents to search, ascending ranks (n,).
+
+    All `ranks` with what `retrieval` (m, 2) names, or the latter filled up to `corpus` with a seeded sample.
+    """
+    used = np.unique(retrieval)
+    others = ranks[~np.isin(ranks, used)]
     if mining.corpus:
-        others = others[: max(0, mining.corpus - len(used))]
-    return pd.DataFrame({"rank": np.sort(np.concatenate([used, others]).astype(np.int64))})
+        order = np.argsort(mix(others, seed + 3), kind="stable")
+        others = others[order[: max(0, mining.corpus - len(used))]]
+    return np.sort(np.concatenate([used, others]))

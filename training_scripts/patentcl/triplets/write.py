@@ -1,197 +1,280 @@
 """Triplets written to disk: chosen from the graph's answers, joined with their texts, counted.
 
 `data/triplets/<name>/` holds `triplets.parquet` (anchor_id, positive_id, negative_id, negative_kind, positive_kind,
-cpc_subclass, split), `texts.parquet` (one row per patent), `retrieval.parquet` (query_id, relevant_id, split: what
-held-out patents cite), the ids of each split as `ids_train.txt` (patents in train triplets), `ids_val.txt` and
-`ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`, the record.
+cpc_subclass, split), `texts.parquet` (one row per patent, in the order of the import CSV), `retrieval.parquet`
+(query_id, relevant_id, split: what held-out patents cite), the ids of each split as `ids_train.txt` (patents in train
+triplets), `ids_val.txt` and `ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`,
+the record.
+
+Nothing here holds all texts, or all triplets with their ids: both pass in blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors, sql_sections
 from ..common.files import beside
 from ..common.resources import Resources
-from ..tables.cpc import MACROS, Sections, sections
+from ..tables.cpc import MACROS, Sections
 from ..tables.import_csvs import rows_of
+from .candidates import Candidates
 from .dataset import TABLES
-from .options import KINDS, SPLITS, Mining, Positives
-from .select import Keep, choose, corpus_to_search, held_out, negatives, positives, retrieval_pairs, split_names
+from .options import KINDS, SPLITS
+from .patents import Patents
+from .select import POSITIVES, Keep, choose, corpus_to_search, retrieval_pairs
 
 if TYPE_CHECKING:
     from ..models.load import Model
 
 FILES = (*TABLES, *(f"ids_{split}.txt" for split in SPLITS))
+ROLES = ["anchor", "positive", "negative"]
+BLOCK = 122_880  # rows of a row group as DuckDB writes it
+TEXTS = 32_768  # rows of a row group of texts, some 25 MB
+SQL = sql_sections(Path(__file__).with_suffix(".sql"))
+_CHOSEN = """CREATE TABLE chosen (
+    anchor_id VARCHAR NOT NULL, positive_id VARCHAR NOT NULL, negative_id VARCHAR NOT NULL,
+    codes INTEGER[4])"""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What becomes of the answers, all in ranks: tables of pairs, triplets, chosen triplets, retrieval and corpus."""
+    """What becomes of the candidates, all in ranks: chosen triplets, retrieval pairs (n, 2), corpus (n,)."""
 
-    pairs: pd.DataFrame
     triplets: pd.DataFrame
-    chosen: pd.DataFrame
-    retrieval: pd.DataFrame
-    corpus: pd.DataFrame
-    negatives: dict[str, Any]
+    dropped: int
+    retrieval: np.ndarray
+    corpus: np.ndarray
+
+    def used(self, split: str = "") -> np.ndarray:
+        """The patents of all roles in the triplets (of `split`): ranks, perhaps repeated."""
+        rows = self.triplets[self.triplets["split"] == SPLITS.index(split)] if split else self.triplets
+        return rows[ROLES].to_numpy().ravel()
 
 
 def write_triplets(
     folder: Path,
     data: Path,
     source: dict[str, Any],
-    mining: Mining,
-    answers: dict[str, pd.DataFrame],
+    candidates: Candidates,
     model: "Model | None" = None,
     resources: Resources = Resources(),
 ) -> dict[str, Any]:
-    """Choose triplets from the `answers` of the query, write their files to `folder` and return the counts.
+    """Choose triplets from the `candidates`, write their files to `folder` and return the counts.
 
     `source` is the record of the import CSVs in the folder `data`. Train triplets whose negative `model` finds closer
     than the positive are dropped. Raises `InputError` when no train triplet is left.
     """
-    graph = data / "graph"
-    with resources.scratch(folder) as spill, connect(resources=resources, spill=spill) as db:
-        patents, where = _read_patents(db, graph, source["counts"]["patents"], mining), sections(graph)
-        keep = partial(_keep, db, model, data / "embeddings") if model else None
-        result = _choose(patents, where, source["params"]["seed"], mining, answers, keep)
-        if not (result.chosen["split"] == "train").any():
-            raise InputError(
-                f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
-                "train patents of different families that share a subclass and have abstracts, with a negative. "
-                "Use larger tables, lower --val and --test, or pass --positives coupled"
-            )
-        _write_files(db, folder, result)
-    return {**_counts(result, answers["cited"], patents, where), **_dates(patents)}
+    graph, patents = data / "graph", candidates.patents
+    keep: Keep | None = None
+    if model:
+        keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources)
+    result = _choose(candidates, keep)
+    if not (result.triplets["split"] == SPLITS.index("train")).any():
+        raise InputError(
+            f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
+            "train patents of different families that share a subclass and have abstracts, with a negative. "
+            "Use larger tables, lower --val and --test, or pass --positives coupled"
+        )
+    with resources.scratch(folder) as scratch:
+        _write_triplets(folder / "triplets.parquet", result.triplets, patents, scratch, resources)
+    _write_retrieval(folder / "retrieval.parquet", result.retrieval, patents)
+    _write_texts(folder / "texts.parquet", graph, result, patents, resources)
+    _write_ids(folder, result, candidates)
+    return {**_counts(result, candidates), **_dates(patents)}
 
 
-def _read_patents(db: duckdb.DuckDBPyConnection, graph: Path, number: int, mining: Mining) -> pd.DataFrame:
-    """Read and split the `number` patents: rank, family, bucket, has_abstract, date, split, in order of rank.
-
-    Makes the tables `patent`, as in the import CSV, and `splits` (rank, split).
-    """
-    place = "time_place" if mining.split == "time" else "place"
-    with readable_errors(f"{graph / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
-        db.execute(f"{MACROS}; CREATE TABLE patent AS {rows_of(graph, 'patents.csv')}")
-        patents = db.execute(
-            f"SELECT rank, family, bucket, has_abstract, date, {place} AS place FROM patent ORDER BY rank"  # noqa: S608
-        ).df()
-    if len(patents) != number:
-        difference = f"{len(patents):,} patents instead of {number:,}"
-        raise InputError(f"{graph / 'patents.csv'} has {difference}: restructure again with --overwrite")
-    if mining.split == "time" and patents["date"].nunique() < 2:
-        raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")
-    patents["split"] = split_names(patents.pop("place").to_numpy(), *held_out(number, mining))
-    db.register("splits", patents[["rank", "split"]])
-    return patents
+def _choose(candidates: Candidates, keep: Keep | None) -> Chosen:
+    """The triplets, and what an evaluation searches."""
+    patents, mining, seed = candidates.patents, candidates.mining, candidates.seed
+    triplets, dropped = choose(candidates.triplets(), mining, candidates.where, keep)
+    retrieval = retrieval_pairs(candidates.cited(), patents.split, mining, seed)
+    corpus = corpus_to_search(retrieval, np.flatnonzero(patents.has_abstract), mining, seed)
+    return Chosen(triplets, dropped, retrieval, corpus)
 
 
-def _choose(
-    patents: pd.DataFrame,
-    where: Sections,
-    seed: int,
-    mining: Mining,
-    answers: dict[str, pd.DataFrame],
-    keep: Keep | None,
-) -> Chosen:
-    """The triplets, and what an evaluation searches, from the answers of the query."""
-    split_of, buckets = patents["split"].to_numpy(), patents["bucket"].to_numpy()
-    pairs = positives(answers, mining, seed)
-    pairs["split"] = split_of[pairs["anchor"].to_numpy()]
-    triplets, counts = negatives(pairs, answers, mining, patents["family"].to_numpy(), seed)
-    triplets["order"] = buckets[triplets["anchor"].to_numpy()]
-    chosen, dropped = choose(triplets, mining, where, keep)
-    retrieval = retrieval_pairs(answers["cited"], split_of, mining, seed)
-    corpus = corpus_to_search(retrieval, patents.loc[patents["has_abstract"], "rank"].to_numpy(), mining, seed)
-    return Chosen(pairs, triplets, chosen, retrieval, corpus, {**counts, "false negatives dropped": dropped})
-
-
-def _keep(db: duckdb.DuckDBPyConnection, model: "Model", cache: Path, rows: pd.DataFrame) -> np.ndarray:
+def _keep(
+    graph: Path, number: int, model: "Model", cache: Path, resources: Resources, rows: pd.DataFrame
+) -> np.ndarray:
     """Whether `model` finds the positive of each row at least as close to the anchor as the negative, (n,)."""
     from ..models.embed import embed  # torch takes seconds to import; mining rarely needs it
     from ..models.vectors import unit_rows
 
-    ranks = rows[["anchor", "positive", "negative"]].to_numpy()
+    ranks = rows[ROLES].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
-    db.register("wanted", pd.DataFrame({"rank": distinct}))
-    texts = db.execute("SELECT title, abstract FROM patent JOIN wanted USING (rank) ORDER BY rank").df()
+    texts = pa.concat_tables(_texts(graph, _mask(number, distinct), resources)).sort_by("rank").to_pandas()
     anchor, positive, negative = unit_rows(embed(model, texts, cache))[where.reshape(ranks.shape)].swapaxes(0, 1)
     return (anchor * negative).sum(axis=1) <= (anchor * positive).sum(axis=1)
 
 
-def _write_files(db: duckdb.DuckDBPyConnection, folder: Path, result: Chosen) -> None:
-    """Write the rows of each part of write.sql to the file of its name."""
-    for table in ("chosen", "retrieval", "corpus"):
-        db.register(table, getattr(result, table))
-    for file, sql in sql_sections(Path(__file__).with_suffix(".sql")).items():
-        form = "FORMAT parquet" if file.endswith(".parquet") else "FORMAT csv, HEADER false, QUOTE '', ESCAPE ''"
-        with readable_errors(f"{folder / file} cannot be written", "Free disk space."):
-            db.execute(f"COPY ({sql}) TO {literal(folder / file)} ({form})")
+def _mask(number: int, *ranks: np.ndarray) -> np.ndarray:
+    """Mask (number,) of the patents with these ranks."""
+    mask = np.zeros(number, bool)
+    for some in ranks:
+        mask[some] = True
+    return mask
 
 
-def _counts(result: Chosen, cited: pd.DataFrame, patents: pd.DataFrame, where: Sections) -> dict[str, Any]:
+def _texts(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa.Table]:
+    """The patents of the mask `wanted` (N,), in the order of the import CSV: the columns of write.sql, in blocks."""
+    path = graph / "patents.csv"
+    with (
+        readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."),
+        connect(resources=resources) as db,
+        tqdm(total=len(wanted), desc="texts", unit="patent") as progress,
+    ):
+        db.execute(f"{MACROS}; CREATE VIEW patent AS {rows_of(graph, path.name)}")
+        waiting: list[pa.RecordBatch] = []
+        for batch in db.sql(SQL["texts"]).to_arrow_reader(TEXTS):
+            waiting.append(batch.filter(pa.array(wanted[batch["rank"].to_numpy()])))
+            progress.update(len(batch))
+            if sum(map(len, waiting)) >= TEXTS:  # blocks are the same on any number of threads
+                rows = pa.Table.from_batches(waiting)
+                yield rows.slice(0, TEXTS).combine_chunks()
+                waiting = rows.slice(TEXTS).to_batches()
+        if waiting:
+            yield pa.Table.from_batches(waiting).combine_chunks()
+        if progress.n != len(wanted):
+            raise InputError(
+                f"{path} has {progress.n:,} patents instead of {len(wanted):,}: restructure again with --overwrite"
+            )
+
+
+def _write_texts(path: Path, graph: Path, result: Chosen, patents: Patents, resources: Resources) -> None:
+    """Write one row per patent of a triplet or of the corpus."""
+    in_corpus = _mask(len(patents.ids), result.corpus)
+    splits, writer = pa.array(SPLITS), None
+    for block in _texts(graph, _mask(len(patents.ids), result.corpus, result.used()), resources):
+        rank = block["rank"].to_numpy()
+        block = block.drop_columns("rank").append_column("split", splits.take(pa.array(patents.split[rank])))
+        block = block.append_column("in_corpus", pa.array(in_corpus[rank]))
+        if writer is None:
+            coded = ["date", "section", "class", "subclass", "subclasses.list.element", "split"]
+            writer = pq.ParquetWriter(path, block.schema, use_dictionary=coded)
+        writer.write_table(block, row_group_size=TEXTS)
+    if writer:
+        writer.close()
+
+
+def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratch: Path, resources: Resources) -> None:
+    """Write the triplets, with the ids and the first subclass that anchor and positive share."""
+    names = {"kinds": KINDS, "positives": POSITIVES, "symbols": patents.symbols, "splits": SPLITS}
+    with (
+        readable_errors(f"{path} cannot be written", "Free disk space."),
+        connect(scratch / "triplets.duckdb", resources) as db,
+        tqdm(total=len(triplets), desc="triplets", unit="triplet") as progress,
+    ):
+        db.execute(_CHOSEN)
+        for name, values in names.items():
+            db.execute(f"SET VARIABLE {name} = $values::VARCHAR[]", {"values": list(values)})
+        for start in range(0, len(triplets), 4 * BLOCK):
+            rows = triplets.iloc[start : start + 4 * BLOCK]
+            block = {f"{role}_id": patents.ids.take(pa.array(rows[role].to_numpy())) for role in ROLES}
+            shared = patents.first_shared(rows["anchor"].to_numpy(), rows["positive"].to_numpy())
+            codes = np.stack([rows["kind"], rows["positive_kind"], shared, rows["split"]], axis=1).astype(np.int32)
+            block["codes"] = pa.FixedSizeListArray.from_arrays(codes.ravel(), len(names))
+            db.register("block", pa.table(block))
+            db.execute("INSERT INTO chosen BY NAME FROM block")
+            progress.update(len(rows))
+        db.execute(f"COPY ({SQL['triplets']}) TO {literal(path)} (FORMAT parquet)")
+
+
+def _write_retrieval(path: Path, retrieval: np.ndarray, patents: Patents) -> None:
+    query, relevant = (patents.ids.take(pa.array(ranks)).cast(pa.string()) for ranks in retrieval.T)
+    split = pa.array(SPLITS).take(pa.array(patents.split[retrieval[:, 0]]))
+    pq.write_table(pa.table({"query_id": query, "relevant_id": relevant, "split": split}), path)
+
+
+def _write_ids(folder: Path, result: Chosen, candidates: Candidates) -> None:
+    """Write the ids of each split in order of rank, one a line."""
+    patents = candidates.patents
+    for split in SPLITS:
+        of_split = _mask(len(patents.ids), result.used(split)) if split == "train" else candidates.in_split(split)
+        ranks = np.flatnonzero(of_split)
+        with (folder / f"ids_{split}.txt").open("w", encoding="utf-8", newline="\n") as file:
+            for start in range(0, len(ranks), BLOCK):
+                ids = patents.ids.take(pa.array(ranks[start : start + BLOCK])).to_pylist()
+                file.writelines(f"{name}\n" for name in ids)
+
+
+def _counts(result: Chosen, candidates: Candidates) -> dict[str, Any]:
     """What the record says of the triplets."""
-    chosen, retrieval, held = result.chosen, result.retrieval, SPLITS[1:]
+    chosen, retrieval, split = result.triplets, result.retrieval, candidates.patents.split
+    queries = np.unique(retrieval[:, 0])
+    kinds = {name: chosen.loc[chosen["split"] == number, "kind"] for number, name in enumerate(SPLITS)}
+    total = {"… with a negative": len(candidates.triplets()), "… chosen": len(chosen)}
     return {
-        "counts": {
-            "anchors that cite inside the table": len(cited),
-            "citation pairs inside the table": int(cited["cited"].sum()),
-            "… both with an abstract": int(cited["with_abstract"].sum()),
-            "… sharing a CPC subclass": int(cited["sharing"].sum()),
-            "… of different families": int(cited["other_family"].sum()),
-            "… not across splits": int(cited["positives"].str.len().sum()),
-            "positives up to --per-anchor, with coupled ones": len(result.pairs),
-            "… with a negative": len(result.triplets),
-            "… chosen": len(chosen),
-        },
+        "counts": {**candidates.counts, **total},
         "triplets": _tally(chosen["split"], SPLITS),
-        "positives": _tally(chosen["positive_kind"], get_args(Positives)),
-        "sections": _by_section(chosen, where),
-        "negatives": result.negatives,
-        "kinds": {split: _tally(rows["kind"], KINDS) for split, rows in chosen.groupby("split")},
-        "distinct negatives": int(chosen["negative"].nunique()),
-        "held out": _tally(patents["split"], held),
-        "examiner's citations": int(cited["examiner"].str.len().sum()),
-        "queries": _tally(retrieval.drop_duplicates("query")["split"], held),
-        "relevant": _tally(retrieval["split"], held),
+        "positives": _tally(chosen["positive_kind"], POSITIVES),
+        "sections": _by_section(chosen, candidates.where),
+        "negatives": {**_negatives(candidates.negatives), "false negatives dropped": result.dropped},
+        "kinds": {split: _tally(kind, KINDS) for split, kind in kinds.items() if len(kind)},
+        "distinct negatives": int(np.count_nonzero(_mask(len(split), chosen["negative"].to_numpy()))),
+        "held out": _held(split),
+        "examiner's citations": candidates.examiner,
+        "queries": _held(split[queries]),
+        "relevant": _held(split[retrieval[:, 0]]),
         "corpus": len(result.corpus),
     }
 
 
-def _tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
-    """How many of `values` are each of `names`."""
-    return {name: int((values == name).sum()) for name in names}
+def _tally(numbers: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """How many of the `numbers` stand for each of `names`."""
+    return dict(zip(names, np.bincount(numbers, minlength=len(names)).tolist(), strict=True))
+
+
+def _held(split: np.ndarray) -> dict[str, int]:
+    return {name: count for name, count in _tally(split, SPLITS).items() if name != "train"}
+
+
+def _negatives(table: np.ndarray) -> dict[str, Any]:
+    """How many pairs wanted and got each kind, what they took instead, and how many have none."""
+    pairs = [(i, j) for i in range(len(KINDS)) for j in range(len(KINDS)) if i != j]
+    return {
+        "wanted": dict(zip(KINDS, table.sum(axis=1).tolist(), strict=True)),
+        "got": dict(zip(KINDS, table.sum(axis=0).tolist(), strict=False)),
+        "fell back": {f"{KINDS[i]} → {KINDS[j]}": int(table[i, j]) for i, j in pairs},
+        "none found": int(table[:, -1].sum()),
+    }
 
 
 def _by_section(chosen: pd.DataFrame, where: Sections) -> dict[str, list[Any]]:
     """Names of the sections, and their shares of the classified patents and of the train triplets' anchors."""
-    train = where.of(chosen.loc[chosen["split"] == "train", "anchor"].to_numpy())
+    train = where.of(chosen.loc[chosen["split"] == SPLITS.index("train"), "anchor"].to_numpy())
     reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
     shares = {"corpus": where.share.round(4).tolist(), "train": reached.round(4).tolist()}
     return {"names": where.names.tolist(), **shares}
 
 
-def _dates(patents: pd.DataFrame) -> dict[str, Any]:
+def _dates(patents: Patents) -> dict[str, Any]:
     """First and last date of the families of each split; and how many held-out patents are older than train's last.
 
     A family is as new as its newest patent, by which it is held out.
     """
-    day, dates = pd.factorize(patents["date"], sort=True)  # numbers, as the maximum of texts is slow
-    newest = pd.Series(day).groupby(patents["family"]).transform("max").to_numpy()
-    split = patents["split"].to_numpy()
-    of_split = {name: newest[(split == name) & (dates[newest] != "")] for name in SPLITS}
+    order = np.lexsort((patents.day, patents.family))
+    last = np.flatnonzero(np.diff(patents.family[order], append=-1))  # the newest patent of each family
+    newest = np.empty_like(patents.day)
+    newest[order] = patents.day[order[np.repeat(last, np.diff(last, prepend=-1))]]
+    train, dated = patents.split == SPLITS.index("train"), patents.dates != ""
+    of_split = {name: newest[(patents.split == i) & dated[newest]] for i, name in enumerate(SPLITS)}
     return {
-        "dates of families": {name: [dates[d.min()], dates[d.max()]] for name, d in of_split.items() if len(d)},
-        "older": int(((split != "train") & (day < newest[split == "train"].max(initial=0))).sum()),
-        "undated": int((patents["date"] == "").sum()),
+        "dates of families": {
+            name: [str(patents.dates[day]) for day in (days.min(), days.max())]
+            for name, days in of_split.items()
+            if len(days)
+        },
+        "older": int((~train & (patents.day < newest[train].max(initial=0))).sum()),
+        "undated": int((~dated[patents.day]).sum()),
     }
 
 

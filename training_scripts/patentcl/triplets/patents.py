@@ -1,0 +1,90 @@
+"""All patents of the graph as arrays by rank, some 100 bytes a patent: what choosing and writing triplets needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..common.cli import InputError
+from ..tables.import_csvs import PARQUET
+from .options import Mining
+from .select import held_out, split_numbers
+
+_COLUMNS = ("patent_id", "date", "subclasses", "family", "bucket", "has_abstract")
+
+
+@dataclass(frozen=True)
+class Patents:
+    """Arrays (N,) by rank. `split` holds indices of `SPLITS`, `day` indices of `dates` (in ascending order).
+
+    `family`, `bucket`: numbers of the patent's family; `subclasses` (M,): indices of `symbols`, those of rank r from
+    `starts[r]` to `starts[r + 1]` (exclusive); `ids`: the patents' ids.
+    """
+
+    ids: pa.LargeStringArray
+    family: np.ndarray
+    bucket: np.ndarray
+    split: np.ndarray
+    has_abstract: np.ndarray
+    day: np.ndarray
+    dates: np.ndarray
+    starts: np.ndarray
+    subclasses: np.ndarray
+    symbols: list[str]
+
+    def first_shared(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """The first subclass of each patent in `one` (n,) that its partner in `other` has; -1 where there is none."""
+        counts, others = np.diff(self.starts)[one], np.diff(self.starts)[other]
+        row = np.repeat(
+            np.arange(len(one)), counts * others
+        )  # one for each pair of a subclass and one of the partner's
+        number = np.arange(len(row)) - np.repeat(np.cumsum(counts * others) - counts * others, counts * others)
+        mine = self.subclasses[self.starts[one[row]] + number // others[row]]
+        same = np.flatnonzero(mine == self.subclasses[self.starts[other[row]] + number % others[row]])
+        rows, first = np.unique(row[same], return_index=True)
+        shared = np.full(len(one), -1, np.int32)
+        shared[rows] = mine[same[first]]
+        return shared
+
+
+def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
+    """Read the `number` patents in the folder `graph`, and split them.
+
+    Raises `InputError` for a file that is corrupt or holds another number, and for a split by time without dates.
+    """
+    path, place = graph / PARQUET, "time_place" if mining.split == "time" else "place"
+    try:
+        table = pq.read_table(path, columns=[*_COLUMNS, place])
+    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
+        raise InputError(f"{path} cannot be read ({problem}). Restructure again with --overwrite.") from None
+    if len(table) != number:
+        raise InputError(f"{path} has {len(table):,} patents instead of {number:,}: restructure again with --overwrite")
+    day, dates = _numbered(table["date"])
+    if mining.split == "time" and len(dates) < 2:
+        raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")
+    order = np.argsort(dates)
+    lists = table["subclasses"].combine_chunks()
+    subclasses, symbols = _numbered(lists.flatten())
+    return Patents(
+        ids=table["patent_id"].cast(pa.large_string()).combine_chunks(),
+        family=table["family"].to_numpy(),
+        bucket=table["bucket"].to_numpy().astype(np.int32),
+        split=split_numbers(table[place].to_numpy(), *held_out(number, mining)),
+        has_abstract=table["has_abstract"].to_numpy(),
+        day=np.argsort(order).astype(np.int32)[day],
+        dates=np.array(dates)[order],
+        starts=np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]),
+        subclasses=subclasses,
+        symbols=list(symbols),
+    )
+
+
+def _numbered(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, Sequence[str]]:
+    """Distinct texts numbered in the order of their first occurrence: the number of each text (n,), and the texts."""
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    encoded = texts.dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
