@@ -118,8 +118,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, body: bytes, *, cut: int | None = None, **headers: Any) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            if value is not None:
+                self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body[:cut])

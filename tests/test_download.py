@@ -80,8 +80,13 @@ def zip_of(size: int) -> bytes:
     return archive(size - len(archive(0)))
 
 
+def damaged(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(4) + content[middle + 4 :]
+
+
 def visible(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.glob("[!.]*") if path.name != "manifest.json"}
+    return {path.name: path.read_bytes() for path in out.glob("[!.]*") if path.suffix == ".zip"}
 
 
 @pytest.mark.parametrize("answer", ["zip", "json", "redirect"])
@@ -153,6 +158,31 @@ def test_a_server_without_ranges_starts_again(portal: Play, tmp_path: Path) -> N
     assert visible(tmp_path) == {PATENT: portal.files[PATENT]}
 
 
+def test_a_portal_that_takes_the_range_for_one_of_its_json_is_asked_without(
+    portal: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PRESIGNED", -1.0)
+    portal.faults = {"file": [lambda _: False, status(416)], "signed": [cut(1000)]}
+
+    one(tmp_path)
+
+    assert ["Range" in asked.headers for asked in portal.of("file", "signed")] == [False, False, True, False, True]
+    assert visible(tmp_path) == {PATENT: portal.files[PATENT]}
+
+
+def test_an_answer_without_a_length_that_ends_early_is_resumed(portal: Play, tmp_path: Path) -> None:
+    def start(handler: Handler) -> bool:
+        handler.send(200, portal.files[PATENT][:512], Content_Length=None)
+        return True
+
+    portal.faults["signed"] = [start]
+
+    one(tmp_path)
+
+    assert portal.of("signed")[1].headers["Range"] == "bytes=512-"
+    assert visible(tmp_path) == {PATENT: portal.files[PATENT]}
+
+
 @pytest.mark.parametrize("span", ["bytes 768-900/901", "bytes 0-900/901", ""])
 def test_a_range_that_was_not_asked_for_is_not_appended(portal: Play, tmp_path: Path, span: str) -> None:
     def other(handler: Handler) -> bool:
@@ -200,13 +230,13 @@ def test_two_releases_are_never_spliced(portal: Play, tmp_path: Path) -> None:
         ("catalogue", body(b'{"products": []}'), "JSON"),
         ("catalogue", body(b'{"fileName": "g_patent.tsv.zip", "bytes": 3}'), "JSON"),
         ("catalogue", body(b"\xff"), "PVGPATDIS"),
-        ("file", status(429), "429"),
+        ("file", status(429), "429.* 20 "),
         ("file", status(403), "USPTO_API_KEY"),
         ("file", body(b"\n<html>Sign in</html>"), "HTML"),
         ("file", body(b'{"message": "Busy"}'), "JSON"),
         ("file", body(b"Busy"), PATENT),
         ("file", status(302, Location="/api/files/again"), "302"),
-        ("signed", status(429), "429"),
+        ("signed", status(429), "429.* 20 "),
         ("signed", status(400), "400"),
         ("signed", body(b"PK is not all"), PATENT),
     ],
@@ -281,8 +311,7 @@ def test_a_size_that_is_not_the_listed_one_is_refused_before(portal: Play, tmp_p
 
 def test_a_damaged_file_is_removed(portal: Play, tmp_path: Path) -> None:
     good = portal.files[PATENT]
-    middle = len(good) // 2
-    portal.files[PATENT] = good[:middle] + bytes(4) + good[middle + 4 :]
+    portal.files[PATENT] = damaged(good)
     with pytest.raises(InputError, match="CRC"):
         one(tmp_path)
     assert not visible(tmp_path) and not list(tmp_path.glob("*.partial"))
@@ -298,9 +327,15 @@ def test_files_from_elsewhere_are_taken_over_if_they_are_whole(portal: Play, tmp
     one(tmp_path)
     assert not portal.of("file")
 
-    (tmp_path / PATENT).write_bytes(portal.files[PATENT][:-1] + b"x")
-    one(tmp_path)
-    assert len(portal.of("file")) == 1 and visible(tmp_path) == {PATENT: portal.files[PATENT]}
+    other = tmp_path / "other"
+    other.mkdir()
+    for content in (damaged(portal.files[PATENT]), zip_of(1000)):
+        for out in (tmp_path, other):  # where the manifest knows the file, and where there is none
+            portal.asked.clear()
+            (out / PATENT).write_bytes(content)
+            one(out)
+            assert len(portal.of("file")) == 1 and visible(out) == {PATENT: portal.files[PATENT]}
+        (other / "manifest.json").unlink()
 
     (tmp_path / "g_cpc_current.tsv").touch()  # the pipeline would read it instead of the ZIP
     with pytest.raises(InputError, match=r"g_cpc_current\.tsv "):
@@ -321,6 +356,7 @@ def test_the_key_goes_to_the_portal_only_and_is_written_nowhere(
         one(tmp_path / answer)
     portal.catalogue = json.loads(json.dumps(portal.bag()).replace(portal.urls["api"], portal.urls["signed"]))
     one(tmp_path / "elsewhere")
+    assert not portal.of("mirror")  # the address in the catalogue is not the portal's
     portal.is_key = "another".__eq__
     with pytest.raises(InputError) as refused:
         one(tmp_path)
@@ -371,6 +407,11 @@ def test_a_mirror_needs_no_key_and_shows_no_password(
     assert "password" not in (tmp_path / "manifest.json").read_text()
     assert manifest["tables"][PATENT]["release"].startswith("Wed, 15 Jul 2026")
 
+    portal.asked.clear()
+    portal.faults["mirror"] = [status(403)]
+    with pytest.raises(InputError, match="403"):
+        download_tables(tmp_path, base_url=url)
+    assert len(portal.asked) == 1
     del portal.files[PATENT]
     with pytest.raises(InputError, match=PATENT):
         download_tables(tmp_path, base_url=url)

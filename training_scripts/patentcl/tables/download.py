@@ -52,7 +52,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
                 raise InputError(f"{shown} does not offer {name}.tsv.zip. Choose other tables by --tables.")
         whole = {file.name: _entry(file, out / file.name, known.get(file.name)) for file in offered.values()}
         known |= {name: entry for name, entry in whole.items() if entry}
-        missing = [file for file in offered.values() if not whole[file.name]]
+        missing = [file for name, file in sorted(offered.items()) if not whole[name]]
         with _bar(out, missing) as bar:
             for file in missing:
                 known[file.name] = _download(source, file, out, bar)
