@@ -42,6 +42,13 @@ def held_out_of(pairs: list[tuple[int, int]], texts: int, family: list[int] | No
     return HeldOut(frame, NO_TRIPLETS, np.empty(0, object), np.array(pairs), numbers, everything, parts)
 
 
+def titled(held_out: HeldOut) -> HeldOut:
+    """The same with texts of different words, for BM25 and TF-IDF."""
+    held_out.texts["title"] = [f"word{number % 7} number{number}" for number in range(len(held_out.texts))]
+    held_out.texts["abstract"] = held_out.texts["title"]
+    return held_out
+
+
 def always(scores: np.ndarray) -> Ranker:
     """A ranker that gives every query the same scores (N,)."""
     return lambda rows: np.tile(scores, (len(rows), 1))
@@ -215,6 +222,23 @@ def test_subclass_prediction_agrees_with_scikit_learn() -> None:
     assert ours.values["CPC F1 macro"] == pytest.approx(f1_score(labels[:30], theirs, average="macro"))
     assert ours.values["CPC accuracy"] == pytest.approx((theirs == labels[:30]).all(axis=1).mean())
     assert ours.units["CPC F1 micro"].shape == (30, 2)
+
+
+def test_a_corpus_without_classes_has_a_dash_for_every_metric_of_classes() -> None:
+    held_out, embeddings = random_pairs()
+    held_out.texts[["section", "class", "subclass"]] = ""
+    held_out.texts["subclasses"] = [[]] * len(held_out.texts)
+    held_out.parts["IN"] = held_out.parts["OUT"]  # which is empty
+
+    report = compare_embeddings({"one": embeddings, "other": embeddings[:, ::-1] + 1}, titled(held_out))
+
+    values = report.rows["one"].values
+    of_classes = {"nDCG@10 IN", "nDCG@10 OUT", "rank among hard", "CPC F1 micro", "CPC F1 macro", "v-measure"}
+    assert all(np.isnan(values[name]) for name in of_classes)
+    assert not any(np.isnan(values[name]) for name in ("nDCG@10", "nDCG@10 unseen", "rank among random"))
+    assert "nan" not in report.to_text().lower() + report.to_markdown().lower()
+    _, _, *rows = next(part for part in report.to_markdown().split("\n\n") if "CPC F1 micro" in part).split("\n")
+    assert [set(row.strip("|").replace(" ", "").split("|")[1:]) for row in rows] == [{"–"}] * len(report.rows)
 
 
 def test_a_smaller_corpus_keeps_what_the_queries_need(mined_data: Path) -> None:

@@ -7,13 +7,15 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from sklearn.metrics import silhouette_score
 
 from patent_embedding_scatter import main
+from patentcl.common.cli import InputError
 from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
-from patentcl.figures.colours import PALETTE, SECTION_COLOURS, colour_groups
+from patentcl.figures.colours import PALETTE, SECTION_COLOURS, chosen_colouring, colour_groups
 from patentcl.figures.layout import common_frame, project
 from patentcl.figures.style import shortened
 from patentcl.tables.cpc import SECTIONS
@@ -81,6 +83,32 @@ def test_beyond_the_palette_is_grey() -> None:
     groups = colour_groups(patents([*symbols, ""]), by="class")
     assert list(groups.colours) == [*(f"A{n:02d}" for n in range(9)), "other", "unclassified"]
     assert len(set(groups.colours.values())) == 11
+
+
+def test_years_are_at_most_nine_periods_from_dark_to_light() -> None:
+    dates = [f"{year}-05-01" for year in (1976, 1979, 1980, 2001, 2012)]
+    groups = colour_groups(patents([""] * 6).assign(date=[*dates, ""]), by="year")
+
+    assert groups.of == ["1975", "1975", "1980", "2000", "2010", "undated"]  # 37 years: eight spans of five
+    assert groups.names["1975"] == "1975–1979"
+    red_green_blue = [to_rgb(groups.colours[key]) for key in ("1975", "1980", "2000", "2010")]
+    assert sorted(red_green_blue, key=sum) == red_green_blue
+    close = colour_groups(patents([""] * 2).assign(date=["2007-11-20", "2009-01-01"]), by="year")
+    assert close.names == {"2007": "2007", "2009": "2009"}
+
+
+@pytest.mark.parametrize(
+    ("symbols", "date", "by"),
+    [("A01B", "2001-01-01", "section"), ("", "2001-01-01", "year"), ("", "", "none")],
+)
+def test_colours_stand_for_what_the_corpus_has(symbols: str, date: str, by: str) -> None:
+    frame = patents([symbols] * 5).assign(date=date)
+
+    assert chosen_colouring(frame, "auto") == by
+    assert sum(colour_groups(frame, chosen_colouring(frame, "auto")).counts.values()) == 5
+    if not symbols:
+        with pytest.raises(InputError, match="--color-by class"):
+            chosen_colouring(frame, "class")
 
 
 def test_titles_name_subclasses_in_the_legend() -> None:

@@ -1,7 +1,7 @@
 """Compare embedding models on the same patents: a picture, a page to explore, tables of metrics.
 
     python patent_embedding_scatter.py                                       # PatentSBERTa and models/patentCL-10K
-    python patent_embedding_scatter.py --models minilm DIR --color-by class
+    python patent_embedding_scatter.py --models minilm DIR --color-by class    # or section, subclass, year, none
 
 Writes scatter.png, scatter.html, metrics.csv, evaluation.csv and evaluation.md.
 """
@@ -43,7 +43,9 @@ class Picture:
         "test", "split to show; metrics on citations and triplets are those of test for train and all"
     )
     sample: int = option(10_000, "show at most N patents", metavar="N")
-    color_by: Literal["section", "class", "subclass"] = option("section", "CPC level of the colours")
+    color_by: Literal["auto", "section", "class", "subclass", "year", "none"] = option(
+        "auto", "what colours stand for; auto: CPC sections, or years (else none) for a corpus without classes"
+    )
     seed: int = option(42, "seed of sample, layout and bootstrap")
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     held_out = held_out_set(dataset, evaluated_split(picture.split), inputs.corpus_sample, seed)
     report = compare(models, held_out, cache, inputs.max_length, seed)
     metrics = metrics.join(report.main_metrics(), how="outer")
-    print(metrics.to_string(float_format="{:.3f}".format), report.to_text(), sep="\n\n")
+    print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_text(), sep="\n\n")
     report.save(output, "evaluation", triplets=folder)
     titles = subclass_titles(inputs.data / "graph")
     save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)

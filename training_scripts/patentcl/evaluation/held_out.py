@@ -46,7 +46,7 @@ class HeldOut:
 
     @cached_property
     def classified(self) -> np.ndarray:
-        """Mask (N,) of the texts of the corpus that have a CPC subclass."""
+        """Mask (N,) of the texts of the corpus that have a CPC subclass; none in a corpus without classes."""
         return (self.texts["subclass"] != "").to_numpy() & self.corpus
 
 

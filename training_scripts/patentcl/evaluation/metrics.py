@@ -126,11 +126,14 @@ for _kind in KINDS:
     metric(f"triplet accuracy {_kind}", TRIPLETS, quick=True, interval=True)(partial(triplet_accuracy, kind=_kind))
 
 
-def rank_among(outcome: Outcome, kind: str) -> np.ndarray:
+def rank_among(outcome: Outcome, kind: str) -> Measured:
     """Rank of each query's first of at most five cited patents among 25 others.
 
-    "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section.
+    "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section,
+    if the corpus has any.
     """
+    if kind == "hard" and not outcome.held_out.classified.any():
+        return float("nan")
     return outcome.first_hits[kind]
 
 

@@ -130,7 +130,7 @@ class Report:
         tables: dict[str, pd.DataFrame] = {}
         for metric in METRICS.values():
             values = pd.Series({name: row.values.get(metric.name, np.nan) for name, row in self.rows.items()})
-            if metric.shown and values.notna().any():
+            if metric.shown and any(metric.name in row.values for row in self.rows.values()):
                 table = tables.setdefault(metric.group, pd.DataFrame(index=values.index))
                 table[metric.name.replace("triplet accuracy ", "… ")] = self._column(metric, values, best)
                 if metric.compared:
@@ -139,7 +139,8 @@ class Report:
         return tables
 
     def _against(self, row: str, metric: str) -> str:
-        return "–" if row == self.base else "{:+.3f} ({:.3f})".format(*self.difference(row, metric))
+        difference, p = (np.nan, 1.0) if row == self.base else self.difference(row, metric)
+        return "–" if np.isnan(difference) else f"{difference:+.3f} ({p:.3f})"
 
     def _column(self, metric: Metric, values: pd.Series, best: str) -> list[str]:
         rounded = values.round(metric.digits)

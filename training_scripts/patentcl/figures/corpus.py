@@ -12,17 +12,19 @@ from .style import BLUE, INK, drawable, plain_axes
 
 
 def patents_per_year(patents: pd.DataFrame) -> Figure:
-    """Draw the patents granted in each year, stacked by CPC section.
+    """Draw the patents granted in each year, stacked by CPC section if there are classes.
 
     `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out) and section.
     """
     years = pd.to_datetime(patents["date"], errors="coerce").dt.year
-    groups = colour_groups(patents)
+    has_classes = bool((patents["section"] != "").any())
+    groups = colour_groups(patents, "section" if has_classes else "none")
     counts = pd.crosstab(years, np.array(groups.of, dtype=object))
     if len(counts):  # years without patents stay as gaps
         counts = counts.reindex(range(int(years.min()), int(years.max()) + 1), fill_value=0)
     figure = Figure(figsize=(12, 4.4), layout="constrained")
-    axes = plain_axes(figure.subplots(), f"Patents per year of grant, by primary CPC section ({len(patents):,})")
+    sections = ", by primary CPC section" if has_classes else ""
+    axes = plain_axes(figure.subplots(), f"Patents per year of grant{sections} ({len(patents):,})")
     floor = np.zeros(len(counts))
     for key, colour in groups.colours.items():
         if key in counts:

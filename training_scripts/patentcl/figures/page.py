@@ -32,7 +32,7 @@ def scatter_page(scatter: Scatter) -> str:
         "colours": list(groups.colours.values()),
         "id": patents["patent_id"].astype(str).tolist(),
         "title": patents["title"].fillna("").astype(str).tolist(),
-        "classes": [", ".join(symbols) or "unclassified" for symbols in patents["subclasses"]],
+        "classes": _below_titles(scatter),
     }
     legend = (
         f'<button aria-pressed="true"><i style="background:{escape(colour)}"></i>'
@@ -47,6 +47,13 @@ def scatter_page(scatter: Scatter) -> str:
     }
     # In one pass, so that a placeholder in a title stays text.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _below_titles(scatter: Scatter) -> list[str]:
+    """What stands below each title: the classes, or the date in a corpus without classes."""
+    if any(len(symbols) for symbols in scatter.patents["subclasses"]):
+        return [", ".join(symbols) or "unclassified" for symbols in scatter.patents["subclasses"]]
+    return [date or "undated" for date in scatter.patents["date"]]
 
 
 def _panel(name: str, scatter: Scatter) -> str:

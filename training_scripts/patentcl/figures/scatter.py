@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from ..evaluation.metrics import METRICS
-from .colours import Groups, colour_groups
+from .colours import ColorBy, Groups, chosen_colouring, colour_groups
 from .layout import common_frame, project
 from .style import FAINT, INK, drawable, number_text, shortened
 
@@ -55,17 +54,19 @@ def make_scatter(
     patents: pd.DataFrame,
     metrics: pd.DataFrame,
     split: str,
-    color_by: Literal["section", "class", "subclass"] = "section",
+    color_by: ColorBy = "auto",
     titles: Mapping[str, str] | None = None,
     seed: int = 42,
 ) -> Scatter:
-    """Lay out the embeddings (N, d) of `patents`, of the `split` that the title names, and colour them by CPC.
+    """Lay out the embeddings (N, d) of `patents`, of the `split` that the title names, and colour them.
 
-    `titles` names classes or subclasses in the legend.
+    `titles` names classes or subclasses in the legend. Raises `InputError` as `chosen_colouring` does.
     """
+    by = chosen_colouring(patents, color_by)
     where = "all splits" if split == "all" else f"the {split} split"
-    title = f"{len(patents):,} patents of {where}, coloured by CPC {color_by}"
-    return Scatter(project(embeddings, seed), patents, colour_groups(patents, color_by, titles=titles), metrics, title)
+    coloured = {"none": "", "year": ", coloured by year"}.get(by, f", coloured by CPC {by}")
+    title = f"{len(patents):,} patents of {where}{coloured}"
+    return Scatter(project(embeddings, seed), patents, colour_groups(patents, by, titles=titles), metrics, title)
 
 
 def scatter_figure(scatter: Scatter) -> Figure:

@@ -51,26 +51,40 @@ def class_of(symbol: str) -> str:
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of a corpus by rank; arrays (S,): `first` rank, `share` of the classified patents, `names`."""
+    """The sections of a corpus by rank; arrays (S,): `first` rank, `share` of the classified patents, `names`.
+
+    A corpus without classes is one section without a name.
+    """
 
     first: np.ndarray
     share: np.ndarray
     names: np.ndarray
+
+    @property
+    def exist(self) -> bool:
+        """Whether the corpus has classes."""
+        return bool(self.names[0])
 
     def of(self, ranks: np.ndarray) -> np.ndarray:
         """Number of each rank's section, (n,) → (n,)."""
         return np.searchsorted(self.first, ranks, side="right") - 1
 
 
-def sections(graph: Path) -> Sections:
-    """The sections of the corpus whose import CSVs are in `graph`. Raises `InputError` if there are none."""
+def sections(graph: Path, classified: int) -> Sections:
+    """The sections of the corpus whose import CSVs are in `graph`, with this number of classified patents.
+
+    Raises `InputError` if the CSV holds another number.
+    """
     path = graph / "cpc_subclasses.csv"
     with readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."), connect() as db:
         rows = db.execute(
             f"""SELECT section_first AS first, sum(count) AS count, section AS name
             FROM ({rows_of(graph, path.name)}) GROUP BY ALL HAVING sum(count) > 0 ORDER BY first"""  # noqa: S608
         ).df()
+    if rows["count"].sum() != classified:
+        difference = f"{rows['count'].sum():,.0f} classified patents instead of {classified:,}"
+        raise InputError(f"{path} has {difference}. Restructure again with --overwrite")
     if rows.empty:
-        raise InputError(f"{path}: no class has a patent. Restructure again with --overwrite")
+        return Sections(np.zeros(1, int), np.ones(1), np.array([""]))
     share = rows["count"] / rows["count"].sum()
     return Sections(rows["first"].to_numpy(), share.to_numpy(), rows["name"].to_numpy(str))

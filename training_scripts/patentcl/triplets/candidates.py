@@ -31,7 +31,8 @@ class Candidates:
     def __init__(self, patents: Patents, mining: Mining, where: Sections, seed: int) -> None:
         """Nothing yet. `seed` is that of the graph."""
         self.patents, self.mining, self.where, self.seed = patents, mining, where, seed
-        labels = ("anchors that cite inside the table", *_COUNTED, "… not across splits")
+        self._columns = {label: column for label, column in _COUNTED.items() if where.exist or column != "sharing"}
+        labels = ("anchors that cite inside the table", *self._columns, "… not across splits")
         self.counts = dict.fromkeys((*labels, "positives up to --per-anchor, with coupled ones"), 0)
         self.examiner = 0
         self.negatives = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
@@ -49,7 +50,7 @@ class Candidates:
         self.negatives += table
         self.examiner += len(members(cited, "examiner")[0])
         self.counts["anchors that cite inside the table"] += len(cited)
-        for label, column in _COUNTED.items():
+        for label, column in self._columns.items():
             self.counts[label] += pc.sum(cited[column]).as_py() or 0
         self.counts["… not across splits"] += len(members(cited, "positives")[0])
         self.counts["positives up to --per-anchor, with coupled ones"] += len(pairs)

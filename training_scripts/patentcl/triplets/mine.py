@@ -51,6 +51,8 @@ def mine(
     """
     csvs, folder = data / "graph", data / "triplets" / name
     source = read_json(csvs / "graph.json")
+    if not source["counts"]["classified"]:
+        mining = mining.without_classes()
     params = {"graph": source["fingerprint"], "query": fingerprint([QUERY]), **mining.params()}
     model = None
     if mining.filter_model:
@@ -66,7 +68,8 @@ def mine(
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, {**params, "batch": graph.batch})
         patents = read_patents(csvs, source["counts"]["patents"], mining)
-        candidates = Candidates(patents, mining, sections(csvs), source["params"]["seed"])
+        where = sections(csvs, source["counts"]["classified"])
+        candidates = Candidates(patents, mining, where, source["params"]["seed"])
         run_batches(graph, source, mining, batches, candidates)
         with beside(folder) as scratch:
             scratch.mkdir()

@@ -1,7 +1,7 @@
 """What to mine: options with their help texts, choices, checks and derived values, in one place."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Literal, get_args
 
@@ -101,6 +101,13 @@ class Mining:
         if not 0 < total < inf:
             raise InputError(f"--negatives {self.negatives[:60]}: expected at least one finite share above 0")
         return {kind: given.get(kind, 0.0) / total for kind in KINDS}
+
+    def without_classes(self) -> "Mining":
+        """The same for a corpus without classes, without siblings. Raises `InputError` if it asks for no others."""
+        if self.shares["sibling"] == 1:
+            raise InputError(f"--negatives {self.negatives}: without classes there are no siblings; use citation=1")
+        kinds = [item for item in self.negatives.split(",") if item.strip().partition("=")[0] != "sibling"]
+        return replace(self, negatives=",".join(kinds))
 
     def params(self) -> dict[str, Any]:
         """All values in one form each, however they were written: they decide whether an earlier result is reused."""

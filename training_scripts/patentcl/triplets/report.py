@@ -12,10 +12,12 @@ def report(record: dict[str, Any]) -> str:
     params, negatives = record["params"], record["negatives"]
     lines = [_line(label, count) for label, count in record["counts"].items()]
     lines.append("of these pairs, by kind of negative")
-    lines += [_line(f"  {kind}", negatives["got"][kind], f"requested {negatives['wanted'][kind]:,}") for kind in KINDS]
+    has_classes = record["sections"]["names"] != [""]
+    kinds = [kind for kind in KINDS if has_classes or kind != "sibling"]
+    lines += [_line(f"  {kind}", negatives["got"][kind], f"requested {negatives['wanted'][kind]:,}") for kind in kinds]
     lines += [_line(f"    {instead}", count) for instead, count in negatives["fell back"].items() if count]
     lines.append("of the chosen triplets")
-    lines += [_line(f"  {kind}", sum(counts[kind] for counts in record["kinds"].values())) for kind in KINDS]
+    lines += [_line(f"  {kind}", sum(counts[kind] for counts in record["kinds"].values())) for kind in kinds]
     shown = {kind: n for kind, n in record["positives"].items() if n or kind == params["positives"]}
     lines += [_line(f"  positive: {kind}", count) for kind, count in shown.items()]
     if params["positives"] == "examiner" and not record["examiner's citations"]:
@@ -33,7 +35,9 @@ def report(record: dict[str, Any]) -> str:
     if params["split"] == "time":
         lines += _time_lines(record)
     sections = record["sections"]
-    if len(sections["names"]) <= MAX_SECTIONS:
+    if not has_classes:
+        lines.append("the tables have no classes: a positive is any cited patent, and there is no sibling")
+    elif len(sections["names"]) <= MAX_SECTIONS:
         lines.append("of the anchors of train")
         for name, corpus, train in zip(*(sections[key] for key in ("names", "corpus", "train")), strict=True):
             lines.append(_line(f"  section {name}", f"{train:.1%}", f"of the corpus {corpus:.1%}"))

@@ -80,9 +80,10 @@ def write_triplets(
         keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources)
     result = _choose(candidates, keep)
     if not (result.triplets["split"] == SPLITS.index("train")).any():
+        shared = "share a subclass and " if candidates.where.exist else ""
         raise InputError(
             f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
-            "train patents of different families that share a subclass and have abstracts, with a negative. "
+            f"train patents of different families that {shared}have abstracts, with a negative. "
             "Use larger tables, lower --val and --test, or pass --positives coupled"
         )
     with resources.scratch(folder) as scratch:
