@@ -1,5 +1,6 @@
 """Triplets obey their definition, checked here from the CSVs without any graph."""
 
+import errno
 import re
 import shutil
 from collections.abc import Callable
@@ -194,6 +195,23 @@ def test_an_interrupted_mining_resumes_and_batches_do_not_change_the_result(data
     assert resumed.queries == batches * len(query_parts(Mining("200"))) - 5
     at_once, in_batches = (load_dataset(data / "triplets" / name).triplets for name in ("200", "batches"))
     pd.testing.assert_frame_equal(at_once, in_batches)
+
+
+def test_a_failure_while_writing_keeps_the_answers(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("patentcl.triplets.write._write_texts", full)
+        with pytest.raises(OSError, match="No space"):
+            mine(Dying(data, answers=1_000), data, "again", Mining("200"))
+    assert not (data / "triplets" / "again").exists()
+    mine(asked := Dying(data, answers=0), data, "again", Mining("200"))
+
+    assert asked.queries == 0
+    folders = (data / "triplets" / name for name in ("200", "again"))
+    old, new = ((folder / "triplets.parquet").read_bytes() for folder in folders)
+    assert old == new and not list((data / "triplets").glob(".again.batches"))
 
 
 def test_two_runs_of_one_name_are_refused(data: Path) -> None:

@@ -40,6 +40,13 @@ FILES = (*TABLES, *(f"ids_{split}.txt" for split in SPLITS))
 ROLES = ["anchor", "positive", "negative"]
 BLOCK = 122_880  # rows of a row group as DuckDB writes it
 TEXTS = 32_768  # rows of a row group of texts, some 25 MB
+TEXT_COLUMNS = pa.schema(
+    {
+        **dict.fromkeys(("patent_id", "title", "abstract", "date", "section", "class", "subclass"), pa.string()),
+        **{"subclasses": pa.list_(pa.string()), "family": pa.int64(), "split": pa.string(), "in_corpus": pa.bool_()},
+    }
+)
+CODED = ["date", "section", "class", "subclass", "subclasses.list.element", "split"]  # columns of few distinct texts
 SQL = sql_sections(Path(__file__).with_suffix(".sql"))
 _CHOSEN = """CREATE TABLE chosen (
     anchor_id VARCHAR NOT NULL, positive_id VARCHAR NOT NULL, negative_id VARCHAR NOT NULL,
@@ -152,18 +159,14 @@ def _texts(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa
 
 def _write_texts(path: Path, graph: Path, result: Chosen, patents: Patents, resources: Resources) -> None:
     """Write one row per patent of a triplet or of the corpus."""
-    in_corpus = _mask(len(patents.ids), result.corpus)
-    splits, writer = pa.array(SPLITS), None
-    for block in _texts(graph, _mask(len(patents.ids), result.corpus, result.used()), resources):
-        rank = block["rank"].to_numpy()
-        block = block.drop_columns("rank").append_column("split", splits.take(pa.array(patents.split[rank])))
-        block = block.append_column("in_corpus", pa.array(in_corpus[rank]))
-        if writer is None:
-            coded = ["date", "section", "class", "subclass", "subclasses.list.element", "split"]
-            writer = pq.ParquetWriter(path, block.schema, use_dictionary=coded)
-        writer.write_table(block, row_group_size=TEXTS)
-    if writer:
-        writer.close()
+    in_corpus, splits = _mask(len(patents.ids), result.corpus), pa.array(SPLITS)
+    with pq.ParquetWriter(path, TEXT_COLUMNS, use_dictionary=CODED) as writer:
+        for block in _texts(graph, _mask(len(patents.ids), result.corpus, result.used()), resources):
+            rank = block["rank"].to_numpy()
+            more = {"split": splits.take(pa.array(patents.split[rank])), "in_corpus": pa.array(in_corpus[rank])}
+            for name, values in more.items():
+                block = block.append_column(name, values)
+            writer.write_table(block.select(TEXT_COLUMNS.names).cast(TEXT_COLUMNS), row_group_size=TEXTS)
 
 
 def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratch: Path, resources: Resources) -> None:
