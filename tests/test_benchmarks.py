@@ -1,9 +1,12 @@
-"""The comparison of recipes caches its finished runs."""
+"""The benchmarks that keep finished runs: the comparison of recipes, and the steps at growing sizes."""
 
+import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -12,13 +15,22 @@ from patentcl.common.cli import InputError
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def recipes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recipes", BENCHMARKS / "recipes.py")
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def recipes() -> ModuleType:
+    return benchmark("recipes")
+
+
+@pytest.fixture(scope="module")
+def scale() -> ModuleType:
+    return benchmark("scale")
 
 
 def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType, tmp_path: Path) -> None:
@@ -49,3 +61,50 @@ def test_a_corrupt_run_is_refused_with_its_file(recipes: ModuleType, tmp_path: P
 
     with pytest.raises(InputError, match=r"run\.json"):
         recipes.finished(tmp_path / "run.json", {"seed": 0})
+
+
+def test_each_step_has_a_row_and_a_step_that_failed_is_repeated(
+    scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--tables-dir", str(tmp_path / "tables"), "--work", str(tmp_path / "work")]
+
+    def rows(*steps: str) -> dict[tuple[int, str], dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["scale.py", "--patents", "300", "600", *where, "--steps", *steps])
+        scale.main()
+        kept = json.loads((tmp_path / "work" / "scale.json").read_text())["rows"]
+        return {(row["patents"], row["step"]): row for row in kept}
+
+    first = rows("import", "restructure")
+    assert first[300, "import"]["error"] and first[600, "import"]["error"]  # there is nothing to import yet
+    assert not first[300, "restructure"]["error"]
+    measured = rows("restructure", "import", "FULL")
+
+    assert measured[300, "restructure"] == first[300, "restructure"]
+    assert [step for patents, step in measured if patents == 600] == [
+        *("restructure", "import"),
+        *("FULL", "FULL: after the queries"),
+    ]
+    assert not any(row["error"] for row in measured.values())
+    full, after = measured[600, "FULL"], measured[600, "FULL: after the queries"]
+    assert full["seconds"] > after["seconds"] > 0 and full["memory"] >= after["memory"] > 10_000_000
+    triplets = tmp_path / "work" / "600" / "triplets" / "FULL" / "triplets.parquet"
+    assert full["sha256"] == hashlib.sha256(triplets.read_bytes()).hexdigest()
+    assert full["disk"] > triplets.stat().st_size
+
+
+def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: ModuleType) -> None:
+    def row(patents: int, step: str, seconds: float, error: str = "") -> dict[str, Any]:
+        sizes = {"memory": 2e9, "disk": 5e8, "sha256": "0123456789abcdef0123"}
+        return {"patents": patents, "of": step, "step": step, "seconds": seconds, "error": error, **sizes}
+
+    rows = [
+        row(100, "restructure", 10),
+        row(100, "pandas", 50),
+        row(300, "restructure", 60),
+        row(300, "import", 1, "E"),
+    ]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in scale.to_markdown(rows, rows).splitlines()]
+
+    assert cells[2] == ["100", "restructure", "10", "2.0", "0.50", "5.0", "", "0123456789abcdef"]
+    assert cells[4] == ["300", "restructure", "60", "2.0", "0.50", "", "2.00", "0123456789abcdef"]
+    assert cells[5][-1] == "E"
