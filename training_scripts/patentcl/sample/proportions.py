@@ -26,17 +26,17 @@ CITERS, MOST = 5e-5, 6000  # some patents draw 1,000 to so many
 TARGETS = {"line": 0.25, "subclass": 0.45, "related": 0.2, "anywhere": 0.1}  # where citations go
 RECENT = 2.0  # the higher, the more recent the cited patents
 HUBS = 0.73  # the higher, the more citations go to few patents
-_PARTS = [*SENTENCES, *(part for part in SENTENCES if part["gaps"])]
-_LAST = [template.split("{}") for template in SENTENCES[-1]["templates"] if template]  # with a word and a term
-
 CLASSES = 4.95  # CPC rows of a classified patent after its first one, on average
 PLACES = [0.45, 0.25, 0.15, 0.1, 0.05]  # how often a CPC row names the subclasses of a line, the primary one first
 VARIANTS = 32  # sentences of each kind that are composed for a subclass
+# The sentences of an abstract in order, then the one with a word and a term of its line.
+_PARTS = [*SENTENCES, *(part for part in SENTENCES if part["gaps"])]
+_LAST = [template.split("{}") for template in SENTENCES[-1]["templates"] if template]
 
 
 @dataclass(frozen=True)
 class Proportions(Numbering):
-    """What patents depend on of one another: about 40 bytes for each of `patents`."""
+    """What patents depend on of one another: about 30 bytes for each of `patents`."""
 
     line: Ints  # (patents,) line of inventions
     parent: Ints  # (patents,) the patent it continues, or -1; always in the same block
@@ -57,7 +57,7 @@ class Proportions(Numbering):
         line = np.where(parent < 0, line, line[parent])
         weight = rng.permutation(1 / (np.arange(COUNT) + 4.0))  # a few subclasses are large, many are small
         branches = rng.choice(COUNT, (lines, 5), p=weight / weight.sum()).astype(np.int16)
-        # The second subclass is of the same section.
+        # The second subclass is near the first one in the order of symbols.
         branches[:, 1] = np.minimum(branches[:, 0] // 72 * 72 + rng.integers(0, 72, lines), COUNT - 1)
         by_line, line_start, line_place = _group(line, lines)
         by_branch, branch_start, branch_place = _group(branches[line, 0], COUNT)
