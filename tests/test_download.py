@@ -295,6 +295,8 @@ def test_a_table_that_is_not_offered(portal: Play, tmp_path: Path) -> None:
     del portal.files["g_cpc_current.tsv.zip"]
     with pytest.raises(InputError, match="g_cpc_current"):
         download_tables(tmp_path / "other")
+    with pytest.raises(InputError, match="g_cpc_title"):
+        download_tables(tmp_path, ["g_patent", "g_cpc_title"])
     with pytest.raises(InputError, match="--tables g_inventor"):
         download_tables(tmp_path, ["g_inventor"])
     assert not (tmp_path / "other" / PATENT).exists()

@@ -19,7 +19,7 @@ from .patentsview import CORRUPT, TABLES
 from .sources import API, File, Folder, Mirror, TryAgain, open_source
 
 NAMES = tuple(stem for table in TABLES.values() for stem in table.stems if stem.startswith("g_"))
-OPTIONAL = {"g_cpc_title", "g_us_rel_doc"}  # the pipeline works without them
+OPTIONAL = ("g_cpc_title", "g_us_rel_doc")  # the pipeline works without them
 ATTEMPTS = 6  # for a file in one run: each may count against the portal's quota
 BACKOFF = 1.0  # seconds before the second attempt, doubled for each further one
 PATIENCE = 300.0  # seconds; a server that asks for a longer wait ends the run
@@ -35,7 +35,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
     USPTO_API_KEY. A file that is there and whole is not asked for. Raises `InputError` for what the user can fix, and
     `Interrupted` when stopped: what has arrived stays, and the next call goes on from there.
     """
-    names = names or NAMES
+    optional, names = () if names else OPTIONAL, names or NAMES
     if unknown := [name for name in names if name not in NAMES]:
         raise InputError(f"--tables {' '.join(unknown)}: choose from {', '.join(NAMES)}.")
     for table in (out / f"{name}.tsv" for name in names):
@@ -48,7 +48,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
         known = _read(manifest)
         offered = _patiently("catalogue", lambda: source.catalogue([f"{name}.tsv.zip" for name in names]))
         for name in names:
-            if f"{name}.tsv.zip" not in offered and name not in OPTIONAL:
+            if f"{name}.tsv.zip" not in offered and name not in optional:
                 raise InputError(f"{shown} does not offer {name}.tsv.zip. Choose other tables by --tables.")
         whole = {file.name: _entry(file, out / file.name, known.get(file.name)) for file in offered.values()}
         known |= {name: entry for name, entry in whole.items() if entry}
