@@ -21,12 +21,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from patentcl.common.cli import Interrupted, run_script
-from patentcl.common.files import remove, write_json
+from patentcl.common.cli import Interrupted, option, parse_options, run_script
+from patentcl.common.files import DATA, remove, write_json
 from patentcl.common.resources import Resources, machine_memory
 from patentcl.graph.base import Graph, open_graph
 from patentcl.graph.options import Neo4jOptions
@@ -37,64 +38,85 @@ from patentcl.triplets.options import Mining
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 MARK = "PATENTCL_SCALE"  # the variable of the environment by which a step's processes are found, also a server's
-Phase = Callable[[str], None]  # tells that a phase begins which has a row of its own
-Step = Callable[[argparse.Namespace, Path, Phase], Path]  # options, folder of the size → file or folder of the result
+COLUMNS = ("patents", "step", "seconds", "CPU seconds", "peak GB", "result GB", "times pandas", "growth", "sha256")
+STEPS = ("restructure", "pandas", "import", "10K", "100K", "FULL", "trainer", "neo4j")
+USUAL = STEPS[:6]
 
 
-def restructuring(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    patents: list[int] | None = option(None, "sizes (default: 300000 1000000)")
+    steps: list[str] | None = option(None, "steps, also trainer, neo4j (default: all others)", choices=STEPS)
+    tables_dir: Path = option(DATA / "scale-tables", "folder with the tables of each size", metavar="DIR")
+    work: Path = option(DATA / "scale", "folder for results and scale.json", metavar="DIR")
+    pandas_up_to: int = option(1_000_000, "largest size that pandas is given")
+    model: str = option("minilm", "base model of the step trainer", metavar="NAME|DIR")
+    delete: bool = option(False, "delete the tables and results of a size after its last step")
+    run: str = option("", argparse.SUPPRESS)  # the step that this process is for
+
+
+class Run(NamedTuple):
+    """One step at one size. `begin` tells that a phase begins, which has a row of its own."""
+
+    options: Options
+    resources: Resources
+    tables: Path
+    data: Path
+    begin: Callable[[str], None]
+
+
+def restructuring(run: Run) -> Path:
     """Tables → import CSVs."""
-    restructure(args.tables_dir / str(args.patents[0]), data / "graph", overwrite=True, resources=args.resources)
-    return data / "graph"
+    restructure(run.tables, run.data / "graph", overwrite=True, resources=run.resources)
+    return run.data / "graph"
 
 
-def in_pandas(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
+def in_pandas(run: Run) -> Path:
     """Tables → import CSVs with pandas."""
-    command = [sys.executable, str(Path(__file__).with_name("scale_pandas.py"))]
-    command += [str(args.tables_dir / str(args.patents[0])), str(data / "pandas")]
-    subprocess.run(command, check=True)  # noqa: S603
-    return data / "pandas"
+    script, out = Path(__file__).with_name("scale_pandas.py"), run.data / "pandas"
+    subprocess.run([sys.executable, str(script), str(run.tables), str(out)], check=True)  # noqa: S603
+    return out
 
 
-def importing(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
+def importing(run: Run) -> Path:
     """Import CSVs → the embedded graph."""
-    with closing(open_graph("embedded", data, args.resources)) as graph:
-        graph.import_csvs(data / "graph", overwrite=True)
-    return data / "ladybug"
+    with closing(open_graph("embedded", run.data, run.resources)) as graph:
+        graph.import_csvs(run.data / "graph", overwrite=True)
+    return run.data / "ladybug"
 
 
-def mining(size: str) -> Step:
-    """Return the step from the embedded graph → `size` triplets."""
-
-    def run(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
-        with closing(open_graph("embedded", data, args.resources)) as graph:
-            return _mine(graph, data, size, args, begin)
-
-    return run
+def mining(run: Run) -> Path:
+    """The embedded graph → triplets."""
+    with closing(open_graph("embedded", run.data, run.resources)) as graph:
+        return _mine(graph, run.data, run.options.run, run)
 
 
-def in_neo4j(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
+def in_neo4j(run: Run) -> Path:
     """Import CSVs → a Neo4j server, offline → FULL triplets."""
     from local_server import local_server
 
-    remove(data / "neo4j")
-    (data / "neo4j" / "triplets").mkdir(parents=True)
-    (data / "neo4j" / "graph").symlink_to((data / "graph").resolve())
+    data = run.data / "neo4j"
+    remove(data)
+    (data / "triplets").mkdir(parents=True)
+    (data / "graph").symlink_to((run.data / "graph").resolve())
     with ExitStack() as opened:
-        opened.enter_context(local_server(data / "neo4j" / "server", heap="2g", pagecache="2g"))
-        graph = opened.enter_context(closing(open_graph("neo4j", data, args.resources, Neo4jOptions("offline"))))
+        opened.enter_context(local_server(data / "server", heap="2g", pagecache="2g"))
+        graph = opened.enter_context(closing(open_graph("neo4j", data, run.resources, Neo4jOptions("offline"))))
         graph.import_csvs(data / "graph")
-        begin("mining")
-        return _mine(graph, data / "neo4j", "FULL", args, begin)
+        run.begin("mining")
+        return _mine(graph, data, "FULL", run)
 
 
-def _mine(graph: Graph, data: Path, size: str, args: argparse.Namespace, begin: Phase) -> Path:
+def _mine(graph: Graph, data: Path, size: str, run: Run) -> Path:
     remove(data / "triplets" / f".{size}.batches")  # answers of a mining that was interrupted
-    _mark(mine, "write_triplets", begin, "after the queries")
-    mine.mine(graph, data, size, Mining(size), overwrite=True, resources=args.resources)
+    _mark(mine, "write_triplets", run, "after the queries")
+    mine.mine(graph, data, size, Mining(size), overwrite=True, resources=run.resources)
     return data / "triplets" / size
 
 
-def start_of_training(args: argparse.Namespace, data: Path, begin: Phase) -> Path:
+def start_of_training(run: Run) -> Path:
     """FULL triplets → the first training step, without embedding the corpora of the evaluations."""
     from patentcl.training import train as training
     from patentcl.training.options import RECIPES, Hyperparameters, RunOptions
@@ -105,120 +127,111 @@ def start_of_training(args: argparse.Namespace, data: Path, begin: Phase) -> Pat
 
     # An evaluation embeds as many texts at any size, which takes half an hour without a GPU.
     vars(training).update(embed=lambda *args: None, VAL_TEXTS=100)
-    _mark(training, "tokenise", begin, "tokens", "first step")
-    remove(data / "embeddings")
-    settings = Hyperparameters(args.model, evaluations=0, max_length=128, **{**RECIPES["best"], "batch_size": 2})
-    dataset = load_dataset(data / "triplets" / "FULL")
+    _mark(training, "tokenise", run, "tokens", "first step")
+    remove(run.data / "embeddings")
+    settings = Hyperparameters(run.options.model, evaluations=0, max_length=128, **{**RECIPES["best"], "batch_size": 2})
+    dataset = load_dataset(run.data / "triplets" / "FULL")
     try:
-        training.train(dataset, data / "model", data / "embeddings", settings, RunOptions(overwrite=True), stop)
+        training.train(dataset, run.data / "model", run.data / "embeddings", settings, RunOptions(overwrite=True), stop)
     except (KeyboardInterrupt, Interrupted):
-        return data / "embeddings"
+        return run.data / "embeddings"
     raise RuntimeError("the training ended before its first step")
 
 
-def _mark(module: ModuleType, name: str, begin: Phase, before: str, after: str = "") -> None:
+def _mark(module: ModuleType, name: str, run: Run, before: str, after: str = "") -> None:
     """Let a phase begin when a function of `module` is called, and perhaps another when it returns."""
     function = getattr(module, name)
 
     def marked(*given: Any, **named: Any) -> Any:
-        begin(before)
+        run.begin(before)
         result = function(*given, **named)
         if after:
-            begin(after)
+            run.begin(after)
         return result
 
     setattr(module, name, marked)
 
 
-STEPS: dict[str, Step] = {
+RUN: dict[str, Callable[[Run], Path]] = {
     "restructure": restructuring,
     "pandas": in_pandas,
     "import": importing,
-    **{size: mining(size) for size in ("10K", "100K", "FULL")},
+    **dict.fromkeys(("10K", "100K", "FULL"), mining),
     "trainer": start_of_training,
     "neo4j": in_neo4j,
 }
-USUAL = ("restructure", "pandas", "import", "10K", "100K", "FULL")
 
 
 def main() -> None:
     """Measure the steps that have no result yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patents", type=int, nargs="+", default=[300_000, 1_000_000], help="sizes")
-    parser.add_argument("--steps", nargs="+", default=USUAL, choices=STEPS, help="neo4j needs NEO4J_HOME")
-    parser.add_argument("--tables-dir", type=Path, default=Path("data/scale-tables"), help="with a folder a size")
-    parser.add_argument(
-        "--work", type=Path, default=Path("data/scale"), help="results, a folder a size, and scale.json"
-    )
-    parser.add_argument("--memory", default="", help="as of patent_handler.py")
-    parser.add_argument("--threads", type=int, default=0, help="as of patent_handler.py")
-    parser.add_argument("--pandas-up-to", type=int, default=1_000_000, help="the largest size that pandas is given")
-    parser.add_argument("--model", default="minilm", help="base model of the step trainer")
-    parser.add_argument("--delete", action="store_true", help="delete tables and results of a size after its last step")
-    parser.add_argument("--run", choices=STEPS, help=argparse.SUPPRESS)  # in the process of the step
-    args = parser.parse_args()
-    args.resources = Resources(args.memory, args.threads)
-    if args.run:
-        run_step(args)
+    options, resources = parse_options(__doc__, Options, Resources)
+    if options.run:
+        run_step(options, resources)
         return
-    args.work.mkdir(parents=True, exist_ok=True)
-    file = args.work / "scale.json"
+    options.work.mkdir(parents=True, exist_ok=True)
+    file = options.work / "scale.json"
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
-    for patents in args.patents:
-        for step in args.steps:
-            if step == "pandas" and patents > args.pandas_up_to:
+    for patents in options.patents or (300_000, 1_000_000):
+        for step in options.steps or USUAL:
+            if step == "pandas" and patents > options.pandas_up_to:
                 continue
             known = [row for row in rows if (row["patents"], row["of"]) == (patents, step)]
             if not known or known[0]["error"]:
-                new = measure(args, patents, step)
+                new = measure(options, patents, step)
                 rows = [row for row in rows if row not in known] + new
-                write_json(file, {"machine": machine(), "memory": args.memory, "threads": args.threads, "rows": rows})
-                print(
-                    *to_markdown([row for row in rows if row["of"] == step], rows).splitlines()[2:],
-                    sep="\n",
-                    flush=True,
-                )
-        if args.delete:
-            remove(args.work / str(patents))
-            remove(args.tables_dir / str(patents))
+                write_json(file, {"machine": machine(), **asdict(resources), "rows": rows})
+                print(*to_markdown(new, rows).splitlines()[2:], sep="\n", flush=True)
+        if options.delete:
+            remove(options.work / str(patents))
+            remove(options.tables_dir / str(patents))
     print(machine(), to_markdown(rows, rows), sep="\n\n")
 
 
-def run_step(args: argparse.Namespace) -> None:
+def run_step(options: Options, resources: Resources) -> None:
     """Run one step, noting when its phases began; at the end, write what it made."""
-    data = args.work / str(args.patents[0])
-    phases: list[tuple[str, float]] = []
-    result = STEPS[args.run](args, data, lambda name: phases.append((f"{args.run}: {name}", time.time())))
+    assert options.patents
+    size, phases = str(options.patents[0]), list[tuple[str, float]]()
+    data = options.work / size
+    run = Run(options, resources, options.tables_dir / size, data, lambda name: phases.append((name, time.time())))
+    result = RUN[options.run](run)
     ended, triplets = time.time(), result / "triplets.parquet"
     digest = hashlib.file_digest(triplets.open("rb"), "sha256").hexdigest() if triplets.exists() else ""
-    size = sum(path.lstat().st_size for path in result.rglob("*"))
-    write_json(data / "step.json", {"phases": phases, "ended": ended, "disk": size, "sha256": digest})
+    disk = sum(path.lstat().st_size for path in result.rglob("*"))
+    write_json(data / "step.json", {"phases": phases, "ended": ended, "disk": disk, "sha256": digest})
 
 
-def measure(args: argparse.Namespace, patents: int, step: str) -> list[dict[str, Any]]:
+def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
     """Run one step in a new process; return a row for each of its phases, or one that says how it failed."""
-    data = args.work / str(patents)
+    data = options.work / str(patents)
     data.mkdir(parents=True, exist_ok=True)
-    tables = args.tables_dir / str(patents)
+    tables = options.tables_dir / str(patents)
     if not (tables / "sample.json").exists():
         write_sample(tables, patents, real_proportions=True)
-    command = [sys.executable, str(Path(__file__).resolve()), "--run", step, "--patents", str(patents)]
-    for name in ("tables_dir", "work", "memory", "threads", "model"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    command = [
+        sys.executable,
+        str(Path(__file__)),
+        *sys.argv[1:],
+        "--run",
+        step,
+        "--patents",
+        str(patents),
+    ]  # the last one counts
     mark = f"{os.getpid()}-{time.time_ns()}"
     print(f"{patents:,} {step} …", flush=True)
-    started = time.time()
+    started, before = time.time(), os.times()
     with (data / f"{step}.log").open("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, MARK: mark})  # noqa: S603
         samples = _sample(process, mark)
         log.seek(0)
         lines = [line for line in log.read().replace("\r", "\n").splitlines() if line.strip()]
-    row = {"patents": patents, "of": step, "disk": 0, "sha256": "", "error": ""}
+    cpu = sum(os.times()[2:4]) - sum(before[2:4])
+    row = {"patents": patents, "of": step, "cpu": cpu, "disk": 0, "sha256": "", "error": ""}
     phases, ended = [(step, started)], time.time()
     if process.returncode == 0:
         done = json.loads((data / "step.json").read_text())
         row |= {"disk": done["disk"], "sha256": done["sha256"]}
-        phases, ended = phases + done["phases"], done["ended"]
+        phases += [(f"{step}: {name}", begin) for name, begin in done["phases"]]
+        ended = done["ended"]
     else:
         row["error"] = lines[-1] if lines and process.returncode > 0 else f"killed by signal {-process.returncode}"
     ends = [ended, *(begin for _, begin in phases[2:]), ended]  # the first row is that of the whole step
@@ -226,7 +239,7 @@ def measure(args: argparse.Namespace, patents: int, step: str) -> list[dict[str,
     for (name, begin), end in zip(phases, ends, strict=False):
         memory = max((bytes_ for when, bytes_ in samples if begin <= when <= end), default=0)
         rows.append({**row, "step": name, "seconds": end - begin, "memory": memory})
-        row |= {"disk": 0, "sha256": "", "error": ""}
+        row |= {"cpu": 0, "disk": 0, "sha256": "", "error": ""}
     return rows
 
 
@@ -254,20 +267,21 @@ def _sample(process: "subprocess.Popen[bytes]", mark: str) -> list[tuple[float, 
 
 def to_markdown(shown: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     """The rows as a table; growth is the time per patent, against that of the next smaller size."""
-    head = ("patents", "step", "seconds", "peak memory, GB", "result, GB", "pandas / this", "growth", "sha256")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for row in shown:
-        same = {
-            other["patents"]: other["seconds"] for other in rows if other["step"] == row["step"] and not other["error"]
-        }
-        smaller = max((size for size in same if size < row["patents"]), default=0)  # the next smaller size
-        growth = row["seconds"] / row["patents"] / (same[smaller] / smaller) if smaller and not row["error"] else 0
-        pandas = [r for r in rows if r["step"] == "pandas" and r["patents"] == row["patents"] and not r["error"]]
-        ratio = pandas[0]["seconds"] / row["seconds"] if pandas and row["step"] == "restructure" else 0
+        others = [other for other in rows if not (other["error"] or row["error"])]
+        same = {other["patents"]: other["seconds"] for other in others if other["step"] == row["step"]}
+        smaller = max((size for size in same if size < row["patents"]), default=0)
+        growth = row["seconds"] / row["patents"] / same[smaller] * smaller if smaller else 0
+        pandas = [
+            other["seconds"] for other in others if (other["step"], other["patents"]) == ("pandas", row["patents"])
+        ]
+        ratio = pandas[0] / row["seconds"] if pandas and row["step"] == "restructure" else 0
         cells = [
             f"{row['patents']:,}",
             row["step"],
             f"{row['seconds']:.0f}",
+            f"{row['cpu']:.0f}" if row["cpu"] else "",
             f"{row['memory'] / 1e9:.1f}",
             f"{row['disk'] / 1e9:.2f}" if row["disk"] else "",
             f"{ratio:.1f}" if ratio else "",

@@ -68,33 +68,29 @@ def test_each_step_has_a_row_and_a_step_that_failed_is_repeated(
 ) -> None:
     where = ["--tables-dir", str(tmp_path / "tables"), "--work", str(tmp_path / "work")]
 
-    def rows(*steps: str) -> dict[tuple[int, str], dict[str, Any]]:
-        monkeypatch.setattr(sys, "argv", ["scale.py", "--patents", "300", "600", *where, "--steps", *steps])
+    def rows(*steps: str) -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["scale.py", "--patents", "300", *where, "--steps", *steps])
         scale.main()
-        kept = json.loads((tmp_path / "work" / "scale.json").read_text())["rows"]
-        return {(row["patents"], row["step"]): row for row in kept}
+        return {row["step"]: row for row in json.loads((tmp_path / "work" / "scale.json").read_text())["rows"]}
 
     first = rows("import", "restructure")
-    assert first[300, "import"]["error"] and first[600, "import"]["error"]  # there is nothing to import yet
-    assert not first[300, "restructure"]["error"]
+    assert first["import"]["error"]  # there is nothing to import yet
+    assert not first["restructure"]["error"]
     measured = rows("restructure", "import", "FULL")
 
-    assert measured[300, "restructure"] == first[300, "restructure"]
-    assert [step for patents, step in measured if patents == 600] == [
-        *("restructure", "import"),
-        *("FULL", "FULL: after the queries"),
-    ]
+    assert measured["restructure"] == first["restructure"]
+    assert [*measured] == ["restructure", "import", "FULL", "FULL: after the queries"]
     assert not any(row["error"] for row in measured.values())
-    full, after = measured[600, "FULL"], measured[600, "FULL: after the queries"]
+    full, after = measured["FULL"], measured["FULL: after the queries"]
     assert full["seconds"] > after["seconds"] > 0 and full["memory"] >= after["memory"] > 10_000_000
-    triplets = tmp_path / "work" / "600" / "triplets" / "FULL" / "triplets.parquet"
+    triplets = tmp_path / "work" / "300" / "triplets" / "FULL" / "triplets.parquet"
     assert full["sha256"] == hashlib.sha256(triplets.read_bytes()).hexdigest()
     assert full["disk"] > triplets.stat().st_size
 
 
 def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: ModuleType) -> None:
     def row(patents: int, step: str, seconds: float, error: str = "") -> dict[str, Any]:
-        sizes = {"memory": 2e9, "disk": 5e8, "sha256": "0123456789abcdef0123"}
+        sizes = {"cpu": 12, "memory": 2e9, "disk": 5e8, "sha256": "0123456789abcdef0123"}
         return {"patents": patents, "of": step, "step": step, "seconds": seconds, "error": error, **sizes}
 
     rows = [
@@ -105,6 +101,6 @@ def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: Modu
     ]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in scale.to_markdown(rows, rows).splitlines()]
 
-    assert cells[2] == ["100", "restructure", "10", "2.0", "0.50", "5.0", "", "0123456789abcdef"]
-    assert cells[4] == ["300", "restructure", "60", "2.0", "0.50", "", "2.00", "0123456789abcdef"]
+    assert cells[2] == ["100", "restructure", "10", "12", "2.0", "0.50", "5.0", "", "0123456789abcdef"]
+    assert cells[4] == ["300", "restructure", "60", "12", "2.0", "0.50", "", "2.00", "0123456789abcdef"]
     assert cells[5][-1] == "E"
