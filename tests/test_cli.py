@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ def test_what_the_user_can_fix_is_one_sentence(capfd: pytest.CaptureFixture[str]
     assert "out.csv" in capfd.readouterr().err
     assert raising(Interrupted("add --resume")) == 130
     assert "--resume" in capfd.readouterr().err
+    assert raising(KeyboardInterrupt()) == 130
+    assert re.search(r"Interrupted: \w", capfd.readouterr().err)
 
 
 def test_a_bug_keeps_its_traceback() -> None:

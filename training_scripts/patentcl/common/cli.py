@@ -126,7 +126,7 @@ def run_script(main: Callable[[], object]) -> None:
         _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to.")
     except (Interrupted, KeyboardInterrupt) as problem:
         if is_main_process():
-            print(f"\nInterrupted: {problem or 'partial output was removed. Rerun to continue.'}", file=sys.stderr)
+            print(f"\nInterrupted: {str(problem) or 'run the same command again to continue.'}", file=sys.stderr)
         sys.exit(130)
 
 
