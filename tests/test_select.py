@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from patentcl.common.cli import InputError
 from patentcl.tables.cpc import Sections
 from patentcl.triplets.options import KINDS, Mining
 from patentcl.triplets.select import (
@@ -161,6 +162,13 @@ def test_anchors_are_enough_when_no_section_is_used_up_too_early(in_a: int, in_b
     triplets = pd.DataFrame({"anchor": anchors * 2, "nth": [0] * len(anchors) + [1] * len(anchors), "split": TRAIN})
 
     assert are_enough(triplets, Mining("50"), TWO_SECTIONS) == enough
+
+
+def test_without_classes_there_is_no_sibling() -> None:
+    assert Mining().without_classes().shares == {"citation": 0.5, "sibling": 0, "random": 0.5}
+    assert Mining(negatives="random=3, sibling=1").without_classes().shares["random"] == 1
+    with pytest.raises(InputError, match="--negatives sibling=2"):
+        Mining(negatives="sibling=2,random=0").without_classes()
 
 
 def test_places_below_the_bounds_are_held_out() -> None:

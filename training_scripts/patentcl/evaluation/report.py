@@ -126,11 +126,13 @@ class Report:
         return f"{total[1]:,} queries" + (f"; with relevant patents of a part: {listed}" if listed else "")
 
     def _tables(self, best: str) -> dict[str, pd.DataFrame]:
-        """The printed tables by group; `best` formats the best value of a column."""
+        """The printed tables by group, if it has any value; `best` formats the best value of a column."""
         tables: dict[str, pd.DataFrame] = {}
+        known = pd.DataFrame({name: row.values for name, row in self.rows.items()}).T
+        groups = {METRICS[name].group for name in known.columns[known.notna().any()]}
         for metric in METRICS.values():
-            values = pd.Series({name: row.values.get(metric.name, np.nan) for name, row in self.rows.items()})
-            if metric.shown and any(metric.name in row.values for row in self.rows.values()):
+            if metric.shown and metric.group in groups and metric.name in known:
+                values = known[metric.name]
                 table = tables.setdefault(metric.group, pd.DataFrame(index=values.index))
                 table[metric.name.replace("triplet accuracy ", "… ")] = self._column(metric, values, best)
                 if metric.compared:

@@ -63,7 +63,7 @@ def degree_histograms(
         axes.set_ylim(0.7, max(heights.max(initial=1) * 2.5, 10))
         axes.tick_params(axis="x", labelsize=8, rotation=30 if len(names) > 6 else 0)
         summary = (
-            f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}" if len(counts) else "none"
+            f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}" if counts.any() else "none"
         )
         axes.set_xlabel(summary, color=INK)
         axes.set_ylabel("patents", color=INK)

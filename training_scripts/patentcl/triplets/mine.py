@@ -26,6 +26,7 @@ from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
 from .candidates import Candidates
 from .dataset import TABLES
+from .needs import check_needs
 from .options import HUB, KINDS, Mining, P, Q
 from .patents import read_patents
 from .select import held_out
@@ -64,6 +65,7 @@ def mine(
         print(f"mining: {folder} is up to date (--overwrite mines again)")
         return read_json(folder / "triplets.json")
     check_replaceable(folder / "triplets.json", params, overwrite)
+    check_needs(folder, csvs, source, mining, resources)
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, {**params, "batch": graph.batch})
