@@ -17,6 +17,7 @@ from patentcl.tables.restructure import restructure
 def restructured(tables: Path, data: Path) -> tuple[pd.DataFrame, bytes]:
     restructure(tables, data / "graph")
     patents = pd.read_csv(data / "graph" / "patents.csv", dtype=str, keep_default_na=False)
+    patents = patents.sort_values("patent_id", ignore_index=True)  # they are in the order of the abstracts
     return patents, (data / "graph" / "citations.csv").read_bytes()
 
 

@@ -15,7 +15,8 @@ RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
 
 
 def patents_of(graph: Path) -> pd.DataFrame:
-    return pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
+    patents = pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
+    return patents.sort_values(RANK, key=lambda ranks: ranks.astype(int), ignore_index=True)
 
 
 def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(mined_data: Path) -> None:

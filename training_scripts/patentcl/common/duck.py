@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from .cli import InputError, first_line
 from .resources import Resources
@@ -33,6 +34,12 @@ def scalar(db: duckdb.DuckDBPyConnection, sql: str) -> int:
     """The one integer that `sql` gives, such as a count."""
     row = db.execute(sql).fetchone()
     return int(row[0]) if row else 0
+
+
+def arrow(db: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The rows that `sql` gives."""
+    with db.cursor() as cursor:  # another result of `db` may be open
+        return cursor.sql(sql).to_arrow_table()
 
 
 def literal(text: Path | str) -> str:

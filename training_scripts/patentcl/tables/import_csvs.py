@@ -4,12 +4,16 @@ Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/opera
 plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
+import numpy as np
 import pyarrow as pa
+from pyarrow.csv import WriteOptions
+from pyarrow.csv import write_csv as write_arrow
+from pyarrow.parquet import ParquetWriter
 
 from ..common.duck import NULL, literal
 
@@ -52,7 +56,9 @@ COUNTED = {
     "classifications": "()-[x:CLASSIFIES]->()",
 }
 FINGERPRINT_FILE = "import.csv"
-PARQUET = "patents.parquet"  # of each patent all but title and abstract, with plain names, in order of rank
+TEXTS = ("title", "abstract")
+PARQUET = "patents.parquet"  # of each patent all but the texts, with plain names, in order of rank
+_ARROW = {"BIGINT": pa.int64(), "VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa.string()), "BOOLEAN": pa.bool_()}
 FILES = (*CSVS, PARQUET, FINGERPRINT_FILE)
 
 
@@ -62,22 +68,31 @@ def plain_name(header: str) -> str:
     return name or kind.split("_")[0].lower()
 
 
-def write_csv(db: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str) -> None:
-    """Write the rows of `sql`, whose columns have plain names, as the import CSV `name`.
+@contextmanager
+def csv_writer(folder: Path, name: str) -> Iterator[Callable[..., None]]:
+    """Write the import CSV `name`: yield a function that appends rows, an array for each column.
 
-    A list is written as `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks.
+    A list is a text `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks; null is not.
     """
-    columns, quoted = [], []
-    for header, kind in CSVS[name].items():
-        column = f'"{plain_name(header)}"'
-        if kind.endswith("[]"):
-            column = f"array_to_string({column}, ';')"
-        columns.append(f'{column} AS "{header}"')
-        if header == plain_name(header) and kind == "VARCHAR":
-            quoted.append(f'"{header}"')
-    force = f", FORCE_QUOTE ({', '.join(quoted)})" if quoted else ""
-    target = literal(folder / name)
-    db.execute(f"COPY (SELECT {', '.join(columns)} FROM ({sql})) TO {target} (FORMAT csv, HEADER{force})")  # noqa: S608
+    options = WriteOptions(include_header=False, quoting_style="needed")
+    with (folder / name).open("wb") as file:
+        file.write((",".join(CSVS[name]) + "\n").encode())
+
+        def write(*columns: Any) -> None:
+            if len(columns[0]):
+                write_arrow(pa.table(dict(zip(CSVS[name], columns, strict=True))), file, options)
+
+        yield write
+
+
+def write_parquet(folder: Path, patents: int, columns: Callable[[np.ndarray], dict[str, Any]]) -> None:
+    """Write patents.parquet; `columns` gives the columns of some ranks, (n,)."""
+    kinds = {plain_name(header): _ARROW[kind] for header, kind in CSVS["patents.csv"].items()}
+    schema = pa.schema({name: kind for name, kind in kinds.items() if name not in TEXTS})
+    with ParquetWriter(folder / PARQUET, schema) as writer:
+        for start in range(0, patents, 1 << 17):
+            ranks = np.arange(start, min(start + (1 << 17), patents))
+            writer.write_table(pa.table(columns(ranks), schema=schema))
 
 
 def rows_of(folder: Path, name: str) -> str:

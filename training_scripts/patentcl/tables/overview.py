@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..common.duck import connect
+from ..common.duck import connect, literal
 from .cpc import MACROS
-from .import_csvs import rows_of
+from .import_csvs import PARQUET, rows_of
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ def overview(graph: Path) -> Overview:
     """Read the statistics of the corpus in `graph`, the folder that `restructure` wrote."""
     with connect() as db:
         db.execute(MACROS)
-        patents = db.execute(
-            f"SELECT date, section_of(subclass) AS section FROM ({rows_of(graph, 'patents.csv')})"  # noqa: S608
-        ).df()
+        file = literal(graph / PARQUET)
+        patents = db.execute(f"SELECT date, section_of(subclass) AS section FROM {file} ORDER BY rank").df()  # noqa: S608
 
         def links(file: str, end: str) -> np.ndarray:
             sql = f'SELECT "{end}" AS rank, count(*) AS links FROM ({rows_of(graph, file)}) GROUP BY ALL'  # noqa: S608

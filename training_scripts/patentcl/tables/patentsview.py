@@ -10,6 +10,7 @@ import lzma
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from ..common.cli import InputError
-from ..common.duck import NULL, scalar
+from ..common.duck import NULL, literal
 from ..common.files import fingerprint
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
@@ -57,6 +58,7 @@ TABLES = {
         ("g_cpc_current", "cpc_current", "classes"),
         {"patent_id": ("patent_id",), "subclass": ("cpc_subclass", "group_id", "subclass")},
         {"sequence": ("cpc_sequence", "sequence")},
+        is_required=False,
     ),
     "abstract": Table(
         ("g_patent_abstract",),
@@ -80,6 +82,13 @@ class Source:
     delimiter: str  # tab in PatentsView's tables, comma in a custom corpus
     header: tuple[str, ...]
     names: dict[str, str | None]  # our column → its name in the header, None if the file has no such column
+
+    @property
+    def rows(self) -> int:
+        """About how many rows it has."""
+        with self.path.open("rb") as file:
+            start = file.read(1 << 20)
+        return self.path.stat().st_size * start.count(b"\n") // max(len(start), 1) + 1
 
 
 @dataclass(frozen=True)
@@ -188,19 +197,25 @@ def _header(path: Path, shown: str) -> tuple[tuple[str, ...], str]:
     return header, delimiter
 
 
-def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> int:
-    """Read the columns of `source` that we use, as texts, into the table `name`; return its number of rows.
+def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
+    """Make the view `name` of the `columns` of a table that we use, as texts; no rows if there is no `source`.
 
-    Columns that the file does not have are null. Raises `InputError` naming the line that cannot be read.
+    Columns that the file does not have are null. A query that reads it skips lines that cannot be read: call
+    `check_lines` after it.
     """
-    columns = ", ".join(
-        f'"{original}" AS {ours}' if original else f"NULL::VARCHAR AS {ours}" for ours, original in source.names.items()
-    )
-    query = f"""CREATE TABLE {name} AS SELECT {columns} FROM read_csv($path, columns = $columns, delim = $delimiter,
-        header = true, auto_detect = false, quote = '"', escape = '"', nullstr = $null, strict_mode = true,
-        max_line_size = {LONGEST_LINE}, store_rejects = true, rejects_limit = 100)"""  # noqa: S608 (names are quoted)
-    types = dict.fromkeys(source.header, "VARCHAR")
-    db.execute(query, {"path": str(source.path), "columns": types, "delimiter": source.delimiter, "null": NULL})
+    names = source.names if source else {}
+    selected = ", ".join(f'"{names[c]}" AS {c}' if names.get(c) else f"NULL::VARCHAR AS {c}" for c in columns)
+    rows = "(SELECT 1) WHERE false"
+    if source:
+        types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in source.header)
+        rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
+            header = true, auto_detect = false, quote = '"', escape = '"', nullstr = {literal(NULL)},
+            strict_mode = true, max_line_size = {LONGEST_LINE}, store_rejects = true, rejects_limit = 100)"""
+    db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
+
+
+def check_lines(db: duckdb.DuckDBPyConnection, source: Source) -> None:
+    """Raise `InputError` naming the first line of `source` that the queries of this connection could not read."""
     rejected = db.execute(
         """SELECT line_byte_position, column_name, error_message FROM reject_errors
         ORDER BY line_byte_position, byte_position, column_idx LIMIT 1"""
@@ -209,7 +224,6 @@ def create_table(db: duckdb.DuckDBPyConnection, name: str, source: Source) -> in
         position, column, reason = rejected
         where = f"line {_line_number(source.path, position)}" + (f", column {column}" if column else "")
         raise InputError(f"{source.shown}, {where}: {reason.rstrip('.')}. Fix or remove the line")
-    return scalar(db, f"SELECT count(*) FROM {name}")  # noqa: S608
 
 
 def _line_number(path: Path, position: int) -> int:

@@ -9,7 +9,10 @@ their parent's): a seeded hash of that text. Its numbers are a random `place` fr
 new to old, by which whole families are split, and a random `bucket`, by which mining samples anchors.
 
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
-cite are in the graph too, as `OutsidePatent`. The work itself is in `restructure.sql`.
+cite are in the graph too, as `OutsidePatent`.
+
+DuckDB reads the tables and finds patents by their ids (`restructure.sql`), spilling to disk what does not fit. What is
+sorted are integers in numpy, and no text is sorted, joined or kept. The files depend on neither threads nor memory.
 """
 
 import hashlib
@@ -18,17 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from tqdm import tqdm
+import numpy as np
+import pyarrow as pa
 
 from ..common.cli import InputError
-from ..common.duck import connect, literal, readable_errors, scalar, sql_sections
+from ..common.duck import connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, is_done, plain, read_json, write_record
 from ..common.resources import Resources
 from . import cpc, family
-from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, PARQUET, write_csv
-from .patentsview import Source, Tables, create_table, find_tables
+from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
+from .links import LINKS, read_links, write_links
+from .numbers import NO_CLASS, Numbered, number
+from .patentsview import TABLES, Source, check_lines, create_view, find_tables
+from .progress import Steps
+from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
+STEPS = 12
 
 
 def restructure(
@@ -42,7 +51,7 @@ def restructure(
     """Write the import files of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
 
     The record holds the parameters, the counts, and what was dropped and why. A second call with the same tables and
-    parameters does nothing. Raises `InputError` for tables that cannot be read.
+    parameters does nothing. Raises `InputError` for tables that cannot be read, and for too little memory or disk.
     """
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
@@ -55,9 +64,11 @@ def restructure(
     check_replaceable(graph / RECORD, params, overwrite)
     with beside(graph) as folder:
         folder.mkdir(parents=True)
-        advice = "Free disk space or raise --memory (at least 1GB)."
+        advice = "Free disk space or raise --memory."
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
-            record: dict[str, Any] = {"params": params, **_write_csvs(found, folder, scratch, params, resources)}
+            run = _Run(found.open(scratch), folder, seed, keep_withdrawn)
+            with connect(scratch / "work.duckdb", resources) as db, Steps("restructure", STEPS) as steps:
+                record: dict[str, Any] = {"params": params, **run.write(db, steps)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
         fingerprint = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
@@ -66,55 +77,157 @@ def restructure(
     return record
 
 
-def _write_csvs(
-    tables: Tables, folder: Path, scratch: Path, params: dict[str, Any], resources: Resources
-) -> dict[str, dict[str, int]]:
-    """Run `restructure.sql`; return the numbers of rows read, kept and dropped for the record."""
-    sections = sql_sections(Path(__file__).with_suffix(".sql"))
-    record: dict[str, dict[str, int]] = {"counts": {}, "rows": {}, "dropped": {}}
-    with connect(scratch / "work.duckdb", resources) as db, tqdm(desc="restructure", unit="step") as progress:
+class _Run:
+    """One restructuring: the open tables, the folder of the result, its parameters, and what was counted."""
+
+    def __init__(self, sources: dict[str, Source], folder: Path, seed: int, keep_withdrawn: bool) -> None:
+        self.sources, self.folder, self.seed, self.keep_withdrawn = sources, folder, seed, keep_withdrawn
+        self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
+        self.counts: dict[str, int] = {}
+        self.rows: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+
+    def write(self, db: duckdb.DuckDBPyConnection, steps: Steps) -> dict[str, dict[str, int]]:
+        """Write all files; return the numbers of rows read, kept and dropped for the record."""
+        self.db, self.steps = db, steps
         db.execute(cpc.MACROS + family.MACROS)
-        for name in ("seed", "keep_withdrawn"):
-            db.execute(f"SET VARIABLE {name} = $value", {"value": params[name]})
-        sources = tables.open(scratch)
-        record["rows"] = _read(db, sources)
-        progress.reset(total=len(sections))
-        for name, sql in sections.items():
-            if name in CSVS:
-                write_csv(db, folder, name, sql)
-            elif name == PARQUET:
-                db.execute(f"COPY ({sql}) TO {literal(folder / name)} (FORMAT parquet)")
-            elif name in record:
-                record[name] = dict(db.execute(sql).fetchall())
-            else:
-                db.execute(sql)
-            if name == "one row an id":
-                _check_kept(db, sources)
-            progress.update()
-        record["rows"]["withdrawn"] = scalar(db, "SELECT count(*) FROM withdrawn")
-    return record
+        db.execute("SET VARIABLE keep_withdrawn = $value", {"value": self.keep_withdrawn})
+        texts = self.sources.get("abstract", self.sources["patent"])
+        for key, table in TABLES.items():
+            source = texts if key == "abstract" else self.sources.get(key)
+            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
+        self._read_patents()
+        self._read_classes()
+        with steps.step("numbers"):
+            numbered = number(db, self.seed)
+        with steps.step("abstracts", texts.rows) as moved:
+            abstracts = read_abstracts(db, texts, numbered, self.seed, moved)
+        cited_by = self._link(len(numbered))
+        columns = self._columns(numbered, abstracts, cited_by)
+        with steps.step("classes"):
+            self._write_classes(numbered)
+        with steps.step("patents.parquet"):
+            write_parquet(
+                self.folder,
+                len(numbered),
+                lambda r: {**numbered.columns(r), **{name: values[r] for name, values in columns.items()}},
+            )
+        with steps.step("patents.csv", abstracts.rows) as moved:
+            write_patents(db, numbered, abstracts, columns, self.folder, moved)
+        self._count(numbered, abstracts)
+        return {"counts": self.counts, "rows": self.rows, "dropped": self.dropped}
 
+    def _run(self, name: str, *reads: str) -> None:
+        """Run a section of restructure.sql, which reads these tables."""
+        with self.steps.step(name, query=self.db):
+            self.db.execute(self.sql[name])
+            for key in reads:
+                if key in self.sources:
+                    check_lines(self.db, self.sources[key])
 
-def _read(db: duckdb.DuckDBPyConnection, sources: dict[str, Source]) -> dict[str, int]:
-    """Read each table into DuckDB, as `<key>_rows`; return their numbers of rows."""
-    rows = {key: create_table(db, f"{key}_rows", source) for key, source in sources.items()}
-    if rows["patent"] == 0:
-        raise InputError(f"{sources['patent'].shown} contains no rows; pass another --tables")
-    if "cpc_title" not in sources:
-        db.execute("CREATE TABLE cpc_title_rows (symbol VARCHAR, title VARCHAR)")
-    separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
-    _refuse(db, separator, sources["cpc"], "the subclass {!r} holds a semicolon or a line break. Write one a row")
-    return rows
+    def _read_patents(self) -> None:
+        self._run("patents", "patent")
+        rows = scalar(self.db, "SELECT count(*) FROM read_patent")
+        if rows == 0:
+            raise InputError(f"{self.sources['patent'].shown} contains no rows; pass another --tables")
+        self._run("one row an id", "patent")
+        nameless = scalar(self.db, "SELECT count(*) FROM read_patent WHERE trim(patent_id) = ''")
+        ids, kept = (scalar(self.db, f"SELECT count(*) FROM {table}") for table in ("one", "kept"))  # noqa: S608
+        self.rows |= {"patent": rows, "withdrawn": scalar(self.db, "SELECT count(*) FROM one WHERE withdrawn")}
+        self.dropped |= {
+            "patents: no id": nameless,
+            "patents: repeated id": rows - nameless - ids,
+            "patents: withdrawn": ids - kept,
+        }
+        no_date = "SELECT patent_id, date FROM kept WHERE date <> '' AND try_cast(date AS DATE) IS NULL"
+        self._refuse(no_date, "patent", "the date {!r} is not YYYY-MM-DD. Fix it")
 
+    def _read_classes(self) -> None:
+        self._run("symbols", "cpc")
+        if scalar(self.db, "SELECT count(*) FROM symbol WHERE regexp_matches(subclass, '[;\\r\\n]')"):
+            separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
+            self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
+        self._run("classes", "cpc")
+        rows = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM symbol")
+        classified = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM class")
+        if "cpc" in self.sources:
+            self.rows["cpc"] = rows
+        self.dropped["classifications: no such patent, or no symbol"] = rows - classified
+        again = classified - scalar(self.db, "SELECT count(*) FROM class")
+        self.dropped["classifications: same subclass again"] = again
 
-def _check_kept(db: duckdb.DuckDBPyConnection, sources: dict[str, Source]) -> None:
-    if "abstract" not in sources:  # then it is a column of the patents
-        db.execute("CREATE VIEW abstract_rows AS SELECT patent_id, abstract FROM kept")
-    no_date = "SELECT patent_id, date FROM kept WHERE date <> '' AND try_cast(date AS DATE) IS NULL"
-    _refuse(db, no_date, sources["patent"], "the date {!r} is not YYYY-MM-DD. Fix it")
+    def _refuse(self, sql: str, key: str, problem: str) -> None:
+        """Raise `InputError` for the first row (patent id, invalid value) of `sql`; `problem` formats the value."""
+        if found := self.db.execute(f"{sql} LIMIT 1").fetchone():
+            raise InputError(f"{self.sources[key].shown}, patent {found[0]}: " + problem.format(found[1]))
 
+    def _link(self, patents: int) -> np.ndarray:
+        """Read and write the citations; return how often each patent is cited, (N,)."""
+        source = self.sources["citation"]
+        self._run("outside patents", "citation")
+        with self.steps.step("citations", source.rows) as moved:
+            links = read_links(self.db, source, patents, moved)
+        with self.steps.step("citations.csv", len(links.citations)) as moved:
+            cited_by, counts = write_links(self.db, links, patents, self.folder, moved)
+        rows = self.rows["citation"] = links.rows["read"]
+        self.counts |= counts
+        self.dropped |= {
+            "citations: citing patent not in the table": rows - links.rows["citing"],
+            "citations: cited patent not in the table": links.rows["citing"] - links.rows["linked"],
+            "citations: of itself": links.rows["itself"],
+            "citations: repeated": links.rows["linked"] - links.rows["itself"] - counts["citations"],
+        }
+        return cited_by
 
-def _refuse(db: duckdb.DuckDBPyConnection, sql: str, source: Source, problem: str) -> None:
-    """Raise `InputError` for the first row (patent id, invalid value) of `sql`; `problem` is a format for the value."""
-    if found := db.execute(f"{sql} LIMIT 1").fetchone():
-        raise InputError(f"{source.shown}, patent {found[0]}: " + problem.format(found[1]))
+    def _columns(self, numbered: Numbered, abstracts: Abstracts, cited_by: np.ndarray) -> dict[str, np.ndarray]:
+        """The last columns of patents.csv, (N,) each."""
+        times, self.counts["families"] = family.times_of(abstracts.family, numbered.dates.indices.to_numpy())
+        return {
+            "family": abstracts.family,
+            "place": abstracts.family % family.PLACES,
+            "time_place": times,
+            "bucket": abstracts.family % family.BUCKETS,
+            "cited_by": cited_by,
+            "has_abstract": abstracts.filled,
+        }
+
+    def _write_classes(self, numbered: Numbered) -> None:
+        """Write cpc_subclasses.csv and classifications.csv."""
+        codes, symbols = numbered.codes, numbered.symbols
+        ranks = np.repeat(np.arange(len(numbered), dtype=np.int32), np.diff(numbered.ends))
+        order = np.argsort(codes, kind="stable")  # by symbol, then by rank
+        with csv_writer(self.folder, "classifications.csv") as write:
+            for start in range(0, len(order), 1 << 20):
+                rows = order[start : start + (1 << 20)]
+                write(symbols.take(pa.array(codes[rows])), ranks[rows])
+        used, of_rank = np.unique(codes), numbered.primary
+        patents = np.bincount(of_rank[of_rank != NO_CLASS], minlength=len(symbols))[used]
+        first = [int(np.argmax(of_rank == code)) if count else 0 for code, count in zip(used, patents, strict=True)]
+        branches = {"subclass": symbols.take(pa.array(used)), "count": patents, "first": np.array(first, np.int64)}
+        with self.db.cursor() as cursor, csv_writer(self.folder, "cpc_subclasses.csv") as write:
+            cursor.register("branches", pa.table(branches))
+            table = cursor.sql(self.sql["cpc_subclasses.csv"]).to_arrow_table()
+            if "cpc_title" in self.sources:
+                check_lines(cursor, self.sources["cpc_title"])
+                self.rows["cpc_title"] = scalar(self.db, "SELECT count(*) FROM cpc_title_rows")
+            write(*table.columns)
+
+    def _count(self, numbered: Numbered, abstracts: Abstracts) -> None:
+        """Complete what was counted, in the order in which it is shown."""
+        has_table = "abstract" in self.sources  # else the abstracts are a column of the patents
+        if has_table:
+            self.rows["abstract"] = abstracts.rows
+        unused = abstracts.rows - int((abstracts.row >= 0).sum())
+        self.dropped["abstracts: no such patent, or repeated"] = unused if has_table else 0
+        groups = ("patents", "abstracts", "classifications", "citations")
+        self.dropped = {k: n for group in groups for k, n in self.dropped.items() if k.startswith(f"{group}:")}
+        self.rows = {key: self.rows[key] for key in (*self.sources, "withdrawn") if key in self.rows}
+        self.counts = {
+            "patents": len(numbered),
+            "classified": int((numbered.primary != NO_CLASS).sum()),
+            "with abstract": int(abstracts.filled.sum()),
+            "families": self.counts["families"],
+            "CPC subclasses": len(np.unique(numbered.codes)),
+            "classifications": len(numbered.codes),
+            **{name: self.counts[name] for name in LINKS},
+        }
