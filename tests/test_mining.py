@@ -33,6 +33,7 @@ class Corpus:
 
     def __init__(self, graph: Path) -> None:
         patents = pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
+        patents = patents.sort_values("rank:ID(Patent){id-type:long}", key=pd.to_numeric, ignore_index=True)
         ids = patents["patent_id"]
         self.classes = dict(zip(ids, patents["subclasses:string[]"].str.split(";").map(set), strict=True))
         self.family = dict(zip(ids, patents["family:long"], strict=True))
