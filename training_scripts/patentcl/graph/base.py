@@ -13,11 +13,14 @@ from .options import Neo4jOptions
 class Graph(Protocol):
     """A graph of `(:Patent)-[:CITES]->(:Patent)` and `(:CPCSubclass)-[:CLASSIFIES]->(:Patent)`.
 
-    `batch` is the number of anchors that a mining query should read, `sessions` the number of concurrent queries.
+    `sessions` is the number of concurrent queries.
     """
 
-    batch: int
     sessions: int
+
+    def batch(self, counts: dict[str, int]) -> int:
+        """The number of anchors that a mining query should read; `counts` are those of graph.json."""
+        ...
 
     def holds(self, fingerprint: str) -> bool:
         """Whether the graph is still that of the CSVs with this fingerprint; another process may have replaced it."""
@@ -27,7 +30,10 @@ class Graph(Protocol):
         """Load the import CSVs in `csvs`; do nothing when they are loaded already."""
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
-        """Run one reading Cypher query and return its rows as an Arrow table."""
+        """Run one reading Cypher query and return its rows as an Arrow table.
+
+        Raises `TooLarge` when it needs more memory than the engine has.
+        """
 
     def stop(self) -> None:
         """Ask queries that run in other threads to end soon."""

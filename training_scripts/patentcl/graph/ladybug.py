@@ -1,6 +1,7 @@
 """Ladybug, an embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,40 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
-from ..common.resources import Resources
-from ..tables.import_csvs import CSVS, OUTSIDE, PATENT, SUBCLASS, miscounted, plain_name
+from ..common.progress import ticking
+from ..common.resources import GB, Resources, require
+from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
+from .errors import TooLarge
 
-# File → the table that it fills. The columns are those of the CSVs; the first one is a node's primary key.
-_NODES = {"patents.csv": PATENT, "cpc_subclasses.csv": SUBCLASS, "outside_patents.csv": OUTSIDE}
-_RELATIONSHIPS = {
-    "citations.csv": f"CITES(FROM {PATENT} TO {PATENT}, examiner BOOLEAN)",
-    "outside_citations.csv": f"CITES_OUTSIDE(FROM {PATENT} TO {OUTSIDE})",
-    "classifications.csv": f"CLASSIFIES(FROM {SUBCLASS} TO {PATENT})",
+# File → the count of its rows in graph.json, and the table that it fills; nodes come before relationships.
+_FILES = {
+    PARQUET: ("patents", PATENT),
+    "cpc_subclasses.csv": ("CPC subclasses", SUBCLASS),
+    "outside_patents.csv": ("outside patents cited by several", OUTSIDE),
+    "citations.csv": ("citations", f"CITES(FROM {PATENT} TO {PATENT}, examiner BOOLEAN)"),
+    "outside_citations.csv": ("citations of these", f"CITES_OUTSIDE(FROM {PATENT} TO {OUTSIDE})"),
+    "classifications.csv": ("classifications", f"CLASSIFIES(FROM {SUBCLASS} TO {PATENT})"),
 }
 _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "VARCHAR[]": "STRING[]", "BOOLEAN": "BOOLEAN"}
-# Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel.
-_FORM = """header=true, parallel=false, auto_detect=false, delim=',', quote='"', escape='"'"""
+# Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel:
+# ids and titles may hold some.
+_FORM = "(header=true, parallel={parallel}, auto_detect=false, delim=',', quote='\"', escape='\"')"
 _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
+
+# Measured with 0.3 to 9 million patents. Bytes of disk for each row; the last copy may wait in the log.
+_DISK = {"patents": 120, "outside patents cited by several": 60, "citations": 30, "citations of these": 30}
+_DISK_LEAST = 50_000_000
+_OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, its libraries, threads
+_OUTSIDE_PER_PATENT = 150  # the index of the nodes, and the arrays of `triplets.patents`
+_POOL_LEAST = 300_000_000
+_POOL_PER_CITATION = 20  # that the import needs: it spills the rest
+_PATH = 400  # bytes of the pool for each path from an anchor over a cited patent to one that it cites
 
 
 class LadybugGraph:
     """A graph in one file, `folder`/graph.lbug, with `folder`/import.json beside it."""
 
-    batch = 100_000
     sessions = 1  # a query uses all cores by itself
 
     def __init__(self, folder: Path, resources: Resources = Resources()) -> None:
@@ -39,10 +53,17 @@ class LadybugGraph:
         self.resources = resources
         self._connection: ladybug.Connection | None = None
 
-    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
-        """Load the import CSVs in `csvs` into a new database, which then replaces the old one.
+    def batch(self, counts: dict[str, int]) -> int:
+        """The number of anchors whose paths over a cited patent fill half of the pool."""
+        cited = counts["citations"] / counts["patents"]
+        paths = max(10.0, 2 * cited**2)  # who is cited by many cites many: twice the square of the mean
+        return max(1_000, min(200_000, round(self._pool(counts["patents"]) / 2 / (paths * _PATH))))
 
-        Raises `InputError` when they cannot be read or hold other numbers of rows than their record says.
+    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
+        """Load the import files in `csvs` into a new database, which then replaces the old one.
+
+        Raises `InputError` when they cannot be read or hold other numbers of rows than their record says, and when
+        disk or memory will not do.
         """
         record = read_json(csvs / RECORD)
         params = {"graph": record["fingerprint"]}
@@ -51,31 +72,42 @@ class LadybugGraph:
             return
         check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
+        require(self.folder.parent, *needs(record["counts"]), "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
-            self._connection = self._connect(folder / "graph.lbug")
+            self._connection = self._connect(folder / "graph.lbug", record["counts"]["patents"])
             try:
-                _load(self._connection, csvs)
+                _load(self._connection, csvs, folder, record["counts"])
                 difference = miscounted(self.run, record["counts"])
             finally:
                 self.close()
             if difference:
                 raise InputError(f"the CSVs in {csvs} contain {difference}; rebuild them with --overwrite")
-            write_record(folder / "import.json", {"params": params}, ["graph.lbug"])
+            write_record(folder / "import.json", {"params": params, "counts": record["counts"]}, ["graph.lbug"])
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
-        """Run one Cypher query with the parameters that it names; return its rows as an Arrow table."""
+        """Run one Cypher query with the parameters that it names; return its rows as an Arrow table.
+
+        Raises `TooLarge` when it needs more memory than there is.
+        """
         if self._connection is None:
             if not (self.folder / "graph.lbug").exists():
                 raise InputError(f"{self.folder} has no graph; import the CSVs first")
-            self._connection = self._connect(self.folder / "graph.lbug")
+            counts = read_json(self.folder / "import.json").get("counts", {})
+            self._connection = self._connect(self.folder / "graph.lbug", counts.get("patents", 0))
+        # A number that the planner sees lets a scan skip what is out of its range: 12 ms instead of 100 for 10,000 of
+        # 300,000 patents.
+        query = re.sub(r"\$(\w+)\b", lambda name: _literal(name[0], parameters[name[1]]), query)
         named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
         try:
             result = self._connection.execute(query, named)
         except _ERRORS as problem:
+            if _is_out_of_memory(problem):
+                self.close()  # the pool stays full after such an error
+                raise TooLarge(f"a query on {self.folder} needs more memory; pass a larger --memory") from None
             raise InputError(
-                f"query on {self.folder} failed ({problem}); increase --memory or decrease --triplets; for a corrupt "
-                "database, add --overwrite"
+                f"a query on {self.folder} failed ({problem}). If the database is corrupt, delete {self.folder} and "
+                "run the command again: it is imported again from the CSVs"
             ) from None
         assert isinstance(result, ladybug.QueryResult)  # several queries give a list
         return result.get_as_arrow()
@@ -100,32 +132,87 @@ class LadybugGraph:
             self._connection.database.close()
             self._connection = None
 
-    def _connect(self, path: Path) -> ladybug.Connection:
+    def _pool(self, patents: int) -> int:
+        """Size of the buffer pool, so that the whole process stays within its budget."""
+        return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - _OUTSIDE_PER_PATENT * patents)
+
+    def _connect(self, path: Path, patents: int) -> ladybug.Connection:
+        pool, threads = self._pool(patents), self.resources.thread_count
         try:
-            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=self.resources.bytes))
+            database = ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=threads)
+            return ladybug.Connection(database)
         except _ERRORS as problem:
             raise InputError(
-                f"{path} cannot be opened ({problem}); close other processes that use it, set --memory above 100MB, or "
-                "add --overwrite"
+                f"{path} cannot be opened ({problem}). Close other processes that use it, or delete {path.parent} and "
+                "run the command again: it is imported again from the CSVs"
             ) from None
 
 
-def _load(connection: ladybug.Connection, csvs: Path) -> None:
+def needs(counts: dict[str, int]) -> tuple[int, int]:
+    """Bytes of disk and of memory that importing a graph of these `counts` needs."""
+    disk = _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
+    pool = max(_POOL_LEAST, _POOL_PER_CITATION * counts["citations"])
+    return disk, pool + _OUTSIDE_POOL + _OUTSIDE_PER_PATENT * counts["patents"]
+
+
+def _load(connection: ladybug.Connection, csvs: Path, folder: Path, counts: dict[str, int]) -> None:
     """Create the tables and fill them, nodes before the relationships between them."""
-    for file, table in (progress := tqdm([*_NODES.items(), *_RELATIONSHIPS.items()], desc="import", unit="file")):
-        progress.set_postfix_str(file)
-        path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
-        create, source = f"CREATE REL TABLE {table}", f"'{path}' ({_FORM})"
-        if file in _NODES:
-            types = {plain_name(header): _TYPES[kind] for header, kind in CSVS[file].items()}
-            columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-            create = f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
-            # Lists are quoted, and Ladybug does not split a quoted list.
-            values = [f"string_split({name}, ';')" if "[]" in kind else name for name, kind in types.items()]
-            columns = columns.replace("[]", "")
-            source = f"(LOAD WITH HEADERS ({columns}) FROM {source} RETURN {', '.join(values)})"
-        try:
-            connection.execute(create)
-            connection.execute(f"COPY {table.split('(')[0]} FROM {source}")
-        except _ERRORS as problem:
-            raise InputError(f"{csvs / file}: {problem}; rebuild the CSVs with --overwrite") from None
+    with tqdm(total=sum(counts[what] for what in COUNTED), desc="import", unit="row", unit_scale=True) as progress:
+        for file, (count, table) in _FILES.items():
+            with ticking(progress, partial(_state, folder, file)):
+                try:
+                    connection.execute(_create(file, table))
+                    connection.execute(f"COPY {table.split('(')[0]} FROM {_source(csvs, file)}")
+                except _ERRORS as problem:
+                    raise _import_error(csvs / file, problem) from None
+            progress.update(counts[count])
+
+
+def _state(folder: Path, file: str) -> str:
+    """What is imported, and how large the database is."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return f"{file}, database {size / GB:.1f} GB"
+
+
+def _create(file: str, table: str) -> str:
+    """The statement that creates the table of a file; the first column of a node is its primary key."""
+    if "(" in table:
+        return f"CREATE REL TABLE {table}"
+    types = _columns(file)
+    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    return f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
+
+
+def _columns(file: str) -> dict[str, str]:
+    """Columns of a file of nodes with Ladybug's types; the graph does without titles and abstracts."""
+    headers = CSVS["patents.csv" if file == PARQUET else file]
+    columns = {plain_name(header): _TYPES[kind] for header, kind in headers.items()}
+    return {name: kind for name, kind in columns.items() if file != PARQUET or name not in ("title", "abstract")}
+
+
+def _source(csvs: Path, file: str) -> str:
+    path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
+    if file == PARQUET:
+        return f"(LOAD FROM '{path}' RETURN {', '.join(_columns(file))})"
+    return f"'{path}' {_FORM.format(parallel=str('patents' not in file and 'subclasses' not in file).lower())}"
+
+
+def _literal(name: str, value: Any) -> str:
+    """An integer as Cypher, for any other value its parameter's name."""
+    return str(value) if type(value) is int else name
+
+
+def _is_out_of_memory(problem: BaseException) -> bool:
+    return isinstance(problem, MemoryError) or "buffer pool is full" in str(problem) or "bad_alloc" in str(problem)
+
+
+def _import_error(path: Path, problem: BaseException) -> InputError:
+    """What to do about an error of the import: the CSVs are good unless they cannot be read."""
+    if _is_out_of_memory(problem):
+        return InputError(f"{path} does not fit into the memory; pass a larger --memory. The CSVs are kept")
+    if "No space left" in str(problem) or "disk" in str(problem).lower():
+        return InputError(f"{path} cannot be imported ({problem}); free disk space. The CSVs are kept")
+    return InputError(
+        f"{path} cannot be read ({problem}). Run the command again; if that does not help, the file is corrupt: "
+        "write it again with --overwrite"
+    )

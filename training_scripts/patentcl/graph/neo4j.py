@@ -19,8 +19,6 @@ from .options import Neo4jOptions
 class Neo4jGraph:
     """The graph in a Neo4j server. Queries are retried while the server is unreachable."""
 
-    batch = 20_000
-
     def __init__(self, options: Neo4jOptions) -> None:
         """Connect to the server that the environment names. It must answer, unless the import is offline."""
         self.options = options
@@ -28,6 +26,10 @@ class Neo4jGraph:
         self.connection = Neo4jConnection(Server.from_environment(options))
         if options.import_ != "offline":
             self.connection.check_version()
+
+    def batch(self, counts: dict[str, int]) -> int:
+        """The number of anchors that keeps a query short, so that little is lost when the server stops."""
+        return 20_000
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Import the CSVs in `csvs` as the options say, make the indexes, and check that it is their graph.

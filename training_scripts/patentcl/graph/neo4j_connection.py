@@ -21,6 +21,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from tqdm import tqdm
 
 from ..common.cli import InputError
+from .errors import TooLarge
 from .options import Neo4jOptions
 
 OLDEST = (5, 26)  # the long-term release of Neo4j 5, which the tests run
@@ -220,7 +221,8 @@ def connection_error(problem: Exception, server: Server) -> InputError:
     advice = next((advice for part, advice in _ADVICE.items() if part in code), "")
     if not code:
         advice = "start the server, or fix NEO4J_URI (for a private certificate authority, set NEO4J_CA)"
-    return InputError(f"{server}: {_reason(problem)}{'; ' + advice if advice else ''}")
+    kind = TooLarge if "Memory" in code else InputError
+    return kind(f"{server}: {_reason(problem)}{'; ' + advice if advice else ''}")
 
 
 def _code(problem: Exception) -> str:

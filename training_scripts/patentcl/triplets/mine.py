@@ -9,6 +9,7 @@ a patent of a val or test family plays no role in a train triplet.
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,10 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, fingerprint, is_done, locked, read_json, remove, write_record
+from ..common.progress import ticking
 from ..common.resources import Resources
 from ..graph.base import Graph
+from ..graph.errors import TooLarge
 from ..graph.parallel import in_parallel
 from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
@@ -68,7 +71,7 @@ def mine(
     check_needs(folder, csvs, source, mining, resources)
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
-        batches = Batches(answered, {**params, "batch": graph.batch})
+        batches = Batches(answered, {**params, "batch": graph.batch(source["counts"])})
         patents = read_patents(csvs, source["counts"]["patents"], mining)
         where = sections(csvs, source["counts"]["classified"])
         candidates = Candidates(patents, mining, where, source["params"]["seed"])
@@ -98,10 +101,11 @@ def query_parameters(source: dict[str, Any], mining: Mining) -> dict[str, int]:
     A batch adds its ranks `lo`, `hi` and its sample of buckets `from`, `to`; the defaults are the first 1,000 ranks and
     all buckets.
     """
-    patents, seed = source["counts"]["patents"], source["params"]["seed"]
+    patents, classified = source["counts"]["patents"], source["counts"]["classified"]
+    seed = source["params"]["seed"]
     test, held = held_out(patents, mining)
     return {
-        **{"n": patents, "classified": source["counts"]["classified"], "test": test, "held": held},
+        **{"n": patents, "classified": classified, "drawable": classified or patents, "test": test, "held": held},
         **{"draws": max(DRAWS, min(MAX_DRAWS, FEW_PATENTS // patents)), "p": P, "q": Q, "seed": seed % P},
         **{"coupled": mining.coupled, "hub": HUB, "lo": 0, "hi": 1_000, "from": 0, "to": BUCKETS},
     }
@@ -114,6 +118,12 @@ class Query(NamedTuple):
     text: str
     parameters: dict[str, int]
 
+    def halves(self) -> "list[Query]":
+        """The same for the lower and the upper half of the ranks."""
+        low, high = self.parameters["lo"], self.parameters["hi"]
+        ends = [low, (low + high) // 2, high]
+        return [self._replace(parameters={**self.parameters, "lo": lo, "hi": hi}) for lo, hi in pairwise(ends)]
+
 
 class Batches:
     """Answers of queries in `folder`, one Parquet file each, so that an interrupted mining resumes after them."""
@@ -121,6 +131,7 @@ class Batches:
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         """Keep the answers in `folder` unless they are those of other `params`."""
         self.folder, self.fingerprint = folder, params["graph"]
+        self._most: dict[str, int] = {}  # part → the number of ranks that a query of it may read
         record = folder / "params.json"
         if folder.exists() and not is_done(record, params):
             print(f"mining: {folder} holds an interrupted mining with other parameters; starting again")
@@ -131,27 +142,48 @@ class Batches:
             print(f"mining: resuming after {answered} queries")
 
     def path(self, query: Query) -> Path:
-        """The file of an answer."""
+        """The file of an answer. The answer of a query that was too large is in the files of its halves."""
         return self.folder / "{from:06d}-{lo:09d}-{hi:09d}-{part}.parquet".format(part=query.part, **query.parameters)
 
     def answer(self, graph: Graph, query: Query) -> int:
-        """Run a query unless it has an answer; return 1, the number of queries answered."""
-        if not self.path(query).exists():
-            answer = graph.run(query.text, query.parameters)
-            if not graph.holds(self.fingerprint):
-                raise InputError("another process replaced the graph while it was mined: import this one again")
-            types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
-            schema = pa.schema(zip(answer.column_names, types, strict=True))  # an empty column has no type on Neo4j
-            with beside(self.path(query)) as scratch:
-                pq.write_table(answer.cast(schema), scratch)
+        """Run a query unless it has an answer; return 1, the number of queries answered.
+
+        One that needs more memory than there is, is asked in halves, and so are the later ones of its part.
+        """
+        ranks = query.parameters["hi"] - query.parameters["lo"]
+        if self.path(query).exists():
+            return 1
+        if ranks <= self._most.get(query.part, ranks):
+            try:
+                answer = graph.run(query.text, query.parameters)
+            except TooLarge:
+                if ranks == 1:
+                    raise
+                self._most[query.part] = ranks // 2 + 1
+            else:
+                self._write(query, answer, graph)
+                return 1
+        for half in query.halves():
+            self.answer(graph, half)
         return 1
+
+    def _write(self, query: Query, answer: pa.Table, graph: Graph) -> None:
+        if not graph.holds(self.fingerprint):
+            raise InputError("another process replaced the graph while it was mined: import this one again")
+        types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
+        schema = pa.schema(zip(answer.column_names, types, strict=True))  # an empty column has no type on Neo4j
+        with beside(self.path(query)) as scratch:
+            pq.write_table(answer.cast(schema), scratch)
 
     def read(self, query: Query) -> pa.Table:
         """The answer of a query."""
+        path = self.path(query)
+        if not path.exists():
+            return pa.concat_tables([self.read(half) for half in query.halves()])
         try:
-            return pq.read_table(self.path(query))
+            return pq.read_table(path)
         except (OSError, ValueError) as problem:
-            raise InputError(f"{self.path(query)} is corrupt ({problem}): delete it and run mining again") from None
+            raise InputError(f"{path} is corrupt ({problem}): delete it and run mining again") from None
 
 
 def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
@@ -159,10 +191,13 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
     parts, fixed = query_parts(mining), query_parameters(source, mining)
     for start, end in _samples(source, mining, fixed["held"]):
         sample = {**fixed, "from": start, "to": end}
-        ranges = _ranges(graph, sample)
+        ranges = _ranges(sample, graph.batch(source["counts"]), graph.sessions)
         asked = [{part: Query(part, text, {**sample, **ranks}) for part, text in parts.items()} for ranks in ranges]
         queries = [query for batch in asked for query in batch.values()]
-        with tqdm(total=len(queries), desc=f"mining {end / BUCKETS:.1%} of anchors", unit="query") as progress:
+        with (
+            tqdm(total=len(queries), desc=f"mining {end / BUCKETS:.1%} of anchors", unit="query") as progress,
+            ticking(progress),
+        ):
             in_parallel(partial(batches.answer, graph), queries, graph.sessions, progress.update, graph.stop)
         graph.release()  # its memory is needed for what follows
         for batch in tqdm(asked, desc="reading answers", unit="batch"):
@@ -171,11 +206,11 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
             break
 
 
-def _ranges(graph: Graph, sample: dict[str, int]) -> list[dict[str, int]]:
-    """Ranges of ranks that hold about as many anchors of the sample as the engine reads best in one query."""
+def _ranges(sample: dict[str, int], batch: int, sessions: int) -> list[dict[str, int]]:
+    """Ranges of ranks that hold about `batch` anchors of the sample each, and one at least for each session."""
     share = (sample["to"] - sample["from"]) / BUCKETS + (sample["held"] / PLACES if sample["from"] == 0 else 0)
     patents = sample["n"]
-    step = min(round(graph.batch / min(1.0, share)), ceil(patents / graph.sessions))
+    step = min(round(batch / min(1.0, share)), ceil(patents / sessions))
     return [{"lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
 
 

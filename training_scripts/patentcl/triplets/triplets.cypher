@@ -14,13 +14,16 @@
 // from such a range, without the anchor's own subclass, is a random patent of the branch. $p and $q are primes above
 // the number $n of patents, so that draws visit a whole branch, and all engines draw the same ones.
 // min(key * $n + rank) % $n is the rank with the smallest key.
+//
+// Classes. A corpus without any has $classified = 0: positives are then all cited patents, and there are no siblings.
 
 // part: cited
 // What each anchor cites: the positives, the relevant patents of a held-out query, and the counts of the report.
 MATCH (a:Patent)-[c:CITES]->(x:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-WITH a, c, x, x.has_abstract AND x.subclass <> '' AND any(s IN x.subclasses WHERE s IN a.subclasses) AS shares,
+WITH a, c, x, x.has_abstract AND ($classified = 0 OR x.subclass <> '' AND any(s IN x.subclasses WHERE s IN a.subclasses))
+         AS shares,
      x.has_abstract AND x.family <> a.family
      AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held) AS usable
 RETURN a.rank AS anchor, a.place AS place, count(*) AS cited,
@@ -35,29 +38,32 @@ RETURN a.rank AS anchor, a.place AS place, count(*) AS cited,
 // Patents that cite at least $coupled of the patents that a train anchor cites, counting only those that at most $hub
 // patents cite: others connect everything and slow the query.
 MATCH (a:Patent)-[:CITES|CITES_OUTSIDE]->(o)<-[:CITES|CITES_OUTSIDE]-(x:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR a.subclass <> '')
   AND a.place >= $held AND a.bucket >= $from AND a.bucket < $to
   AND o.cited_by <= $hub
-  AND x.place >= $held AND x.has_abstract AND x.subclass <> '' AND x.family <> a.family
+  AND x.place >= $held AND x.has_abstract AND ($classified = 0 OR x.subclass <> '') AND x.family <> a.family
 WITH a, x, count(*) AS shared
-WHERE shared >= $coupled AND any(s IN x.subclasses WHERE s IN a.subclasses)
+WHERE shared >= $coupled AND ($classified = 0 OR any(s IN x.subclasses WHERE s IN a.subclasses))
 RETURN a.rank AS anchor, collect(x.rank) AS coupled, collect(shared) AS shared
 
 // part: citation
-// A negative that a cited patent cites: close by, but of other subclasses. Candidates are collected before what the
-// anchor cites or is cited by is removed, so that each anchor's citations are read once.
+// A negative that a cited patent cites: close by, but of other subclasses. Of such patents 2 * $draws are drawn, the one
+// of smallest key of each remainder of ranks, and only these are looked at closely: an anchor has hundreds.
 MATCH (a:Patent)-[:CITES]->(:Patent)-[:CITES]->(x:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR a.subclass <> '')
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-  AND x.has_abstract AND x.subclass <> '' AND x.family <> a.family
+  AND x.has_abstract AND ($classified = 0 OR x.subclass <> '' AND NOT x.subclass IN a.subclasses)
+WITH a.rank AS anchor, x.rank % (2 * $draws) AS draw,
+     min((x.rank * $p + a.rank * $q + $seed) % $n * $n + x.rank) AS key
+WITH anchor, collect(key) AS keys
+MATCH (a:Patent)-[:CITES]-(n:Patent) WHERE a.rank = anchor AND a.rank >= $lo AND a.rank < $hi
+WITH a, keys, collect(n.rank) AS near
+UNWIND keys AS key
+MATCH (x:Patent)
+WHERE x.rank = key % $n AND x.family <> a.family AND NOT x.rank IN near
+  AND ($classified = 0 OR NOT any(s IN x.subclasses WHERE s IN a.subclasses))
   AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
-  AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
-WITH a, collect(DISTINCT x.rank) AS candidates
-MATCH (a)-[:CITES]-(n:Patent)
-WITH a, candidates, collect(n.rank) AS near
-UNWIND candidates AS x
-WITH a, near, x WHERE NOT x IN near
-RETURN a.rank AS anchor, min((x * $p + a.rank * $q + $seed) % $n * $n + x) % $n AS negative  // the x of smallest key
+RETURN a.rank AS anchor, min(key) % $n AS negative  // the rank of smallest key
 
 // part: sibling
 // A negative of the anchor's class: draws below $draws are of c's siblings (its class, or its section where the class
@@ -79,17 +85,19 @@ WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s I
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw
 
 // part: random
-// A negative of any other subclass.
+// A negative of any other subclass; $drawable is the number of patents that have one, or of all in a corpus without.
 MATCH (a:Patent)
-WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
+WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR a.subclass <> '')
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
 OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
 WITH a, collect(n.rank) AS near
-MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.count < $classified
+OPTIONAL MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass
+WITH a, near, coalesce(c.first, 0) AS first, coalesce(c.count, 0) AS count WHERE count < $drawable
 UNWIND range(2 * $draws, 3 * $draws - 1) AS draw
-WITH a, near, c, draw, (a.rank * $p + draw * $q + $seed) % ($classified - c.count) AS number
-WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
+WITH a, near, first, count, draw, (a.rank * $p + draw * $q + $seed) % ($drawable - count) AS number
+WITH a, near, draw, CASE WHEN number < first THEN number ELSE number + count END AS drawn
 MATCH (x:Patent)
-WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
-  AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
+  AND ($classified = 0 OR NOT any(s IN x.subclasses WHERE s IN a.subclasses))
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw
