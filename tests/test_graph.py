@@ -218,12 +218,12 @@ def test_compose_imports_the_same_files_and_asks_for_the_password() -> None:
 
 
 def test_a_neighbourhood_is_what_cites_and_is_cited(mined_data: Path) -> None:
-    graph = open_graph("embedded", mined_data)
+    graph, csvs = open_graph("embedded", mined_data), mined_data / "graph"
     triplet = load_dataset(mined_data / "triplets" / "200").triplets.iloc[0]
-    around = neighbourhood(graph, triplet["anchor_id"], most=4)
+    around = neighbourhood(graph, csvs, triplet["anchor_id"], most=4)
     with pytest.raises(InputError, match="patent nobody"):
-        neighbourhood(graph, "nobody")
-    everything = neighbourhood(graph, triplet["anchor_id"], most=100)
+        neighbourhood(graph, csvs, "nobody")
+    everything = neighbourhood(graph, csvs, triplet["anchor_id"], most=100)
     graph.close()
 
     assert triplet["positive_id"] in set(everything.patents.query("side == 'cited'")["patent_id"])

@@ -157,7 +157,10 @@ def test_the_same_seed_gives_the_same_bytes(mined_data: Path, data: Path) -> Non
 class Dying:
     """A graph that dies after some answers."""
 
-    batch, sessions = 100, 1
+    sessions = 1
+
+    def batch(self, counts: dict[str, int]) -> int:
+        return 100
 
     def __init__(self, data: Path, answers: int) -> None:
         self.inner, self.left, self.queries = open_graph("embedded", data), answers, 0

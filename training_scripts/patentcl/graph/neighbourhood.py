@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from ..common.cli import InputError
+from ..common.duck import connect, readable_errors
+from ..tables.import_csvs import rows_of
 from .base import Graph
 
-_PATENT = "x.rank AS rank, x.patent_id AS patent_id, x.title AS title, x.subclass AS subclass"
+_PATENT = "x.rank AS rank, x.patent_id AS patent_id, x.subclass AS subclass"
 _SIDES = {
     "anchor": f"MATCH (x:Patent) WHERE x.patent_id = $patent_id RETURN {_PATENT}",
     "cited": f"MATCH (a:Patent)-[:CITES]->(x:Patent) WHERE a.patent_id = $patent_id RETURN {_PATENT}",
@@ -32,16 +35,28 @@ class Neighbourhood:
     more: dict[str, int]
 
 
-def neighbourhood(graph: Graph, patent_id: str, most: int = 8) -> Neighbourhood:
-    """Find the patents around `patent_id`, at most `most` on each side. Raises `InputError` for an unknown id."""
+def neighbourhood(graph: Graph, csvs: Path, patent_id: str, most: int = 8) -> Neighbourhood:
+    """Find the patents around `patent_id`, at most `most` on each side, with titles from the import CSVs in `csvs`.
+
+    Raises `InputError` for an unknown id.
+    """
     sides = {side: graph.run(query, {"patent_id": patent_id}).to_pandas() for side, query in _SIDES.items()}
     if sides["anchor"].empty:
         raise InputError(f"the graph has no patent {patent_id}; use an id of the tables")
     shown = {side: rows.sort_values("rank").head(most).assign(side=side) for side, rows in sides.items() if len(rows)}
     patents = pd.concat(shown.values(), ignore_index=True).drop_duplicates("patent_id")
     citations = graph.run(_AMONG, {"ranks": patents["rank"].astype(int).tolist()}).to_pandas()
+    patents.insert(1, "title", patents["patent_id"].map(_titles(csvs, patents["patent_id"])))
     more = {side: len(rows) - len(shown.get(side, ())) for side, rows in sides.items()}
     return Neighbourhood(patents.drop(columns="rank"), citations, more)
+
+
+def _titles(csvs: Path, ids: pd.Series) -> pd.Series:
+    """Title of each patent; the embedded graph has none."""
+    path = csvs / "patents.csv"
+    with readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."), connect() as db:
+        sql = f"SELECT patent_id, title FROM ({rows_of(csvs, path.name)}) WHERE list_contains($ids, patent_id)"  # noqa: S608
+        return db.execute(sql, {"ids": ids.tolist()}).df().set_index("patent_id")["title"]
 
 
 def browser_query(around: Neighbourhood) -> str:
