@@ -9,15 +9,20 @@ from tqdm import tqdm
 
 
 @contextmanager
-def ticking(progress: "tqdm[Any]", state: Callable[[], str] | None = None) -> Iterator[None]:
-    """Redraw the bar every second while the body runs, with what `state` says behind it."""
+def ticking(progress: "tqdm[Any]", state: Callable[[bool], str] | None = None) -> Iterator[None]:
+    """Redraw the bar every second while the body runs, and at its end, with what `state(ended)` says behind it."""
     done = threading.Event()
+
+    def draw(ended: bool) -> None:
+        if state is not None:
+            progress.set_postfix_str(state(ended), refresh=False)
+        progress.refresh()
 
     def tick() -> None:
         while not done.wait(1):
-            if state is not None:
-                progress.set_postfix_str(state(), refresh=False)
-            progress.refresh()
+            draw(False)
+
+    draw(False)
 
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
@@ -26,3 +31,4 @@ def ticking(progress: "tqdm[Any]", state: Callable[[], str] | None = None) -> It
     finally:
         done.set()
         thread.join()
+    draw(True)

@@ -1,7 +1,6 @@
 """Ladybug, an embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ from tqdm import tqdm
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
 from ..common.progress import ticking
-from ..common.resources import GB, Resources, require
+from ..common.resources import Resources, require
 from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
 from .errors import TooLarge
+from .parallel import in_parallel
 
 # File → the count of its rows in graph.json, and the table that it fills; nodes come before relationships.
 _FILES = {
@@ -39,6 +39,7 @@ _OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, i
 _OUTSIDE_PER_PATENT = 150  # the index of the nodes, and the arrays of `triplets.patents`
 _POOL_LEAST = 300_000_000
 _POOL_PER_CITATION = 20  # that the import needs: it spills the rest
+_READS = 2.2  # how often the copy reads a file
 _PATH = 400  # bytes of the pool for each path from an anchor over a cited patent to one that it cites
 
 
@@ -77,12 +78,15 @@ class LadybugGraph:
             folder.mkdir()
             self._connection = self._connect(folder / "graph.lbug", record["counts"]["patents"])
             try:
-                _load(self._connection, csvs, folder, record["counts"])
+                _load(self._connection, csvs, record["counts"])
                 difference = miscounted(self.run, record["counts"])
             finally:
                 self.close()
             if difference:
-                raise InputError(f"the CSVs in {csvs} contain {difference}; rebuild them with --overwrite")
+                raise InputError(
+                    f"the CSVs in {csvs} contain {difference}. Run the command again: a CSV that was cut is written "
+                    "again; if that does not help, add --overwrite"
+                )
             write_record(folder / "import.json", {"params": params, "counts": record["counts"]}, ["graph.lbug"])
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
@@ -155,23 +159,36 @@ def needs(counts: dict[str, int]) -> tuple[int, int]:
     return disk, pool + _OUTSIDE_POOL + _OUTSIDE_PER_PATENT * counts["patents"]
 
 
-def _load(connection: ladybug.Connection, csvs: Path, folder: Path, counts: dict[str, int]) -> None:
+def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
     """Create the tables and fill them, nodes before the relationships between them."""
-    with tqdm(total=sum(counts[what] for what in COUNTED), desc="import", unit="row", unit_scale=True) as progress:
+    total = sum(counts[what] for what in COUNTED)
+    with tqdm(total=total, desc="import", unit="row", unit_scale=True) as progress:
         for file, (count, table) in _FILES.items():
-            with ticking(progress, partial(_state, folder, file)):
-                try:
-                    connection.execute(_create(file, table))
-                    connection.execute(f"COPY {table.split('(')[0]} FROM {_source(csvs, file)}")
+            statements = [_create(file, table), f"COPY {table.split('(')[0]} FROM {_source(csvs, file)}"]
+            with ticking(progress, _Copying(progress, csvs / file, counts[count])):
+                try:  # in another thread, so that Ctrl-C arrives here
+                    in_parallel(connection.execute, statements, 1, lambda _: None, connection.interrupt)
                 except _ERRORS as problem:
                     raise _import_error(csvs / file, problem) from None
-            progress.update(counts[count])
 
 
-def _state(folder: Path, file: str) -> str:
-    """What is imported, and how large the database is."""
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    return f"{file}, database {size / GB:.1f} GB"
+class _Copying:
+    """How far the copy of a file is, from what the process has read since, as Ladybug does not tell."""
+
+    def __init__(self, progress: "tqdm[Any]", path: Path, rows: int) -> None:
+        self.progress, self.path, self.rows, self.before = progress, path, rows, progress.n
+        self.bytes, self.start = _READS * max(path.stat().st_size, 1), _bytes_read()
+
+    def __call__(self, done: bool = False) -> str:
+        share = 1.0 if done else min(1.0, (_bytes_read() - self.start) / self.bytes)
+        self.progress.n = max(self.progress.n, self.before + round(share * self.rows))
+        return self.path.name
+
+
+def _bytes_read() -> int:
+    """Bytes that this process has read from files; 0 on a system that does not count them."""
+    counters = Path("/proc/self/io")
+    return int(counters.read_text().split()[1]) if counters.exists() else 0
 
 
 def _create(file: str, table: str) -> str:
