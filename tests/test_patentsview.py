@@ -28,7 +28,7 @@ def test_tables_are_found_under_their_keys_and_hashed_by_content(tables: Path, t
 
     assert original.files["citation"].name == "g_us_patent_citation.tsv"
     assert original.files.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
-    assert original.fingerprint == copy.fingerprint
+    assert original.fingerprint() == copy.fingerprint(threads=2)
     with pytest.raises(InputError, match=r"--tables .*nowhere"):
         find_tables(tmp_path / "nowhere")
 

@@ -60,7 +60,7 @@ def _tables(options: Options) -> tuple[Path, str]:
     """The folder of tables, with the sample written if it is needed, and a name that is different for other tables."""
     tables = options.tables or (DATA if has_tables(DATA) else None)
     if tables:
-        return tables.resolve(), f"{tables.resolve().name}-{find_tables(tables).fingerprint[:6]}"
+        return tables.resolve(), f"{tables.resolve().name}-{find_tables(tables).fingerprint()[:6]}"
     sample = DATA / "demo" / "sample" / "tables"
     write_sample(sample, options.patents, overwrite=options.overwrite)
     return sample, "sample"

@@ -3,18 +3,22 @@
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from .cli import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
+LARGE = 1 << 30  # bytes that take a while
 
 
 @contextmanager
@@ -65,12 +69,28 @@ def plain(path: Path) -> Path:
     return path
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
+def fingerprint(paths: Iterable[Path], threads: int = 1) -> str:
     """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
-    digest = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: p.name):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    ordered, digest, ended = sorted(paths, key=lambda p: p.name), hashlib.sha256(), threading.Event()
+    size = sum(path.stat().st_size for path in ordered)
+    with tqdm(total=size, desc="hashing", unit="B", unit_scale=True, leave=False, disable=size < LARGE) as progress:
+
+        def hashed(path: Path) -> bytes:
+            of_file = hashlib.sha256()
+            with path.open("rb") as file:
+                while not ended.is_set() and (block := file.read(1 << 22)):
+                    of_file.update(block)  # other threads run meanwhile
+                    progress.update(len(block))
+            return of_file.digest()
+
+        largest_first = sorted(ordered, key=lambda p: -p.stat().st_size)
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                digests = dict(zip(largest_first, pool.map(hashed, largest_first), strict=True))
+            finally:
+                ended.set()  # also after Ctrl-C
+    for path in ordered:
+        digest.update(path.name.encode() + b"\0" + digests[path])
     return digest.hexdigest()[:16]
 
 

@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -98,10 +97,9 @@ class Tables:
     folder: Path
     files: dict[str, Path]
 
-    @cached_property
-    def fingerprint(self) -> str:
+    def fingerprint(self, threads: int = 1) -> str:
         """A hash of all names and contents."""
-        return fingerprint(self.files.values())
+        return fingerprint(self.files.values(), threads)
 
     def open(self, scratch: Path) -> dict[str, Source]:
         """Check the header of each table; stream the ZIPs into the folder `scratch`.

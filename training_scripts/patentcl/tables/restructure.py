@@ -57,7 +57,12 @@ def restructure(
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
     found = find_tables(tables)
     columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
-    params = {"tables": found.fingerprint, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
+    params = {
+        "tables": found.fingerprint(resources.thread_count),
+        "columns": columns,
+        "seed": seed,
+        "keep_withdrawn": keep_withdrawn,
+    }
     if not overwrite and is_done(graph / RECORD, params):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)
