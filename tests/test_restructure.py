@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from patentcl.common.files import read_json
+from patentcl.common.resources import Resources
 from patentcl.tables.import_csvs import FILES
 from patentcl.tables.overview import overview
 from patentcl.tables.restructure import restructure
@@ -82,6 +83,64 @@ def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Pa
     family = patents_of(tmp_path / "graph").set_index("patent_id")["family:long"]
     assert family["1"] == family["2"]
     assert family["3"] != family["4"]  # each patent without an abstract is a family
+
+
+def test_related_documents_join_families(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    patents = [(name, f"Title {name}", f"Abstract {name}") for name in "123456789"]
+    folder = custom_corpus([*patents, ("10", "Title", "ABSTRACT 2.")], [], [])
+    restructure(folder, tmp_path / "without")
+    (folder / "g_us_rel_doc.tsv").write_text(
+        "patent_id\trelated_doc_number\trelated_doc_type\trelated_doc_kind\n"
+        "2\t0000001\tcontinuation\tparent grant document\n"  # 2 continues 1, and 10 has its abstract
+        "3\t7\tdivision\tparent doc\n4\t7\tcontinuation-in-part\tparent doc\n"  # of application 7, not patent 7
+        "5\t8\treissue\tparent grant document\n"
+        "6\t60123\tus-provisional-application\tparent doc\n7\t60123\tus-provisional-application\tparent doc\n"
+        "99\t1\tcontinuation\tparent grant document\n"
+    )
+
+    record = restructure(folder, tmp_path / "with")
+
+    before, after = (patents_of(tmp_path / name).set_index("patent_id") for name in ("without", "with"))
+    families = {frozenset(members) for members in after.groupby("family:long").groups.values()}
+    assert families == {*map(frozenset, (["1", "2", "10"], "34", "58", "6", "7", "9"))}
+    assert set(after["family:long"]) <= set(before["family:long"])  # a member's number
+    assert record["counts"]["families joined by related documents"] == 3
+    assert record["counts"]["families"] == 6
+    assert record["rows"]["relation"] == 7
+    assert record["dropped"]["related documents: of another type, or no such patent"] == 3
+
+
+def test_the_bytes_depend_on_neither_threads_nor_memory(tables: Path, mined_data: Path, tmp_path: Path) -> None:
+    restructure(tables, tmp_path / "small", resources=Resources("1GB", threads=1, tmp=tmp_path / "tmp"))
+
+    for name in FILES:
+        assert (tmp_path / "small" / name).read_bytes() == (mined_data / "graph" / name).read_bytes()
+    assert not any((tmp_path / "tmp").iterdir())
+
+
+def test_without_classes_the_tables_of_classes_are_empty(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus([("1", "A", "A pump"), ("2", "B", "A valve")], [("2", "1")], [("9", "F04B"), ("1", " ")])
+    unusable = restructure(folder, tmp_path / "unusable")
+    (folder / "classes.csv").unlink()
+    missing = restructure(folder, tmp_path / "missing")
+
+    for name, record in (("unusable", unusable), ("missing", missing)):
+        assert record["counts"]["classified"] == record["counts"]["classifications"] == 0
+        assert set(patents_of(tmp_path / name)["subclasses:string[]"]) == {""}
+        for file in ("cpc_subclasses.csv", "classifications.csv"):
+            assert len((tmp_path / name / file).read_text().splitlines()) == 1
+    assert unusable["dropped"]["classifications: no such patent, or no symbol"] == 2
+    assert "cpc" not in missing["rows"]
+
+
+def test_of_repeated_rows_one_counts(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus([("1", "B", ""), ("1", "A", "A pump"), ("2", "C", "A valve")], [("2", "1"), ("2", "1")], [])
+
+    record = restructure(folder, tmp_path / "graph")
+
+    patent = patents_of(tmp_path / "graph").set_index("patent_id").loc["1"]
+    assert (patent["title"], patent["abstract"]) == ("A", "A pump")
+    assert record["dropped"]["patents: repeated id"] == 1 and record["dropped"]["citations: repeated"] == 1
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(

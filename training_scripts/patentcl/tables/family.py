@@ -1,4 +1,4 @@
-"""Families: patents whose abstracts are the same in letters and digits, but for case; and the numbers of a family.
+"""Families: patents whose abstracts have the same letters and digits, or that are related; and the numbers of a family.
 
 A family has a pseudo-random number. Its `place`, family % PLACES, decides its split; its `bucket`, family % BUCKETS,
 when mining reads it as anchors.
@@ -8,6 +8,8 @@ import hashlib
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 PLACES, BUCKETS = 1_000_000, 999_983  # numbers of places and of buckets; the two have no common divisor
 # For DuckDB: run it once in a connection.
@@ -26,6 +28,23 @@ def times_of(families: np.ndarray, dates: np.ndarray) -> tuple[np.ndarray, int]:
     of_days = np.bincount(newest, weights=patents).astype(np.int64)
     newer = of_days[::-1].cumsum()[::-1] - of_days
     return (newer * PLACES // max(len(families), 1))[newest[family]], len(names)
+
+
+def united(families: np.ndarray, patents: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """The families (N,) after those with a common document are joined; such a family has the smallest number of them.
+
+    `documents` (n,) belong to the `patents` (n,), which are ranks; a document below N is the patent of that rank.
+    """
+    names, family = np.unique(families, return_inverse=True)
+    nodes = max(len(families), int(documents.max(initial=0)) + 1)
+    start = np.concatenate([np.arange(len(families)), patents])
+    end = np.concatenate([nodes + family, documents])
+    size = nodes + len(names)
+    edges = coo_array((np.ones(len(start), bool), (start, end)), shape=(size, size))
+    group = connected_components(edges, directed=False)[1][: len(families)]
+    smallest = np.full(size, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, group, families)
+    return smallest[group]
 
 
 def text_keys(texts: pd.DataFrame) -> pd.Series:

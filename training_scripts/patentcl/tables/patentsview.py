@@ -64,6 +64,16 @@ TABLES = {
         {"patent_id": ("patent_id",), "abstract": ("patent_abstract", "abstract")},
         is_required=False,
     ),
+    "relation": Table(
+        ("g_us_rel_doc", "usreldoc"),
+        {
+            "patent_id": ("patent_id",),
+            "document": ("related_doc_number", "reldocno"),
+            "type": ("related_doc_type", "doctype"),
+            "kind": ("related_doc_kind", "relkind"),
+        },
+        is_required=False,
+    ),
     "cpc_title": Table(
         ("cpc_group", "g_cpc_title"),
         {"symbol": ("id", "cpc_subclass"), "title": ("title", "cpc_subclass_title")},

@@ -4,9 +4,10 @@ Patents are numbered 0 … N-1 (`rank`) in the order of section, class, subclass
 hash of the id; unclassified patents come last. Each section, class and subclass is then one contiguous range of
 ranks, so a random patent of any branch is arithmetic: `first + something % count`.
 
-A `family` is the set of patents whose abstracts have the same letters and digits, ignoring case (continuations repeat
-their parent's): a seeded hash of that text. Its numbers are a random `place` from 0 to 999,999 and a `time_place` from
-new to old, by which whole families are split, and a random `bucket`, by which mining samples anchors.
+A `family` is the set of patents whose abstracts have the same letters and digits, ignoring case: a seeded hash of that
+text. Where the table of related documents is there, families of continuations, divisions and reissues are joined, as
+these repeat a text or edit it. Its numbers are a random `place` from 0 to 999,999 and a `time_place` from new to old,
+by which whole families are split, and a random `bucket`, by which mining samples anchors.
 
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`.
@@ -25,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..common.cli import InputError
-from ..common.duck import connect, readable_errors, scalar, sql_sections
+from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, is_done, plain, read_json, write_record
 from ..common.resources import Resources
 from . import cpc, family
@@ -37,7 +38,7 @@ from .progress import Steps
 from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
-STEPS = 12
+STEPS = 12  # and one more with a table of relations
 
 
 def restructure(
@@ -72,7 +73,10 @@ def restructure(
         advice = "Free disk space or raise --memory."
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
             run = _Run(found.open(scratch), folder, seed, keep_withdrawn)
-            with connect(scratch / "work.duckdb", resources) as db, Steps("restructure", STEPS) as steps:
+            with (
+                connect(scratch / "work.duckdb", resources) as db,
+                Steps("restructure", STEPS + ("relation" in found.files)) as steps,
+            ):
                 record: dict[str, Any] = {"params": params, **run.write(db, steps)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -89,6 +93,7 @@ class _Run:
         self.sources, self.folder, self.seed, self.keep_withdrawn = sources, folder, seed, keep_withdrawn
         self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
         self.counts: dict[str, int] = {}
+        self.joined: dict[str, int] = {}  # counts that only a table of relations gives
         self.rows: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
 
@@ -186,15 +191,28 @@ class _Run:
 
     def _columns(self, numbered: Numbered, abstracts: Abstracts, cited_by: np.ndarray) -> dict[str, np.ndarray]:
         """The last columns of patents.csv, (N,) each."""
-        times, self.counts["families"] = family.times_of(abstracts.family, numbered.dates.indices.to_numpy())
+        families = self._unite(abstracts.family)
+        times, self.counts["families"] = family.times_of(families, numbered.dates.indices.to_numpy())
         return {
-            "family": abstracts.family,
-            "place": abstracts.family % family.PLACES,
+            "family": families,
+            "place": families % family.PLACES,
             "time_place": times,
-            "bucket": abstracts.family % family.BUCKETS,
+            "bucket": families % family.BUCKETS,
             "cited_by": cited_by,
             "has_abstract": abstracts.filled,
         }
+
+    def _unite(self, families: np.ndarray) -> np.ndarray:
+        """Join families of patents that are related, (N,) → (N,), if there is a table of relations."""
+        if "relation" not in self.sources:
+            return families
+        self._run("relations", "relation")
+        relations = arrow(self.db, "FROM relation")
+        united = family.united(families, relations["patent"].to_numpy(), relations["document"].to_numpy())
+        rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
+        self.dropped["related documents: of another type, or no such patent"] = rows - len(relations)
+        self.joined = {"families joined by related documents": len(np.unique(families)) - len(np.unique(united))}
+        return united
 
     def _write_classes(self, numbered: Numbered) -> None:
         """Write cpc_subclasses.csv and classifications.csv."""
@@ -224,7 +242,7 @@ class _Run:
             self.rows["abstract"] = abstracts.rows
         unused = abstracts.rows - int((abstracts.row >= 0).sum())
         self.dropped["abstracts: no such patent, or repeated"] = unused if has_table else 0
-        groups = ("patents", "abstracts", "classifications", "citations")
+        groups = ("patents", "abstracts", "related documents", "classifications", "citations")
         self.dropped = {k: n for group in groups for k, n in self.dropped.items() if k.startswith(f"{group}:")}
         self.rows = {key: self.rows[key] for key in (*self.sources, "withdrawn") if key in self.rows}
         self.counts = {
@@ -232,6 +250,7 @@ class _Run:
             "classified": int((numbered.primary != NO_CLASS).sum()),
             "with abstract": int(abstracts.filled.sum()),
             "families": self.counts["families"],
+            **self.joined,
             "CPC subclasses": len(np.unique(numbered.codes)),
             "classifications": len(numbered.codes),
             **{name: self.counts[name] for name in LINKS},

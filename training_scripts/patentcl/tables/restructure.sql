@@ -46,6 +46,21 @@ SELECT cited AS patent_id, (row_number() OVER (ORDER BY cited) - 1 + (SELECT cou
 FROM (SELECT cited FROM citation_rows ANTI JOIN number ON patent_id = cited
       GROUP BY cited HAVING count(*) > 1 AND trim(cited) <> '');
 
+-- ## relations
+-- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
+-- not provisional applications, of which one may begin many patents, nor the patent's own publication. A granted one
+-- is a patent; others have numbers of applications, which look alike, so they are numbers after those of the patents.
+
+CREATE TABLE relation AS
+WITH related AS (
+    SELECT rank AS patent, contains(lower(kind), 'grant') AS granted,
+           regexp_replace(trim(document), '^([A-Za-z]*)0+', '\1') AS document
+    FROM relation_rows JOIN number USING (patent_id)
+    WHERE regexp_matches(lower(type), 'continu|divi|reissue|substitut') AND trim(document) <> '')
+SELECT patent, coalesce(parent.rank, (SELECT count(*) FROM number)
+                                     + dense_rank() OVER (ORDER BY granted, document)) AS document
+FROM related LEFT JOIN number parent ON granted AND parent.patent_id = document;
+
 -- ## cpc_subclasses.csv
 -- A subclass is the range of ranks `first`, `count`. Its siblings are the other patents of its class, or of its section
 -- where the class has no other: `sibling_others` patents in the range that begins at `sibling_first`, without its own.
