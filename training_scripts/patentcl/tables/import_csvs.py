@@ -96,7 +96,10 @@ def write_parquet(folder: Path, patents: int, columns: Callable[[np.ndarray], di
 
 
 def rows_of(folder: Path, name: str) -> str:
-    """SQL that reads the import CSV `name`, with plain names and types; a list without members is empty."""
+    """SQL that reads the import CSV `name`, with plain names and types; a list without members is empty.
+
+    Its buffers are small: without a size, DuckDB takes several of 16 times the longest line, half a GB each.
+    """
     columns, types = [], []
     for header, kind in CSVS[name].items():
         column = f'"{header}"'
@@ -105,7 +108,8 @@ def rows_of(folder: Path, name: str) -> str:
         columns.append(f'{column} AS "{plain_name(header)}"')
         types.append(f"'{header}': '{kind.removesuffix('[]')}'")
     return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
-        quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432, nullstr = {literal(NULL)},
+        quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432,
+        buffer_size = 67108864, nullstr = {literal(NULL)},
         columns = {{{", ".join(types)}}})"""  # noqa: S608
 
 

@@ -218,7 +218,8 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
         types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in source.header)
         rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
             header = true, auto_detect = false, quote = '"', escape = '"', nullstr = {literal(NULL)},
-            strict_mode = true, max_line_size = {LONGEST_LINE}, store_rejects = true, rejects_limit = 100)"""
+            strict_mode = true, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE}, store_rejects = true,
+            rejects_limit = 100)"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
 
 
