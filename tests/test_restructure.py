@@ -1,15 +1,20 @@
 """Tables become numbered patents and CSVs, with every dropped row counted and every text intact."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from patentcl.common import resources
+from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
 from patentcl.tables.import_csvs import FILES
 from patentcl.tables.overview import overview
+from patentcl.tables.patentsview import Source, find_tables
 from patentcl.tables.restructure import restructure
 
 RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
@@ -131,6 +136,20 @@ def test_without_classes_the_tables_of_classes_are_empty(custom_corpus: Callable
             assert len((tmp_path / name / file).read_text().splitlines()) == 1
     assert unusable["dropped"]["classifications: no such patent, or no symbol"] == 2
     assert "cpc" not in missing["rows"]
+
+
+def test_too_little_memory_or_disk_is_known_before_the_work(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"--memory 2GB"):
+        patch.setattr(Source, "rows", 9_000_000)
+        restructure(tables, tmp_path / "graph", resources=Resources("1GB"))
+
+    size = sum(path.stat().st_size for path in find_tables(tables).files.values())
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(size, 0, size // 2))
+    with pytest.raises(InputError, match=r"--data"):
+        restructure(tables, tmp_path / "graph")
+    assert not (tmp_path / "graph").exists()
 
 
 def test_of_repeated_rows_one_counts(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:

@@ -10,21 +10,27 @@ import pyarrow as pa
 from .cli import InputError, first_line
 from .resources import Resources
 
-POOL = 0.6  # DuckDB's share of the memory: it takes more than its limit, and Python and its libraries are there, too
+POOL = 0.6  # DuckDB's share of the memory: Python and its libraries are there, too
+OVERSHOOT = 0.85  # DuckDB takes more than its limit
 NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an empty field stays the empty text
 
 
 def connect(
-    database: Path | str = ":memory:", resources: Resources = Resources(), spill: Path | None = None
+    database: Path | str = ":memory:",
+    resources: Resources = Resources(),
+    spill: Path | None = None,
+    outside: int = 0,
 ) -> duckdb.DuckDBPyConnection:
     """Open a database for a process that stays within `resources`, without DuckDB's progress bar.
 
-    What does not fit goes to the folder `spill` (default: beside the database).
+    What does not fit goes to the folder `spill` (default: beside the database). `outside` is the memory in bytes that
+    the process takes beside the database.
     """
+    pool = int(min(resources.bytes * POOL, max(resources.bytes - outside, 0) * OVERSHOOT))
     db = duckdb.connect(str(database))
     db.execute("SET enable_progress_bar = false")
     db.execute("SET threads = $n", {"n": resources.thread_count})
-    db.execute("SET memory_limit = $bytes", {"bytes": f"{int(resources.bytes * POOL)}B"})
+    db.execute("SET memory_limit = $bytes", {"bytes": f"{pool}B"})
     if spill:
         db.execute("SET temp_directory = $folder", {"folder": str(spill)})
     return db

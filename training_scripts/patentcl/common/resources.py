@@ -76,14 +76,17 @@ class Resources:
         """The folder in which `scratch` makes its own: --tmp, or that of `result`."""
         return self.tmp or result.parent
 
+    def on_one_disk(self, result: Path) -> bool:
+        """Whether `result` and the temporary files of its step lie on the same disk."""
+        return _existing(self.scratch_folder(result)).stat().st_dev == _existing(result).stat().st_dev
+
 
 def require(folder: Path, disk: float, memory: float, what: str, resources: Resources) -> None:
     """Raise `InputError` unless `disk` bytes are free in `folder`, and the process may and can use `memory` bytes.
 
     `what` begins the message: "restructuring these tables".
     """
-    while not folder.exists():
-        folder = folder.parent
+    folder = _existing(folder)
     free = shutil.disk_usage(folder).free
     if disk > free:
         flag = "--tmp" if resources.tmp and folder.resolve().is_relative_to(resources.tmp.resolve()) else "--data"
@@ -101,6 +104,11 @@ def require(folder: Path, disk: float, memory: float, what: str, resources: Reso
             f"{what} needs about {_shown(memory)} of memory, and {_shown(available)} is available. "
             "Close other programs, or use a machine with more; --memory does not help"
         )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
 def machine_memory() -> int:

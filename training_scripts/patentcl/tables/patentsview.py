@@ -111,6 +111,10 @@ class Tables:
         """A hash of all names and contents."""
         return fingerprint(self.files.values(), threads)
 
+    def unpacked(self) -> dict[str, int]:
+        """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for a corrupt one."""
+        return {key: _unpacked_size(path) for key, path in self.files.items()}
+
     def open(self, scratch: Path) -> dict[str, Source]:
         """Check the header of each table; stream the ZIPs into the folder `scratch`.
 
@@ -167,6 +171,16 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
     return Source(path, shown, delimiter, header, names)
 
 
+def _unpacked_size(path: Path) -> int:
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            return sum(member.file_size for member in zipped.infolist())
+    except CORRUPT as problem:
+        raise InputError(f"{path}: not a ZIP that can be unpacked ({problem}). Download it again") from None
+
+
 def _refuse_page(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -181,8 +195,6 @@ def _unpack(archive: Path, target: Path) -> Path:
         members = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
         if len(members) != 1:
             raise InputError(f"{archive}: expected one .tsv file in it, found {len(members)}. Unpack the right one")
-        if members[0].file_size > shutil.disk_usage(target.parent).free:
-            raise InputError(f"{archive} needs {members[0].file_size / 1e9:.1f} GB unpacked. Free disk space")
         with zipped.open(members[0]) as source, target.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 22)
     return target

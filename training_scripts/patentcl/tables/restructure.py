@@ -18,6 +18,7 @@ sorted are integers in numpy, and no text is sorted, joined or kept. The files d
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,17 @@ import pyarrow as pa
 from ..common.cli import InputError
 from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, is_done, plain, read_json, write_record
-from ..common.resources import Resources
+from ..common.resources import Resources, require
 from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import LINKS, read_links, write_links
 from .numbers import NO_CLASS, Numbered, number
-from .patentsview import TABLES, Source, check_lines, create_view, find_tables
+from .patentsview import TABLES, Source, Tables, check_lines, create_view, find_tables
 from .progress import Steps
 from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
+LIBRARIES = 350_000_000  # bytes that Python, its libraries and blocks of texts take
 STEPS = 12  # and one more with a table of relations
 
 
@@ -71,10 +73,12 @@ def restructure(
     with beside(graph) as folder:
         folder.mkdir(parents=True)
         advice = "Free disk space or raise --memory."
+        _require_disk(found, graph, resources)
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
             run = _Run(found.open(scratch), folder, seed, keep_withdrawn)
+            outside = run.require_memory(graph, resources)
             with (
-                connect(scratch / "work.duckdb", resources) as db,
+                connect(scratch / "work.duckdb", resources, outside=outside) as db,
                 Steps("restructure", STEPS + ("relation" in found.files)) as steps,
             ):
                 record: dict[str, Any] = {"params": params, **run.write(db, steps)}
@@ -84,6 +88,20 @@ def restructure(
         (folder / FINGERPRINT_FILE).write_text(fingerprint)
         write_record(folder / RECORD, record, FILES)
     return record
+
+
+def _require_disk(tables: Tables, graph: Path, resources: Resources) -> None:
+    """Raise `InputError` unless the result and the temporary files will fit, as measured with PatentsView's tables."""
+    sizes = tables.unpacked()
+    total = sum(sizes.values())
+    zipped = sum(size for key, size in sizes.items() if zipfile.is_zipfile(tables.files[key]))
+    result, temporary = 0.6 * total, zipped + 0.3 * total
+    what = f"restructuring the {total / 1e9:.1f} GB of {tables.folder}"
+    if resources.on_one_disk(graph):
+        require(graph.parent, result + temporary, 0, what, resources)
+    else:
+        require(graph.parent, result, 0, what, resources)
+        require(resources.scratch_folder(graph), temporary, 0, what, resources)
 
 
 class _Run:
@@ -126,6 +144,13 @@ class _Run:
             write_patents(db, numbered, abstracts, columns, self.folder, moved)
         self._count(numbered, abstracts)
         return {"counts": self.counts, "rows": self.rows, "dropped": self.dropped}
+
+    def require_memory(self, graph: Path, resources: Resources) -> int:
+        """The memory that numpy and Python take beside DuckDB; raise `InputError` if there is too little for both."""
+        patents, citations = self.sources["patent"].rows, self.sources["citation"].rows
+        outside = LIBRARIES + 75 * patents + 8 * citations
+        require(graph.parent, 0, outside + 60 * patents, f"restructuring about {patents:,} patents", resources)
+        return outside
 
     def _run(self, name: str, *reads: str) -> None:
         """Run a section of restructure.sql, which reads these tables."""
