@@ -15,6 +15,7 @@ import pytest
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
+from patentcl.evaluation.compare import patents_to_compare
 from patentcl.graph.base import open_graph
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
@@ -342,6 +343,25 @@ def test_a_custom_corpus_with_classes_of_another_scheme(custom_corpus: Callable[
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
         corpus.check(row)
+
+
+def test_a_custom_corpus_without_classes(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(90)]
+    citations = [(f"p{i}", f"p{i - step}") for step in (2, 5) for i in range(step, 90)]
+    tables = custom_corpus(patents, citations, [])
+    (tables / "classes.csv").unlink()
+
+    record = tables_to_triplets(tables, tmp_path, "10K", Mining())["mining"]
+
+    corpus, dataset = Corpus(tmp_path / "graph"), load_dataset(tmp_path / "triplets" / "10K")
+    triplets = pd.read_parquet(tmp_path / "triplets" / "10K" / "triplets.parquet")
+    assert set(triplets["negative_kind"]) == {"citation", "random"} and set(triplets["split"]) > {"train", "test"}
+    assert set(triplets["cpc_subclass"]) == {""}
+    for a, p, n in triplets[["anchor_id", "positive_id", "negative_id"]].itertuples(index=False):
+        assert p in corpus.cites[a] and n not in corpus.cites[a] and a not in corpus.cites[n] and n not in (a, p)
+    assert record["negatives"]["wanted"]["sibling"] == 0 and "sibling  " not in report(record)
+    assert "section" not in report(record) and not any("subclass" in label for label in record["counts"])
+    assert len(patents_to_compare(dataset, split="all")) == 90
 
 
 def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:

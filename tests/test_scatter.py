@@ -1,6 +1,7 @@
 """Projection, colour groups and figures of a scatter picture, on small clouds whose classes are known."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
@@ -18,8 +19,10 @@ from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metric
 from patentcl.figures.colours import PALETTE, SECTION_COLOURS, chosen_colouring, colour_groups
 from patentcl.figures.layout import common_frame, project
 from patentcl.figures.style import shortened
+from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.cpc import SECTIONS
 from patentcl.triplets.dataset import load_dataset
+from patentcl.triplets.options import Mining
 
 KNN = "kNN accuracy (section)"
 
@@ -182,6 +185,27 @@ def test_the_script_evaluates_on_the_split_that_it_shows(
     metrics = pd.read_csv(tmp_path / "out" / "metrics.csv", index_col="model")
     assert metrics.loc["minilm", f"nDCG@10 ({evaluated})"] == expected.rows["minilm"].values["nDCG@10"]
     assert f"split: {evaluated}; " in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_the_script_shows_a_corpus_without_classes(
+    custom_corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patentcl.figures.scatter.project", lambda rows, seed: {n: r[:, :2] for n, r in rows.items()})
+    monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)
+    rows = [(f"p{i}", f"Word{i} title", f"Abstract number{i}.") for i in range(90)]
+    tables = custom_corpus(rows, [(f"p{i}", f"p{i - 2}") for i in range(2, 90)], [])
+    tables_to_triplets(tables, tmp_path, "50", Mining("50"))
+    chosen = ["--data", str(tmp_path), "--triplets", "50", "--models", "minilm", "--split", "all"]
+
+    with pytest.raises(InputError, match="--color-by class"):
+        main([*chosen, "--color-by", "class"])
+    main(chosen)
+
+    page = (tmp_path / "scatter" / "50" / "scatter.html").read_text()
+    assert "coloured" not in page and "CPC" not in page and "unclassified" not in page
+    assert "nan" not in (tmp_path / "scatter" / "50" / "evaluation.md").read_text()
+    metrics = pd.read_csv(tmp_path / "scatter" / "50" / "metrics.csv", index_col="model")
+    assert metrics[KNN].isna().all() and metrics["nDCG@10 (test)"].notna().all()
 
 
 def noise(_: object, patents: pd.DataFrame, *_more: object) -> np.ndarray:

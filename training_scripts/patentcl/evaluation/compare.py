@@ -23,16 +23,18 @@ from .scoring import score
 
 
 def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:
-    """Return at most `sample` classified patents of `split` ("all": of every split), seeded, ordered by class.
+    """Return at most `sample` patents of `split` ("all": of every split), seeded, in the order of `data.texts`.
 
-    No training saw the patents of the test split, so pictures of it show what generalises.
+    They are classified unless the corpus has no classes. No training saw the patents of the test split, so pictures of
+    it show what generalises.
     """
-    texts = data.texts[(data.texts["subclass"] != "") & (data.texts["abstract"].str.strip() != "")]
+    classified = (data.texts["subclass"] != "").to_numpy()
+    texts = data.texts[(classified | ~classified.any()) & (data.texts["abstract"].str.strip() != "")]
     if split != "all":
         texts = texts[texts["split"] == split]
     chosen = np.argsort(mix(texts["family"].to_numpy() + np.arange(len(texts)), seed), kind="stable")[:sample]
     if len(chosen) < 4:
-        raise InputError(f"--split {split} holds {len(chosen)} classified patents, too few for a picture. Use all.")
+        raise InputError(f"--split {split} holds {len(chosen)} patents to show, too few for a picture. Use all.")
     return texts.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
