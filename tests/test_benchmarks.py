@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from patentcl.common.cli import InputError
@@ -104,3 +105,17 @@ def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: Modu
     assert cells[2] == ["100", "restructure", "10", "12", "2.0", "0.50", "5.0", "", "0123456789abcdef"]
     assert cells[4] == ["300", "restructure", "60", "12", "2.0", "0.50", "", "2.00", "0123456789abcdef"]
     assert cells[5][-1] == "E"
+
+
+def test_the_pandas_baseline_writes_the_same_rows(tables: Path, mined_data: Path, tmp_path: Path) -> None:
+    baseline = benchmark("scale_pandas")
+    baseline.restructure(tables, tmp_path)
+
+    for name in ("citations.csv", "classifications.csv", "patents.csv"):
+        ours, theirs = (
+            pd.read_csv(folder / name, dtype=str, keep_default_na=False) for folder in (mined_data / "graph", tmp_path)
+        )
+        ours.columns = theirs.columns
+        if name == "patents.csv":
+            ours = ours.sort_values("rank", key=pd.to_numeric, ignore_index=True)
+        pd.testing.assert_frame_equal(ours, theirs.replace({"True": "true", "False": "false"}))
