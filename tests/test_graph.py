@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import threading
 import traceback
 from pathlib import Path
@@ -15,11 +16,15 @@ from matplotlib.colors import to_hex
 from neo4j.exceptions import Neo4jError, ServiceUnavailable, TransientError
 
 from patentcl.common.cli import InputError
+from patentcl.common.files import read_json, write_json
+from patentcl.common.resources import Resources
 from patentcl.figures.colours import SECTION_COLOURS
 from patentcl.figures.style import FAINT
 from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
 from patentcl.graph.base import open_graph
+from patentcl.graph.errors import TooLarge
+from patentcl.graph.ladybug import LadybugGraph, needs
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.graph.neo4j_admin import import_arguments, import_command
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server, refuse_old
@@ -266,3 +271,31 @@ def test_ids_and_classes_of_any_letters_are_imported(tmp_path: Path) -> None:
     classes_of = graph.run("MATCH (c:CPCSubclass)-[:CLASSIFIES]->() RETURN c.symbol AS symbol, count(*) AS n", {})
     assert sorted(zip(*classes_of.to_pydict().values(), strict=True)) == [("a", 600), ("c,l", 1), ('cl"ass', 1)]
     assert graph.run("MATCH (o:OutsidePatent) RETURN o.patent_id AS id", {})["id"].to_pylist() == ["out\n2"]
+
+
+def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(mined_data / "graph", tmp_path / "graph")
+    record = read_json(tmp_path / "graph" / "graph.json")
+    larger = {what: count * 30_000 for what, count in record["counts"].items()}
+    assert needs(larger)[0] > 50 * needs(record["counts"])[0]  # bytes of disk
+    write_json(tmp_path / "graph" / "graph.json", record | {"counts": larger})
+
+    with pytest.raises(InputError, match=r"--memory \d+GB"):
+        open_graph("embedded", tmp_path, Resources("1GB")).import_csvs(tmp_path / "graph")
+    assert not (tmp_path / "ladybug").exists()
+
+
+def test_after_a_query_that_is_too_large_the_next_one_is_answered(mined_data: Path) -> None:
+    graph = open_graph("embedded", mined_data, Resources("1GB"))
+    with pytest.raises(TooLarge, match="--memory") as problem:
+        graph.run("MATCH (a:Patent), (b:Patent), (c:Patent) RETURN collect(a.rank + b.rank + c.rank) AS sums", {})
+    assert "--overwrite" not in str(problem.value)
+    assert graph.run("MATCH (a:Patent) WHERE a.rank < $n RETURN count(*) AS n", {"n": 7})["n"].to_pylist() == [7]
+    graph.close()
+
+
+def test_batches_are_smaller_where_memory_is_or_patents_cite_many() -> None:
+    counts = {"patents": 9_000_000, "citations": 94_000_000}
+    batch = LadybugGraph(Path(), Resources("8GB")).batch(counts)
+    assert LadybugGraph(Path(), Resources("4GB")).batch(counts) < batch
+    assert LadybugGraph(Path(), Resources("8GB")).batch(counts | {"citations": 9_000_000}) > batch

@@ -17,6 +17,7 @@ from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
 from patentcl.evaluation.compare import patents_to_compare
 from patentcl.graph.base import open_graph
+from patentcl.graph.errors import TooLarge
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
@@ -200,6 +201,42 @@ def test_an_interrupted_mining_resumes_and_batches_do_not_change_the_result(data
     assert resumed.queries == batches * len(query_parts(Mining("200"))) - 5
     at_once, in_batches = (load_dataset(data / "triplets" / name).triplets for name in ("200", "batches"))
     pd.testing.assert_frame_equal(at_once, in_batches)
+
+
+class Small(Dying):
+    """A graph whose memory holds the answers for 130 anchors."""
+
+    def batch(self, counts: dict[str, int]) -> int:
+        return 10**6
+
+    def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+        if parameters["hi"] - parameters["lo"] > 130:
+            raise TooLarge("--memory")
+        return super().run(query, parameters)
+
+
+def test_a_query_that_is_too_large_is_asked_in_halves(data: Path) -> None:
+    small = Small(data, answers=7)
+    with pytest.raises(KeyboardInterrupt):
+        mine(small, data, "halves", Mining("FULL"))
+    small.left = 10**6
+    mine(small, data, "halves", Mining("FULL"))
+    mine(small.inner, data, "whole", Mining("FULL"))
+    small.close()
+
+    halves, whole = (data / "triplets" / name / "triplets.parquet" for name in ("halves", "whole"))
+    assert halves.read_bytes() == whole.read_bytes()
+
+
+def test_an_anchor_that_is_too_large_for_the_memory_names_the_flag(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(query: str, parameters: dict[str, Any]) -> pa.Table:
+        raise TooLarge("pass a larger --memory")
+
+    small = Small(data, answers=0)
+    monkeypatch.setattr(small, "run", refuse)
+    with pytest.raises(InputError, match="--memory"):
+        mine(small, data, "x", Mining("10"))
+    small.close()
 
 
 def test_a_failure_while_writing_keeps_the_answers(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

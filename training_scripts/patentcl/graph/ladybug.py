@@ -40,7 +40,7 @@ _OUTSIDE_PER_PATENT = 150  # the index of the nodes, and the arrays of `triplets
 _POOL_LEAST = 300_000_000
 _POOL_PER_CITATION = 20  # that the import needs: it spills the rest
 _READS = 2.2  # how often the copy reads a file
-_PATH = 400  # bytes of the pool for each path from an anchor over a cited patent to one that it cites
+_PATH = 200  # bytes of the pool for each path from an anchor over a cited patent to one that it cites
 
 
 class LadybugGraph:
