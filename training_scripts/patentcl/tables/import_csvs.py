@@ -4,7 +4,9 @@ Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/opera
 plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pyarrow.parquet import ParquetWriter
 
 from ..common.duck import NULL, literal
 
+WRITERS = 2  # threads that format rows
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
 # File → header → type in DuckDB.
@@ -75,14 +78,26 @@ def csv_writer(folder: Path, name: str) -> Iterator[Callable[..., None]]:
     A list is a text `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks; null is not.
     """
     options = WriteOptions(include_header=False, quoting_style="needed")
-    with (folder / name).open("wb") as file:
+    waiting: deque[Future[pa.Buffer]] = deque()
+
+    def formatted(table: pa.Table) -> pa.Buffer:
+        sink = pa.BufferOutputStream()
+        write_arrow(table, sink, options)
+        return sink.getvalue()
+
+    with (folder / name).open("wb") as file, ThreadPoolExecutor(WRITERS) as pool:
         file.write((",".join(CSVS[name]) + "\n").encode())
 
         def write(*columns: Any) -> None:
             if len(columns[0]):
-                write_arrow(pa.table(dict(zip(CSVS[name], columns, strict=True))), file, options)
+                table = pa.table(dict(zip(CSVS[name], columns, strict=True)))
+                waiting.append(pool.submit(formatted, table))
+            if len(waiting) > WRITERS:
+                file.write(waiting.popleft().result())
 
         yield write
+        while waiting:
+            file.write(waiting.popleft().result())
 
 
 def write_parquet(folder: Path, patents: int, columns: Callable[[np.ndarray], dict[str, Any]]) -> None:
