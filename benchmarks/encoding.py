@@ -41,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     (options,) = parse_options(__doc__, Options, argv=argv)
     print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {precision()}")
     print(f"{'model':24} {'ours':>10} {'stock':>10} {'ratio':>6}  lowest cosine   memory")
-    texts = load_dataset(options.triplets).texts
+    data = load_dataset(options.triplets)
     for name in options.models:
         model = find_model(name).load(options.max_length)
         seconds, cosines = {"ours": 0.0, "stock": 0.0}, []
         for part in range(options.parts):
-            chosen = texts.iloc[np.random.default_rng(part).permutation(len(texts))[: options.texts]]
+            chosen = data.read_texts(np.random.default_rng(part).permutation(len(data.texts))[: options.texts])
             started = time.perf_counter()
             ours = encode(model, chosen)
             middle = time.perf_counter()

@@ -32,7 +32,7 @@ from patentcl.models.device import device_dtype, peak_memory_gb, precision
 from patentcl.models.load import find_model
 from patentcl.models.tokens import join_texts, separator
 from patentcl.training.gradient import set_dropout
-from patentcl.triplets.dataset import Dataset, load_dataset
+from patentcl.triplets.dataset import ROLES, Dataset, load_dataset
 
 SIDES = ("ours", "stock")
 
@@ -146,8 +146,9 @@ def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], flo
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
-    text = pd.Series(join_texts(data.texts, separator(model)), index=data.texts["patent_id"])
-    columns = {role: text[data.triplets[f"{role}_id"]].tolist() for role in ("anchor", "positive", "negative")}
+    used = np.unique(data.triplets[list(ROLES)])
+    text = pd.Series(join_texts(data.read_texts(used), separator(model)), index=used)
+    columns = {role: text[data.triplets[role]].tolist() for role in ROLES}
     with tempfile.TemporaryDirectory() as folder:
         trainer = SentenceTransformerTrainer(
             model=model,

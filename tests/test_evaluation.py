@@ -26,7 +26,7 @@ from patentcl.evaluation.significance import paired_difference, ratio_interval
 from patentcl.models.embed import encode
 from patentcl.models.load import MINILM, Model, find_model, fingerprint_of
 from patentcl.pipeline import tables_to_triplets
-from patentcl.triplets.dataset import Dataset, load_dataset
+from patentcl.triplets.dataset import ENDS, Dataset, load_dataset
 from patentcl.triplets.options import Mining
 
 NO_TRIPLETS = np.empty((0, 3), int)
@@ -253,8 +253,8 @@ def test_a_smaller_corpus_keeps_what_the_queries_need(mined_data: Path) -> None:
     for held_out in (complete, cut):
         ids = held_out.texts["patent_id"].to_numpy()
         pairs = data.retrieval.query("split == 'test'")
-        assert ids[held_out.pairs[:, 0]].tolist() == pairs["query_id"].tolist()
-        assert ids[held_out.pairs[:, 1]].tolist() == pairs["relevant_id"].tolist()
+        for column, end in enumerate(ENDS):
+            assert ids[held_out.pairs[:, column]].tolist() == data.texts["patent_id"][pairs[end]].tolist()
     assert all(0 < mask.sum() < len(complete.pairs) for mask in complete.parts.values())
     assert not (complete.parts["known"] & complete.parts["unseen"]).any()
     assert not (complete.parts["IN"] & complete.parts["OUT"]).any()
@@ -387,9 +387,9 @@ def real(water: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[HeldOut
     tables_to_triplets(water, data, "10K", Mining())
     triplets = load_dataset(data / "triplets" / "10K")
     pairs = pd.read_csv(water / "in_set_citation_pairs.csv", dtype=str)
-    row = pd.Series(np.arange(len(triplets.texts)), index=triplets.texts["patent_id"])
-    rows = pairs.apply(lambda ids: row[ids].to_numpy()).to_numpy().tolist()
-    return replace(held_out_of(rows, len(triplets.texts)), texts=triplets.texts), triplets
+    rows = list(zip(*(triplets.rows(pairs[column].tolist()).tolist() for column in pairs), strict=True))
+    texts = triplets.read_texts(np.arange(len(triplets.texts)))
+    return replace(held_out_of(rows, len(texts)), texts=texts), triplets
 
 
 def check_reference(row: Row, *reference: float) -> None:

@@ -224,7 +224,7 @@ def test_compose_imports_the_same_files_and_asks_for_the_password() -> None:
 
 def test_a_neighbourhood_is_what_cites_and_is_cited(mined_data: Path) -> None:
     graph, csvs = open_graph("embedded", mined_data), mined_data / "graph"
-    triplet = load_dataset(mined_data / "triplets" / "200").triplets.iloc[0]
+    triplet = load_dataset(mined_data / "triplets" / "200").examples(1).iloc[0]
     around = neighbourhood(graph, csvs, triplet["anchor_id"], most=4)
     with pytest.raises(InputError, match="patent nobody"):
         neighbourhood(graph, csvs, "nobody")

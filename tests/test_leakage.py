@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from patentcl.common.files import read_json
@@ -35,27 +36,27 @@ def test_nothing_that_is_tested_was_seen_whatever_the_split(mined_data: Path, by
 
 def test_a_seen_id_and_a_seen_text_are_found(mined_data: Path) -> None:
     data = load_dataset(mined_data / "triplets" / "200")
-    train, test = (data.triplets.query(f"split == '{s}'").iloc[0] for s in ("train", "test"))
+    data = data.part(data.triplets, data.retrieval, data.fingerprint)  # with the texts in memory
+    train, test = (data.triplets_of(split)[0, 0] for split in ("train", "test"))
     texts = data.texts.copy()
-    seen = texts.loc[texts["patent_id"] == train["anchor_id"], "abstract"].item()
-    texts.loc[texts["patent_id"] == test["anchor_id"], "abstract"] = seen.upper().replace(" ", " - ")
+    texts.loc[test, "abstract"] = texts["abstract"][train].upper().replace(" ", " - ")
 
     rewritten = replace(data, texts=texts)
     assert overlaps(rewritten, rewritten)[SHARED].iloc[1].tolist() == [0, 0, 1]
 
     used = data.triplets.copy()
-    used.loc[used.index[used["split"] == "train"][0], "negative_id"] = test["anchor_id"]
+    used.loc[used.index[used["split"] == "train"][0], "negative"] = test
     leaked = overlaps(replace(data, triplets=used), data)
     assert leaked[SHARED].iloc[1].tolist()[:2] == [1, 1]
     assert leaking(leaked).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(("table", "column"), [("triplets", "negative_id"), ("retrieval", "relevant_id")])
+@pytest.mark.parametrize(("table", "column"), [("triplets", "negative"), ("retrieval", "relevant")])
 def test_a_test_patent_that_val_has_is_a_leak_and_a_val_patent_that_test_has_is_none(
     mined_data: Path, table: str, column: str
 ) -> None:
     data = load_dataset(mined_data / "triplets" / "200")
-    anchor = {split: data.triplets.query(f"split == '{split}'").iloc[0]["anchor_id"] for split in ("val", "test")}
+    anchor = {split: data.triplets_of(split)[0, 0] for split in ("val", "test")}
 
     def with_a_patent_of(other: str, split: str) -> list[int]:
         rows = getattr(data, table).copy()
@@ -86,12 +87,12 @@ def test_the_lists_of_ids_are_those_of_the_triplets(mined_data: Path, by_time: P
     for folder in (mined_data / "triplets" / "200", by_time):
         ids = {s: (folder / f"ids_{s}.txt").read_text().split() for s in ("train", "val", "test")}
         assert not set(ids["train"]) & set(ids["val"] + ids["test"])
-        train = load_dataset(folder).triplets.query("split == 'train'")
+        train = pd.read_parquet(folder / "triplets.parquet").query("split == 'train'")
         assert set(ids["train"]) == set(train[["anchor_id", "positive_id", "negative_id"]].to_numpy().ravel())
 
 
 def test_the_newest_families_are_held_out_by_time(tables: Path, by_time: Path) -> None:
-    texts = load_dataset(by_time).texts
+    texts = pd.read_parquet(by_time / "texts.parquet")
     dates = texts.groupby("family").agg(date=("date", "max"), split=("split", "first"))
     first, last = (dates.groupby("split")["date"].agg(end) for end in ("min", "max"))
 

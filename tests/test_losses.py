@@ -58,7 +58,7 @@ def test_links_have_no_direction_and_hold_families() -> None:
 
 
 def test_every_loss_is_built_from_data_and_hyperparameters(data: Dataset, tiny: Hyperparameters) -> None:
-    rows = data.rows(data.triplets[["anchor_id", "positive_id", "negative_id"]].head(3))
+    rows = data.triplets_of("train")[:3]
     for name, kind in LOSSES.items():
         options = {option: getattr(tiny, option) for option in kind.options}
         loss = kind.build(data, **options)

@@ -4,7 +4,6 @@ import errno
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +22,7 @@ from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
-from patentcl.triplets.dataset import ROLES, Dataset, load_dataset
+from patentcl.triplets.dataset import load_dataset
 from patentcl.triplets.mine import mine, query_parts
 from patentcl.triplets.options import KINDS, Mining, Positives
 from patentcl.triplets.report import report
@@ -81,23 +80,28 @@ def data(mined_data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mined(data: Path) -> Callable[..., tuple[dict[str, Any], Dataset]]:
+def mined(data: Path) -> Callable[..., tuple[dict[str, Any], pd.DataFrame]]:
     """Mine into a folder of the copy: its record and its triplets."""
 
-    def run(name: str, mining: Mining) -> tuple[dict[str, Any], Dataset]:
+    def run(name: str, mining: Mining) -> tuple[dict[str, Any], pd.DataFrame]:
         graph = open_graph("embedded", data)
         record = mine(graph, data, name, mining)
         graph.close()
-        return record, load_dataset(data / "triplets" / name)
+        return record, triplets_in(data / "triplets" / name)
 
     return run
 
 
-Mined = Callable[..., tuple[dict[str, Any], Dataset]]
+def triplets_in(folder: Path) -> pd.DataFrame:
+    """The triplets with the ids of their patents."""
+    return pd.read_parquet(folder / "triplets.parquet")
+
+
+Mined = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
 
 def test_every_triplet_obeys_the_definition_and_all_kinds_occur(mined_data: Path) -> None:
-    corpus, triplets = Corpus(mined_data / "graph"), load_dataset(mined_data / "triplets" / "200").triplets
+    corpus, triplets = Corpus(mined_data / "graph"), triplets_in(mined_data / "triplets" / "200")
 
     assert (triplets["split"] == "train").sum() == 200
     assert set(triplets["negative_kind"]) == set(KINDS)
@@ -122,27 +126,27 @@ def test_the_record_counts_what_the_tables_hold(mined_data: Path) -> None:
 
 def test_held_out_families_play_no_role_in_train_triplets_and_texts_do_not_leak(mined_data: Path) -> None:
     dataset = load_dataset(mined_data / "triplets" / "200")
-    texts = dataset.texts.set_index("patent_id")
+    texts = dataset.read_texts(np.arange(len(dataset.texts))).set_index("patent_id")
     normal = texts["abstract"].str.lower().str.replace(r"[\W_]+", "", regex=True)
     held = set(texts.index[texts["split"] != "train"])
-    train = sorted(dataset.ids_in("train"))
+    train = sorted(texts.index[dataset.used_in("train")])
 
     assert not held & set(train)
     assert not set(normal[train]) & set(normal[sorted(held)])
-    assert not set(texts.index[texts["split"] == "test"]) & dataset.ids_in("val")
-    query_splits = texts["split"].loc[dataset.retrieval["query_id"]]
+    assert not (dataset.used_in("val") & (texts["split"] == "test")).any()
+    query_splits = texts["split"].iloc[dataset.retrieval["query"]]
     assert query_splits.tolist() == dataset.retrieval["split"].tolist()
 
 
 def test_smaller_sizes_are_part_of_larger_ones(mined_data: Path, mined: Mined) -> None:
-    datasets = [
+    sizes = [
         mined("50", Mining("50"))[1],
-        load_dataset(mined_data / "triplets" / "200"),
+        triplets_in(mined_data / "triplets" / "200"),
         mined("400", Mining("400"))[1],
     ]
 
     small, middle, large = (
-        set(dataset.triplets.query("split == 'train'").itertuples(index=False, name=None)) for dataset in datasets
+        set(triplets.query("split == 'train'").itertuples(index=False, name=None)) for triplets in sizes
     )
     assert small < middle < large
 
@@ -199,7 +203,7 @@ def test_an_interrupted_mining_resumes_and_batches_do_not_change_the_result(data
 
     batches = -(-read_json(data / "graph" / "graph.json")["counts"]["patents"] // 100)
     assert resumed.queries == batches * len(query_parts(Mining("200"))) - 5
-    at_once, in_batches = (load_dataset(data / "triplets" / name).triplets for name in ("200", "batches"))
+    at_once, in_batches = (triplets_in(data / "triplets" / name) for name in ("200", "batches"))
     pd.testing.assert_frame_equal(at_once, in_batches)
 
 
@@ -320,7 +324,7 @@ def test_examiner_citations_come_first_and_coupled_patents_after_the_cited_ones(
     cited, examiner, coupled = (
         mined(name, Mining("FULL", per_anchor=2, positives=name)) for name in get_args(Positives)
     )
-    corpus, triplets = Corpus(data / "graph"), coupled[1].triplets
+    corpus, triplets = Corpus(data / "graph"), coupled[1]
 
     assert examiner[0]["positives"]["examiner"] > cited[0]["positives"]["examiner"] > 0
     assert coupled[0]["positives"]["coupled"] > 20 and cited[0]["positives"]["coupled"] == 0
@@ -359,13 +363,13 @@ def test_a_model_filters_negatives_that_are_closer_than_the_positive(data: Path,
     line = r"dropped: .* {}\n"
     assert re.search(line.format(record["negatives"]["false negatives dropped"]), report(record))
     assert not re.search(line.format(0), report(plain))
-    train = kept.triplets.query("split == 'train'")
+    train = kept.query("split == 'train'")
     assert len(train) == 20  # the next ones take the places of dropped ones
-    used = replace(kept, texts=kept.texts[kept.texts["patent_id"].isin(kept.ids_in("train"))])
-    unit = unit_rows(embed(find_model(MINILM), used.texts, data / "embeddings"))
-    anchor, positive, negative = unit[used.rows(train[list(ROLES)])].swapaxes(0, 1)
+    dataset = load_dataset(data / "triplets" / "x").head(train=20, held_out=0)
+    unit = unit_rows(embed(find_model(MINILM), dataset.texts, data / "embeddings"))
+    anchor, positive, negative = unit[dataset.triplets_of("train")].swapaxes(0, 1)
     assert ((anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)).all()
-    held, unfiltered = (data.triplets.query("split != 'train'").reset_index(drop=True) for data in (kept, complete))
+    held, unfiltered = (rows.query("split != 'train'").reset_index(drop=True) for rows in (kept, complete))
     pd.testing.assert_frame_equal(held, unfiltered)
 
 
@@ -376,7 +380,8 @@ def test_a_custom_corpus_with_classes_of_another_scheme(custom_corpus: Callable[
 
     tables_to_triplets(custom_corpus(patents, citations, classes), tmp_path, "10K", Mining())
 
-    corpus, triplets = Corpus(tmp_path / "graph"), load_dataset(tmp_path / "triplets" / "10K").triplets
+    corpus = Corpus(tmp_path / "graph")
+    triplets = triplets_in(tmp_path / "triplets" / "10K")
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
         corpus.check(row)
@@ -418,8 +423,7 @@ def test_a_training_csv_has_all_texts_and_can_be_trained_on(mined_data: Path, tm
     assert len(table) == rows == 200  # the train triplets only
     assert list(table) == [*(f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")), "cpc_id"]
     assert {"train", "val", "test"} == set(dataset.triplets["split"])
-    split = dataset.texts.set_index("patent_id")["split"]
-    assert set(split[sorted(dataset.ids_in("train"))]) == {"train"}
+    assert set(dataset.texts["split"][dataset.used_in("train")]) == {"train"}
 
 
 @pytest.mark.parametrize(
@@ -475,5 +479,5 @@ def test_real_patents(water: Path, tmp_path: Path) -> None:
     assert counts["… sharing a CPC subclass"] == 261
     assert sum(record["triplets"].values()) == counts["… chosen"] > 100
     corpus = Corpus(tmp_path / "graph")
-    for row in load_dataset(tmp_path / "triplets" / "10K").triplets.itertuples():
+    for row in triplets_in(tmp_path / "triplets" / "10K").itertuples():
         corpus.check(row)

@@ -3,11 +3,13 @@
 import math
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -28,6 +30,7 @@ from patentcl.training.gradient import Gradient, set_dropout
 from patentcl.training.losses import TripletMargin
 from patentcl.training.options import RECIPES, Hyperparameters, RunOptions, recipe_of
 from patentcl.training.train import train
+from patentcl.triplets import dataset as dataset_module
 from patentcl.triplets.dataset import Dataset
 
 
@@ -39,7 +42,7 @@ def test_a_training_saves_a_model_with_log_and_record(trained: Path, small_model
     assert [point["step"] for point in record["val"]] == [0, 6, 12]
     assert record["verdict"] in (trained / "training.log").read_text()
     assert len((trained / "training.csv").read_text().splitlines()) == 1 + 13  # the header, steps 0 to 12
-    assert (trained / "ids_train.txt").read_text().split() == sorted(data.ids_in("train"))
+    assert (trained / "ids_train.txt").read_text().split() == sorted(data.texts["patent_id"][data.used_in("train")])
     assert tuned.max_seq_length == 32
     assert not np.allclose(encode(small_model.load(), data.texts[:2]), encode(tuned, data.texts[:2]), atol=1e-4)
     assert not trained.with_name("tiny.training").exists()
@@ -179,20 +182,58 @@ def test_tokens_are_read_from_disk_and_made_once(
     data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model.load()
-    wanted = token_ids(model, join_texts(data.texts, separator(model)))
-    monkeypatch.setattr(tokens_module, "CHUNK", 50)
+    texts = join_texts(data.texts, separator(model))
+    wanted = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+    monkeypatch.setattr(dataset_module, "BLOCK", 50)
 
-    first = tokenise(model, data.texts, data.fingerprint, tmp_path)
+    first = tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)
     monkeypatch.delattr(tokens_module, "token_ids")
-    for tokens in (first, tokenise(model, data.texts, data.fingerprint, tmp_path)):
+    for tokens in (first, tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)):
         assert all(np.array_equal(one, other) for one, other in zip(tokens, wanted, strict=True))
+
+
+def test_the_tokens_of_a_run_that_was_interrupted_have_the_bytes_of_one_that_was_not(
+    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_module, "BLOCK", 10)
+    model, first_rows = small_model.load(), []
+
+    def ends_after(most: int) -> Callable[[int], Iterator[pd.DataFrame]]:
+        def blocks(start: int) -> Iterator[pd.DataFrame]:
+            first_rows.append(start)
+            for number, block in enumerate(data.blocks(start)):
+                if number == most:
+                    raise KeyboardInterrupt
+                yield block
+
+        return blocks
+
+    for most in (5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            tokenise(model, len(data.texts), ends_after(most), data.fingerprint, tmp_path / "interrupted")
+    tokenise(model, len(data.texts), ends_after(1000), data.fingerprint, tmp_path / "interrupted")
+    tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path / "at once")
+
+    assert 0 == first_rows[0] < first_rows[1] < first_rows[2]
+    for name in tokens_module.FILES:
+        one, other = (next(tmp_path.glob(f"{run}/*/{name}")).read_bytes() for run in ("interrupted", "at once"))
+        assert one == other
+
+
+def test_a_disk_without_room_for_the_tokens_is_refused(
+    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
+
+    with pytest.raises(InputError, match="--data"):
+        tokenise(small_model.load(), len(data.texts), data.blocks, data.fingerprint, tmp_path)
 
 
 def test_an_interrupted_tokenisation_resumes(
     data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)]
+    wanted = [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)]
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and a part of the next
     ids, lengths = folder / "ids.bin", folder / "lengths.bin"
@@ -207,18 +248,18 @@ def test_an_interrupted_tokenisation_resumes(
 
     monkeypatch.setattr(tokens_module, "token_ids", counted)
 
-    assert [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)] == wanted
+    assert [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)] == wanted
     assert sum(made) == len(wanted) - 10
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
 def test_truncated_tokens_are_made_again(data: Dataset, small_model: Model, tmp_path: Path, file: str) -> None:
     model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)]
+    wanted = [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)]
     truncated = next(tmp_path.glob(f"*/{file}"))
     truncated.write_bytes(truncated.read_bytes()[:-2])
 
-    assert [ids.tolist() for ids in tokenise(model, data.texts, data.fingerprint, tmp_path)] == wanted
+    assert [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)] == wanted
 
 
 def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:

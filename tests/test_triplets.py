@@ -11,7 +11,8 @@ import pytest
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json, write_json
 from patentcl.pipeline import tables_to_triplets
-from patentcl.triplets.dataset import ROLES, TABLES, load_dataset
+from patentcl.triplets import texts as texts_module
+from patentcl.triplets.dataset import ENDS, IN_MEMORY, ROLES, TABLES, load_dataset
 from patentcl.triplets.options import Mining
 
 
@@ -22,19 +23,68 @@ def folder(mined_data: Path, tmp_path: Path) -> Path:
 
 
 def test_rows_look_up_texts_by_patent_id(mined_data: Path) -> None:
-    data = load_dataset(mined_data / "triplets" / "200")
+    folder = mined_data / "triplets" / "200"
+    data, ids = load_dataset(folder), pd.read_parquet(folder / "triplets.parquet")
+    patents = data.texts["patent_id"]
 
-    rows = data.rows(data.triplets[list(ROLES)])
-    assert rows.shape == (len(data.triplets), 3)
-    looked_up = data.texts["patent_id"].to_numpy()[rows]
-    assert np.array_equal(looked_up, data.triplets[list(ROLES)].to_numpy())
-    assert data.rows([data.texts["patent_id"][7], data.texts["patent_id"][3]]).tolist() == [7, 3]
-    with pytest.raises(KeyError, match="no such id"):
+    for role in ROLES:
+        assert patents[data.triplets[role]].tolist() == ids[f"{role}_id"].tolist()
+    assert data.rows([patents[7], patents[3], patents[7]]).tolist() == [7, 3, 7]
+    with pytest.raises(InputError, match="no such id"):
         data.rows(["no such id"])
 
 
+def test_a_triplet_of_a_patent_without_a_text_is_named(folder: Path) -> None:
+    (folder / "triplets.json").unlink()  # with the hash of the files
+    triplets = pd.read_parquet(folder / "triplets.parquet")
+    triplets.loc[3, "negative_id"] = "no such id"
+    triplets.to_parquet(folder / "triplets.parquet")
+
+    with pytest.raises(InputError, match=r"triplets\.parquet.* no such id"):
+        load_dataset(folder)
+
+
+def test_loading_reads_no_titles_and_abstracts(folder: Path) -> None:
+    (folder / "triplets.json").unlink()
+    texts = pd.read_parquet(folder / "texts.parquet")
+    texts[list(IN_MEMORY)].to_parquet(folder / "texts.parquet")
+
+    assert load_dataset(folder).texts["patent_id"].tolist() == texts["patent_id"].tolist()
+
+
+def test_texts_are_read_by_rows_in_any_order_and_in_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts_module, "BLOCK", 7)
+    (folder / "triplets.json").unlink()
+    table = pd.read_parquet(folder / "texts.parquet")
+    table.to_parquet(folder / "texts.parquet", row_group_size=50)
+    data = load_dataset(folder)
+
+    rows = np.array([120, 3, 3, len(table) - 1, 50, 49, 0])
+    pd.testing.assert_frame_equal(data.read_texts(rows), table.iloc[rows].reset_index(drop=True))
+    assert data.read_texts(rows, ["title"])["title"].tolist() == table["title"].iloc[rows].tolist()
+    assert data.read_texts(rows[:0]).empty
+    for start in (0, 3, 50, 123, len(table)):
+        read = [text for block in data.blocks(start) for text in block["abstract"]]
+        assert read == table["abstract"].tolist()[start:]
+
+
+def test_a_part_holds_its_texts_and_names_them_by_its_own_rows(mined_data: Path) -> None:
+    data = load_dataset(mined_data / "triplets" / "200")
+
+    few = data.head(train=5, held_out=2)
+
+    assert few.triplets["split"].value_counts().to_dict() == {"train": 5, "val": 2, "test": 2}
+    ids = [dataset.texts["patent_id"].to_numpy()[dataset.triplets_of("train")[:5]].tolist() for dataset in (data, few)]
+    assert ids[0] == ids[1]
+    searched = np.union1d(few.triplets_of("val"), few.triplets_of("test"))
+    assert set(np.flatnonzero(few.texts["in_corpus"])) == {*searched, *few.retrieval[list(ENDS)].to_numpy().ravel()}
+    same = data.read_texts(data.rows(few.texts["patent_id"].tolist()))
+    assert few.read_texts(np.array([4]))["abstract"][0] == same["abstract"][4]
+
+
 def test_an_empty_field_stays_the_empty_text(mined_data: Path) -> None:
-    texts = load_dataset(mined_data / "triplets" / "200").texts
+    data = load_dataset(mined_data / "triplets" / "200")
+    texts = data.read_texts(np.arange(len(data.texts)))
 
     assert (texts["subclass"] == "").any() and not texts.isna().any(axis=None)
 
@@ -83,7 +133,7 @@ def test_ids_are_written_to_their_files_unchanged(custom_corpus: Callable[..., P
     folder = tmp_path / "triplets" / "10K"
     ids = {split: (folder / f"ids_{split}.txt").read_text().splitlines() for split in ("train", "val", "test")}
     data = load_dataset(folder)
-    assert set(ids["train"]) == data.ids_in("train")
+    assert set(ids["train"]) == set(data.texts["patent_id"][data.used_in("train")])
     for split in ("val", "test"):
         held = set(data.texts.loc[data.texts["split"] == split, "patent_id"])
         assert held == set(ids[split]) and held <= set(names)

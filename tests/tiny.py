@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -48,6 +46,4 @@ def small(mined_data: Path) -> Dataset:
     dataset = load_dataset(mined_data / "triplets" / "200")
     triplets = dataset.triplets.groupby("split").head(24)
     retrieval = dataset.retrieval.groupby("split").head(10)
-    used = pd.unique(np.concatenate([frame.filter(like="_id").to_numpy().ravel() for frame in (triplets, retrieval)]))
-    texts = dataset.texts[dataset.texts["patent_id"].isin(used)].reset_index(drop=True)
-    return Dataset(triplets, texts, retrieval, dataset.fingerprint)
+    return dataset.part(triplets, retrieval, dataset.fingerprint)

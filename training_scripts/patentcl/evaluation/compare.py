@@ -29,13 +29,14 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
     it show what generalises.
     """
     classified = (data.texts["subclass"] != "").to_numpy()
-    texts = data.texts[(classified | ~classified.any()) & (data.texts["abstract"].str.strip() != "")]
-    if split != "all":
-        texts = texts[texts["split"] == split]
-    chosen = np.argsort(mix(texts["family"].to_numpy() + np.arange(len(texts)), seed), kind="stable")[:sample]
-    if len(chosen) < 4:
-        raise InputError(f"--split {split} holds {len(chosen)} patents to show, too few for a picture. Use all.")
-    return texts.iloc[np.sort(chosen)].reset_index(drop=True)
+    shown = (classified | ~classified.any()) & ((data.texts["split"] == split) | (split == "all"))
+    rows = np.flatnonzero(shown)
+    keys = mix(data.texts["family"].to_numpy()[rows] + np.arange(len(rows)), seed)
+    patents = data.read_texts(np.sort(rows[np.argsort(keys, kind="stable")[:sample]]))
+    patents = patents[patents["abstract"].str.strip() != ""].reset_index(drop=True)
+    if len(patents) < 4:
+        raise InputError(f"--split {split} holds {len(patents)} patents to show, too few for a picture. Use all.")
+    return patents
 
 
 def with_base(names: Sequence[str]) -> list[Model]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..common.hashing import mix
 from ..tables.cpc import class_of
-from ..triplets.dataset import ROLES, Dataset
+from ..triplets.dataset import ENDS, ROLES, Dataset
 
 PARTS = ("IN", "OUT", "known", "unseen")  # of the relevant patents
 
@@ -59,19 +59,19 @@ def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) 
     """Gather what an evaluation on `split` needs; the corpus is cut to about `max_texts` (0: not cut), seeded."""
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
-    triplet_rows, pair_rows = data.rows(triplets[list(ROLES)]), data.rows(pairs[["query_id", "relevant_id"]])
+    triplet_rows, pair_rows = triplets[list(ROLES)].to_numpy(), pairs[list(ENDS)].to_numpy()
     is_needed = np.zeros(len(data.texts), bool)
     is_needed[triplet_rows] = is_needed[pair_rows] = True
     searched = data.texts["in_corpus"].to_numpy().copy()
     if split == "val":  # its queries cite test patents, too, which are neither right nor wrong answers here
         searched &= (data.texts["split"] != "test").to_numpy()
     if max_texts and searched.sum() > max_texts:
-        order = np.argsort(mix(np.arange(len(searched)), seed), kind="stable")
-        others = order[searched[order] & ~is_needed[order]]
+        others = np.flatnonzero(searched & ~is_needed)
+        others = others[np.argsort(mix(others, seed))]
         searched[others[max(0, max_texts - int(is_needed.sum())) :]] = False
     kept = searched | is_needed
     row = np.cumsum(kept) - 1  # of a kept text, among those that are kept
-    texts = data.texts[kept].reset_index(drop=True)
+    texts = data.read_texts(np.flatnonzero(kept))
     return HeldOut(
         texts,
         triplets=row[triplet_rows],
@@ -88,7 +88,8 @@ def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np
     """Masks (R,) of the pairs in each of `PARTS`; a pair without classes is neither IN nor OUT."""
     classes = [{class_of(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
-    trained = data.texts.loc[data.texts["patent_id"].isin(data.ids_in("train")), "family"]
+    trained = data.texts["family"][data.used_in("train")]
+    trained = trained[trained.isin(texts["family"])]
     return {
         "IN": np.array([bool(q & r) for q, r in both], dtype=bool),
         "OUT": np.array([bool(q and r) and not q & r for q, r in both], dtype=bool),

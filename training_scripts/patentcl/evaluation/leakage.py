@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from ..models.load import Model
 from ..tables.family import text_keys
-from ..triplets.dataset import Dataset
+from ..triplets.dataset import ENDS, Dataset
 from .held_out import HeldOut
 
 TRAINED_ON = "ids_train.txt"  # in the folder of a model: the patents of its train triplets
@@ -14,6 +16,8 @@ TRAINED_ON = "ids_train.txt"  # in the folder of a model: the patents of its tra
 # (who saw, what must be new): training sees neither val nor test, and what chooses among weights does not see test. A
 # test triplet or query may have a patent of val, and one of val a patent of train.
 FORBIDDEN = (("train", "val"), ("train", "test"), ("val", "test"))
+FIELDS = ["patent_id", "abstract", "family"]
+PART = 100_000  # texts in memory at a time
 SHARED = ["same id", "same family", "same text"]
 
 
@@ -24,18 +28,48 @@ def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", ""
     its queries and what these cite. Held out are the queries, the anchors and all other patents of val and test. A text
     is the letters and digits of the abstract. Family numbers of two folders differ, so there the texts decide.
     """
+    held = {split: tested.read_texts(_held_out(tested, split), FIELDS) for split in ("val", "test")}
+    keys = {split: text_keys(texts) for split, texts in held.items()}
+    seen = {by: _in_sight(trained, by) for by in ("train", "val")}
+    seen_keys = {by: _keys_among(trained, rows, pd.concat(keys.values())) for by, rows in seen.items()}
     rows = []
     for by, split in FORBIDDEN:
-        cited = trained.retrieval.loc[trained.retrieval["split"] == by, ["query_id", "relevant_id"]]
-        in_sight = trained.ids_in(by) | set(cited.to_numpy().ravel())
-        seen = trained.texts[trained.texts["patent_id"].isin(in_sight)]
-        held = _held_out(tested, split)
-        ids = held["patent_id"].isin(seen["patent_id"]).sum()
-        texts = text_keys(held).isin(text_keys(seen)).sum()
+        of, patents = trained.texts.iloc[seen[by]], held[split]
+        ids = _are_among(patents["patent_id"], of["patent_id"]).sum()
+        texts = keys[split].isin(seen_keys[by]).sum()
         same_numbers = trained.fingerprint == tested.fingerprint
-        families = held["family"].isin(seen["family"]).sum() if same_numbers else texts
-        rows.append((f"{names[0]} {by}".strip(), f"{names[1]} {split}".strip(), len(held), ids, families, texts))
+        families = _are_among(patents["family"], of["family"]).sum() if same_numbers else texts
+        rows.append((f"{names[0]} {by}".strip(), f"{names[1]} {split}".strip(), len(patents), ids, families, texts))
     return pd.DataFrame(rows, columns=["seen by", "held out", "patents", *SHARED])
+
+
+def _held_out(data: Dataset, split: str) -> np.ndarray:
+    """Rows of the texts of `split`, and of its queries and anchors."""
+    held = (data.texts["split"] == split).to_numpy().copy()
+    held[data.triplets_of(split)[:, 0]] = True
+    held[data.retrieval.loc[data.retrieval["split"] == split, "query"]] = True
+    return np.flatnonzero(held)
+
+
+def _in_sight(data: Dataset, split: str) -> np.ndarray:
+    """Rows of the texts that a training sees in triplets, queries and what these cite of `split`."""
+    seen = data.used_in(split)
+    seen[data.retrieval.loc[data.retrieval["split"] == split, list(ENDS)]] = True
+    return np.flatnonzero(seen)
+
+
+def _are_among(few: pd.Series, many: pd.Series) -> pd.Series:
+    """Whether each of `few` is one of `many`, without a table of all these."""
+    return few.isin(many[many.isin(few)])
+
+
+def _keys_among(data: Dataset, rows: np.ndarray, wanted: pd.Series) -> set[str]:
+    """The texts of `rows`, as `text_keys`, that are `wanted`; read in parts, because all do not fit in memory."""
+    found: set[str] = set()
+    for start in tqdm(range(0, len(rows), PART), "compare texts", delay=2, unit=f"x {PART:,} texts"):
+        keys = text_keys(data.read_texts(rows[start : start + PART], FIELDS))
+        found.update(keys[keys.isin(wanted)])
+    return found
 
 
 def leaking(shared: pd.DataFrame) -> pd.Series:
@@ -47,15 +81,16 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
     """Return a warning for each model trained by patentCL on patents that `held_out` tests, or on their families."""
     texts, tested = held_out.texts, held_out.in_split.copy()
     tested[held_out.pairs[:, 0]] = True
-    warnings = []
+    here, warnings = set(texts["patent_id"]), []
     for model in models:
         file = model.folder / TRAINED_ON
         if not file.exists():
             continue
-        ids = file.read_text(encoding="utf-8", errors="replace").split("\n")
-        families = texts.loc[texts["patent_id"].isin(ids), "family"]
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:  # millions after a large training
+            seen = [patent for line in lines if (patent := line.rstrip("\n")) in here]
+        families = texts.loc[texts["patent_id"].isin(seen), "family"]
         known = int((tested & texts["family"].isin(families)).sum())
-        if not any(ids):
+        if file.stat().st_size < 2:
             warnings.append(f"warning: {file} is empty, so whether {model.name} saw what is tested is unknown")
         elif known:
             warnings.append(
@@ -63,9 +98,3 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
                 "their families: its metrics are inflated; retrain it on these triplets"
             )
     return warnings
-
-
-def _held_out(data: Dataset, split: str) -> pd.DataFrame:
-    queries = data.retrieval.loc[data.retrieval["split"] == split, "query_id"]
-    anchors = data.triplets.loc[data.triplets["split"] == split, "anchor_id"]
-    return data.texts[(data.texts["split"] == split) | data.texts["patent_id"].isin([*queries, *anchors])]

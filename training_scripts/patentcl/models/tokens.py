@@ -7,8 +7,11 @@ themselves.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +19,11 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.files import is_done, locked, read_json, write_record
+from ..common.resources import Resources, require
 
-CHUNK = 20_000  # texts in memory at a time
 FILES = ("ids.bin", "lengths.bin")
+Blocks = Callable[[int], Iterator[pd.DataFrame]]  # from a row on: columns title, abstract
+Rows = list[np.ndarray]  # token ids of each text
 
 
 def separator(model: SentenceTransformer) -> str:
@@ -37,11 +42,28 @@ def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
     """The ids that the model reads of each text, special tokens included, truncated at its limit."""
+    limit, kind = model.max_seq_length, _dtype(model)
     if not texts:
         return []
-    limit = model.max_seq_length
-    ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
-    return [np.asarray(row, _dtype(model)) for row in ids]
+    if not model.tokenizer.is_fast:
+        ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
+        return [np.asarray(row, kind) for row in ids]
+    rows = _prepared(model).encode_batch_fast(texts)  # on all cores; the call above makes lists of more than the ids
+    return [np.fromiter(row.ids, kind, len(row)) for row in rows]
+
+
+def _prepared(model: SentenceTransformer) -> Any:
+    """The tokenizer's backend, set to truncate and not to pad; unchanged if it is, for it may be in use by a thread."""
+    backend, limit, side = model.tokenizer.backend_tokenizer, model.max_seq_length, model.tokenizer.truncation_side
+    wanted = None if limit is None else {"max_length": limit, "direction": side, "stride": 0}
+    now = {name: value for name, value in (backend.truncation or {}).items() if name != "strategy"} or None
+    if backend.padding:
+        backend.no_padding()
+    if wanted is None and now:
+        backend.no_truncation()
+    elif wanted and now != wanted:
+        backend.enable_truncation(**wanted)
+    return backend
 
 
 def _dtype(model: SentenceTransformer) -> np.dtype:
@@ -66,17 +88,17 @@ class Tokens(Sequence[np.ndarray]):
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
-def tokenise(model: SentenceTransformer, patents: pd.DataFrame, fingerprint: str, cache: Path) -> Tokens:
-    """Tokenise title + separator + abstract of all `patents`, the texts of the dataset with this `fingerprint`.
+def tokenise(model: SentenceTransformer, count: int, blocks: Blocks, fingerprint: str, cache: Path) -> Tokens:
+    """Tokenise title + separator + abstract of `count` texts, those of the dataset with this `fingerprint`.
 
-    The ids are in a folder of `cache` named by the dataset, the tokenizer and the maximum length.
-
-    A run that was interrupted resumes after its last chunk.
+    `blocks(start)` yields the texts from `start` on, some at a time. The ids are in a folder of `cache` named by the
+    dataset, the tokenizer and the maximum length. A run that was interrupted resumes after its last block. Raises
+    `InputError` if the disk is too small, after the first block, by whose lengths that is estimated.
     """
-    folder = cache / _name(model, f"{fingerprint} {len(patents)}")
+    folder = cache / _name(model, f"{fingerprint} {count}")
     if not is_done(folder / "tokens.json", {}):
         with locked(folder):
-            _write(model, patents, folder)
+            _write(model, count, blocks, folder)
     return Tokens(folder)
 
 
@@ -92,18 +114,41 @@ def _name(model: SentenceTransformer, texts: str) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def _write(model: SentenceTransformer, patents: pd.DataFrame, folder: Path) -> None:
+def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path) -> None:
     """Append the texts that are missing. Ids are written first, so those of a text with a length are complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    size = _dtype(model).itemsize
     with (folder / "ids.bin").open("ab") as ids, (folder / "lengths.bin").open("ab") as lengths:
-        ends = np.cumsum(np.fromfile(lengths.name, np.uint16), dtype=np.int64) * _dtype(model).itemsize
+        ends = np.cumsum(np.fromfile(lengths.name, np.uint16), dtype=np.int64) * size
         done = int(np.searchsorted(ends, ids.tell(), side="right"))
         ids.truncate(ends[done - 1] if done else 0)
         lengths.truncate(2 * done)
-        for start in tqdm(range(done, len(patents), CHUNK), desc="tokenise", unit=f"x {CHUNK:,} texts"):
-            rows = token_ids(model, join_texts(patents.iloc[start : start + CHUNK], separator(model)))
-            ids.write(np.concatenate(rows).tobytes())
-            ids.flush()
-            lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
-            lengths.flush()
-    write_record(folder / "tokens.json", {"texts": len(patents), "dtype": _dtype(model).name}, FILES)
+        with tqdm(total=count, initial=done, desc="tokenise", unit="text", unit_scale=True) as bar:
+            for rows in _ahead(lambda block: token_ids(model, join_texts(block, separator(model))), blocks(done)):
+                if bar.n == done:
+                    each = sum(map(len, rows)) / len(rows) * size + 2
+                    require(folder, each * (count - done), 0, f"tokenising {count:,} texts", Resources())
+                ids.write(np.concatenate(rows).tobytes())
+                ids.flush()
+                lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
+                lengths.flush()
+                bar.update(len(rows))
+    write_record(folder / "tokens.json", {"texts": count, "dtype": _dtype(model).name}, FILES)
+
+
+def _ahead(work: Callable[[pd.DataFrame], Rows], blocks: Iterator[pd.DataFrame]) -> Iterator[Rows]:
+    """Call `work` on each block, in order, while others are read and written: two at a time keep all cores busy.
+
+    The tokenizer uses all cores by itself, but not while its result becomes arrays.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        running: deque[Future[Rows]] = deque()
+        try:
+            for block in blocks:
+                running.append(pool.submit(work, block))
+                if len(running) == 3:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

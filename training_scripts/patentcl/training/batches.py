@@ -17,7 +17,9 @@ class Batches:
     def __init__(self, triplets: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int) -> None:
         """Order `triplets` (N, 3), rows of texts, by the `lengths` (T,) of the texts in tokens."""
         self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
-        self.tokens = lengths.astype(np.int64)[triplets].sum(axis=1)
+        self.tokens = np.zeros(len(triplets), np.uint32)
+        for column in triplets.T:
+            self.tokens += lengths[column].astype(np.uint32)
         self.per_epoch = math.ceil(len(triplets) / batch_size)
         self._order_once = lru_cache(maxsize=1)(self._order)
 
@@ -30,7 +32,8 @@ class Batches:
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the triplets in an epoch, and where each batch starts in it."""
         random = np.random.default_rng([self.seed, epoch])
-        order = random.permutation(len(self.triplets))
+        order = np.arange(len(self.triplets), dtype=np.uint32)
+        random.shuffle(order)
         full = len(order) // self.batch_size  # what is left is the last batch, drawn like the others
         end, size = full * self.batch_size, MEGABATCH * self.batch_size
         for start in range(0, end, size):

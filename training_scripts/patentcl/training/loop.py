@@ -6,12 +6,13 @@ checkpoint takes the same steps as one that was never interrupted.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -79,9 +80,7 @@ class UnreadStep:
 class Loop:
     """Trains a model; see `run`."""
 
-    def __init__(
-        self, job: Job, gradient: Gradient, batches: Batches, validation: Validation, ids: Sequence[str]
-    ) -> None:
+    def __init__(self, job: Job, gradient: Gradient, batches: Batches, validation: Validation, ids: pd.Series) -> None:
         """`ids` (T,) are the patents of the rows in a batch, for messages."""
         self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
         hyper, model = job.hyperparameters, gradient.model
@@ -202,7 +201,7 @@ class Loop:
             self.job.log.write("step", {"step": step, "loss": loss, "lr": lr, "gradient norm": norm})
 
     def _diverged(self, unread: UnreadStep, norm: float) -> str:
-        names = ", ".join("/".join(self.ids[row] for row in triplet) for triplet in unread.batch[:16])
+        names = ", ".join("/".join(self.ids.iloc[triplet]) for triplet in unread.batch[:16])
         names += f" and {len(unread.batch) - 16} more" if len(unread.batch) > 16 else ""
         return (
             f"Non-finite or exploding loss {self.state.loss:g} (gradient norm {norm:g}) at step {unread.step + 1} "

@@ -66,14 +66,18 @@ class Links:
     def __init__(self, pairs: np.ndarray, family: np.ndarray) -> None:
         """Take `pairs` (L, 2) of linked rows, in any order, and the `family` (N,) of each row."""
         self.family = family
-        both = np.concatenate([pairs, pairs[:, ::-1]])
-        self.keys = np.append(np.unique(both[:, 0] * len(family) + both[:, 1]), -1)  # a place after the last one
+        self.keys = self._keys(*pairs.T)
+        self.keys.sort()
 
     def between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of `rows` (q,) is linked to, or of the family of, each of `others` (c,); (q, c)."""
-        keys = rows[:, None] * len(self.family) + others
-        linked = self.keys[np.searchsorted(self.keys[:-1], keys)] == keys
+        keys = self._keys(rows[:, None], others)
+        linked = np.searchsorted(self.keys, keys) < np.searchsorted(self.keys, keys, side="right")
         return linked | (self.family[rows][:, None] == self.family[others])
+
+    def _keys(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """A number of each pair, whatever its direction."""
+        return np.minimum(rows, others).astype(np.int64) * len(self.family) + np.maximum(rows, others)
 
 
 @dataclass
@@ -92,7 +96,7 @@ class InBatchContrast(Loss):
     @classmethod
     def build(cls, data: Dataset, **options: float) -> Self:
         """See `Loss`. Every anchor is linked to its positives, also in held-out triplets."""
-        pairs = data.rows(data.triplets[["anchor_id", "positive_id"]])
+        pairs = data.triplets[["anchor", "positive"]].to_numpy()
         return cls(Links(pairs, data.texts["family"].to_numpy()), **options)
 
     def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:

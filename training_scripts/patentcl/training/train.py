@@ -34,7 +34,7 @@ from ..models.embed import embed
 from ..models.load import Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import separator, tokenise
-from ..triplets.dataset import ROLES, Dataset
+from ..triplets.dataset import Dataset
 from . import checkpoints
 from .batches import Batches
 from .card import write_card
@@ -123,7 +123,9 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         }
         job.log.write("verdict", {"line": record["verdict"]})
         job.log.save(scratch)
-        (scratch / TRAINED_ON).write_text("\n".join(sorted(data.ids_in("train"))) + "\n", encoding="utf-8")
+        trained_on = data.texts.loc[data.used_in("train"), "patent_id"].sort_values()
+        with (scratch / TRAINED_ON).open("w", encoding="utf-8") as file:
+            file.writelines(f"{patent}\n" for patent in trained_on)
         weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
         write_record(scratch / "run.json", record, weights)
         write_card(scratch / "README.md", base, record, separator(model), report.to_markdown())
@@ -152,10 +154,10 @@ def fit(
         set_dropout(model, chosen.dropout)
     if rank() > 0:
         wait()  # until the first process has written the tokens
-    texts = tokenise(model, data.texts, data.fingerprint, cache / "tokens")
+    texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
     if rank() == 0:
         wait()
-    triplets = data.rows(data.triplets.loc[data.triplets["split"] == "train", list(ROLES)])
+    triplets = data.triplets_of("train")
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
     kind = LOSSES[chosen.loss]
@@ -165,7 +167,7 @@ def fit(
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not validation.can_choose:
         log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
-    loop = Loop(job, gradient, batches, validation, data.texts["patent_id"].tolist())
+    loop = Loop(job, gradient, batches, validation, data.texts["patent_id"])
     loop.resume()
     if loop.state.step < loop.total:  # on every process, because gradients are added there, too
         count = sum(step > loop.state.step for step in loop.evaluated)

@@ -1,13 +1,15 @@
 """Triplets read from disk: a folder written by mining, or a CSV file from any source."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, read_json
@@ -15,41 +17,59 @@ from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
 from .options import SPLITS, Mining
 from .select import held_out, split_names
+from .texts import BLOCK, read_blocks, read_rows
 
-ROLES = ("anchor_id", "positive_id", "negative_id")
+ROLES, ENDS = ("anchor", "positive", "negative"), ("query", "relevant")
 TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 MAX_FIELD = 10_000_000  # characters of a field in a CSV
+IN_MEMORY = ("patent_id", "family", "split", "in_corpus", "subclass")  # of every text
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Triplets with ids and splits, one text per patent, and what held-out patents cite.
+    """Triplets, one text per patent, and what held-out patents cite. Triplets and retrieval name texts by row.
 
-    `triplets`: anchor_id, positive_id, negative_id, negative_kind, positive_kind, cpc_subclass, split.
-    `texts`: patent_id, title, abstract, family, split, in_corpus, and date, section, class, subclass, subclasses.
-    `retrieval`: query_id, relevant_id, split.
+    `triplets`: anchor, positive, negative (rows of `texts`), negative_kind, positive_kind, cpc_subclass, split.
+    `retrieval`: query, relevant (rows of `texts`), split.
+    `texts`: the columns `IN_MEMORY`. `read_texts` adds title, abstract, date, section, class and subclasses, which are
+    read from `file`; a dataset without a file has them in `texts`.
     """
 
     triplets: pd.DataFrame
     texts: pd.DataFrame
     retrieval: pd.DataFrame
     fingerprint: str
+    file: Path | None = None
 
-    @cached_property
-    def row(self) -> pd.Series:
-        """Row in `texts` of each patent: a Series of row numbers indexed by patent id."""
-        return pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Rows in `texts` of the patents `ids` (n,). Raises `InputError` for one that is not there."""
+        return _find(pa.chunked_array([pa.array(ids, pa.large_string())]), self.texts)
 
-    def rows(self, ids: pd.DataFrame | pd.Series | Sequence[str]) -> np.ndarray:
-        """Rows in `texts` of patents: ids of any shape → integers of that shape."""
-        values = np.asarray(ids, dtype=object)
-        return self.row.loc[values.ravel()].to_numpy().reshape(values.shape)
+    def triplets_of(self, split: str) -> np.ndarray:
+        """Rows (T, 3) of anchor, positive and negative in the triplets of `split`, int32."""
+        return self.triplets.loc[self.triplets["split"] == split, list(ROLES)].to_numpy()
 
-    def ids_in(self, split: str) -> set[str]:
-        """The patents of all roles in the triplets of `split`."""
-        rows = self.triplets[self.triplets["split"] == split]
-        return set(rows[list(ROLES)].to_numpy().ravel())
+    def used_in(self, split: str) -> np.ndarray:
+        """Mask (N,) of the texts that have a role in a triplet of `split`."""
+        used = np.zeros(len(self.texts), bool)
+        used[self.triplets_of(split)] = True
+        return used
+
+    def read_texts(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The texts of `rows` (n,), in this order, with all columns or those given."""
+        if self.file is None:
+            return self.texts[list(columns or self.texts)].iloc[rows].reset_index(drop=True)
+        return read_rows(self.file, rows, columns)
+
+    def blocks(self, start: int = 0) -> Iterator[pd.DataFrame]:
+        """Title and abstract of all texts from row `start` on, a few thousand at a time."""
+        columns = ["title", "abstract"]
+        if self.file is not None:
+            yield from read_blocks(self.file, columns, start)
+            return
+        for row in range(start, len(self.texts), BLOCK):
+            yield self.texts[columns].iloc[row : row + BLOCK]
 
     def head(self, train: int, held_out: int) -> "Dataset":
         """The first `train` triplets, and the first `held_out` triplets and retrieval pairs of val and of test.
@@ -59,22 +79,27 @@ class Dataset:
         splits = self.triplets.groupby("split", sort=False)
         few = pd.concat([rows.head(train if split == "train" else held_out) for split, rows in splits])
         retrieval = self.retrieval.groupby("split").head(held_out)
-        held = few.loc[few["split"] != "train", list(ROLES)]
-        searched = np.union1d(self.rows(held), self.rows(retrieval[["query_id", "relevant_id"]]))
-        used = np.union1d(searched, self.rows(few[list(ROLES)]))
-        texts = self.texts.iloc[used].assign(in_corpus=np.isin(used, searched)).reset_index(drop=True)
-        return Dataset(few, texts, retrieval, f"{self.fingerprint} {train} {held_out}")
+        part = self.part(few, retrieval, f"{self.fingerprint} {train} {held_out}")
+        searched = np.union1d(part.triplets.loc[few["split"] != "train", list(ROLES)], part.retrieval[list(ENDS)])
+        part.texts["in_corpus"] = np.isin(np.arange(len(part.texts)), searched)
+        return part
+
+    def part(self, triplets: pd.DataFrame, retrieval: pd.DataFrame, fingerprint: str) -> "Dataset":
+        """Some of the triplets and of the pairs to retrieve, with their texts in memory."""
+        used = np.union1d(triplets[list(ROLES)], retrieval[list(ENDS)])
+        triplets, retrieval = triplets.copy(), retrieval.copy()
+        for table, names in ((triplets, ROLES), (retrieval, ENDS)):
+            table[list(names)] = np.searchsorted(used, table[list(names)])
+        return Dataset(triplets, self.read_texts(used), retrieval, fingerprint)
 
     def examples(self, n: int = 6) -> pd.DataFrame:
-        """Train triplets to read, of each kind of negative, with the title of each role as anchor_title and so on."""
+        """Train triplets to read, of each kind of negative, with id and title of each role as anchor_id and so on."""
         train = self.triplets[self.triplets["split"] == "train"]
-        train = train.sort_values(
-            "positive_kind", key=lambda kind: kind == "coupled", kind="stable"
-        )  # cited ones first
-        some = train.groupby("negative_kind").head(max(1, n // 3)).head(n)
-        titles = self.texts["title"].to_numpy()[self.rows(some[list(ROLES)])]
-        names = [role.replace("_id", "_title") for role in ROLES]
-        return some.join(pd.DataFrame(titles, some.index, names)).reset_index(drop=True)
+        order = np.argsort(train["positive_kind"] == "coupled", kind="stable")  # cited ones first
+        some = train.iloc[order].groupby("negative_kind").head(max(1, n // 3)).head(n).reset_index(drop=True)
+        for role in ROLES:
+            some[[f"{role}_id", f"{role}_title"]] = self.read_texts(some[role].to_numpy(), ["patent_id", "title"])
+        return some
 
 
 def load_dataset(path: Path, seed: int = 42) -> Dataset:
@@ -97,27 +122,61 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
         changed = [name for name in TABLES if (path / name).stat().st_size != was[name]] or TABLES
         raise InputError(f"{path}: {', '.join(changed)} changed since mining. Mine again with --overwrite")
     try:
-        triplets, texts, retrieval = (pd.read_parquet(path / name) for name in TABLES)
-    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
+        texts = _read_columns(path / "texts.parquet", IN_MEMORY)
+        triplets = _with_rows(path / "triplets.parquet", ROLES, texts)
+        retrieval = _with_rows(path / "retrieval.parquet", ENDS, texts)
+    except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
-    return Dataset(triplets, texts, retrieval, now)
+    return Dataset(triplets, texts, retrieval, now, path / "texts.parquet")
+
+
+def _read_columns(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read columns of a Parquet file; texts that repeat, which all but ids do, become categories."""
+    repeated = [name for name in columns if not name.endswith("_id")]
+    table = pq.read_table(file, columns=list(columns), read_dictionary=repeated)
+    return table.unify_dictionaries().to_pandas()[list(columns)]
+
+
+def _with_rows(file: Path, names: Sequence[str], texts: pd.DataFrame) -> pd.DataFrame:
+    """Read a Parquet file, with rows of `texts` in the columns `names` instead of the ids in <name>_id."""
+    others = [name for name in pq.read_schema(file).names if not name.endswith("_id")]
+    rows = {}
+    for name in names:  # one after the other, so that the ids of one are in memory
+        ids = pq.read_table(file, columns=[f"{name}_id"]).column(0)
+        try:
+            rows[name] = _find(ids, texts)
+        except InputError as problem:
+            raise InputError(f"{file}: {problem}. Mine again with --overwrite") from None
+    return pd.concat([pd.DataFrame(rows), _read_columns(file, others)], axis=1)
+
+
+def _find(ids: pa.ChunkedArray, texts: pd.DataFrame) -> np.ndarray:
+    """The row in `texts` of each of `ids` (n,), int32. Raises `InputError` for a patent that is not there."""
+    ids = ids.cast(pa.large_string())
+    rows = pc.index_in(ids, value_set=pa.array(texts["patent_id"], pa.large_string()))
+    if rows.null_count:
+        unknown = ids.filter(rows.is_null())[0].as_py()
+        raise InputError(f"patent {unknown} is not among the {len(texts):,} texts")
+    found: np.ndarray = rows.to_numpy()
+    return found
 
 
 def _load_csv(path: Path, seed: int) -> Dataset:
     """Read triplets with their texts. Families are split by a seeded hash, triplets across splits are left out."""
     rows = _read_rows(path)
     texts = _texts_of(rows, path, seed)
-    triplets = rows[["a_id", "p_id", "n_id", "cpc_id"]].set_axis([*ROLES, "cpc_subclass"], axis=1)
-    split_of = texts.set_index("patent_id")["split"]
-    triplets = triplets.assign(negative_kind="given", positive_kind="given", split=triplets["anchor_id"].map(split_of))
-    level = {split: number for number, split in enumerate(SPLITS)}  # a role takes patents of its split or of one before
-    levels = triplets[list(ROLES)].apply(lambda ids: ids.map(split_of).map(level))
-    triplets = triplets[levels.max(axis=1) <= levels["anchor_id"]].reset_index(drop=True)
+    triplets = pd.DataFrame({role: _find(pa.chunked_array([rows[f"{role[0]}_id"]]), texts) for role in ROLES})
+    split_of = texts["split"].to_numpy()
+    triplets = triplets.assign(negative_kind="given", positive_kind="given", cpc_subclass=rows["cpc_id"])
+    triplets["split"] = split_of[triplets["anchor"]]
+    levels = texts["split"].map(SPLITS.index).to_numpy()[triplets[list(ROLES)]]
+    within = levels.max(axis=1) <= levels[:, 0]  # a role takes patents of its split or of one before
+    triplets = triplets[within].reset_index(drop=True)
     if is_main_process():
         counts = ", ".join(f"{(triplets['split'] == split).sum():,} {split}" for split in SPLITS)
         print(f"{path}: {len(rows):,} triplets: {counts}, {len(rows) - len(triplets):,} left out (across splits)")
-    retrieval = triplets.loc[triplets["split"] != "train", ["anchor_id", "positive_id", "split"]].drop_duplicates()
-    retrieval = retrieval.set_axis(["query_id", "relevant_id", "split"], axis=1).reset_index(drop=True)
+    retrieval = triplets.loc[triplets["split"] != "train", ["anchor", "positive", "split"]].drop_duplicates()
+    retrieval = retrieval.set_axis(["query", "relevant", "split"], axis=1).reset_index(drop=True)
     return Dataset(triplets, texts, retrieval, fingerprint([path]))
 
 
