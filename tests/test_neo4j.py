@@ -317,6 +317,20 @@ def test_online_import_of_real_patents_resumes_where_it_was_interrupted(
     compare_with_the_csvs(tmp_path / "graph")
 
 
+def test_a_corpus_without_classes_gives_the_embedded_graphs_triplets(
+    imported: Path, custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    patents = [(f"p{i}", f"Title {i}", f"Abstract number {i}.") for i in range(90)]
+    corpus = custom_corpus(patents, [(f"p{i}", f"p{i - step}") for step in (2, 5) for i in range(step, 90)], [])
+    (corpus / "classes.csv").unlink()
+    tables_to_triplets(corpus, tmp_path / "embedded", "FULL", Mining("FULL"))
+
+    printed = handle(corpus, tmp_path / "server", "--import", "online", "--overwrite")
+
+    assert "citation" in printed
+    assert triplets(tmp_path / "server") == triplets(tmp_path / "embedded")
+
+
 def compare_with_the_csvs(csvs: Path) -> None:
     """The server holds the links and properties of the CSVs."""
     connection = neo4j_graph().connection
