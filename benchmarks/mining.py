@@ -150,7 +150,7 @@ def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float)
     )
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        batches = Batches(Path(folder) / "batches", {"graph": source["fingerprint"]})
+        batches = Batches(Path(folder) / "batches", {"graph": source["fingerprint"]}, graph.batch(source["counts"]))
         run_batches(graph, source, mining, batches, candidates)
         seconds = time.time() - started
     negatives = candidates.triplets()[["anchor", "negative"]].drop_duplicates()

@@ -71,7 +71,7 @@ def mine(
     check_needs(folder, csvs, source, mining, resources)
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
-        batches = Batches(answered, {**params, "batch": graph.batch(source["counts"])})
+        batches = Batches(answered, params, graph.batch(source["counts"]))
         patents = read_patents(csvs, source["counts"]["patents"], mining)
         where = sections(csvs, source["counts"]["classified"])
         candidates = Candidates(patents, mining, where, source["params"]["seed"])
@@ -128,8 +128,12 @@ class Query(NamedTuple):
 class Batches:
     """Answers of queries in `folder`, one Parquet file each, so that an interrupted mining resumes after them."""
 
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
-        """Keep the answers in `folder` unless they are those of other `params`."""
+    def __init__(self, folder: Path, params: dict[str, Any], batch: int) -> None:
+        """Keep the answers in `folder` unless they are those of other `params`.
+
+        `batch` is the number of anchors that a query should read; when mining resumes, with more memory perhaps, it is
+        the earlier number.
+        """
         self.folder, self.fingerprint = folder, params["graph"]
         self._most: dict[str, int] = {}  # part → the number of ranks that a query of it may read
         record = folder / "params.json"
@@ -137,7 +141,8 @@ class Batches:
             print(f"mining: {folder} holds an interrupted mining with other parameters; starting again")
             remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_record(record, {"params": params}, [])
+        self.batch = read_json(record)["batch"] if record.exists() else batch
+        write_record(record, {"params": params, "batch": self.batch}, [])
         if answered := len(list(folder.glob("*.parquet"))):
             print(f"mining: resuming after {answered} queries")
 
@@ -191,7 +196,7 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
     parts, fixed = query_parts(mining), query_parameters(source, mining)
     for start, end in _samples(source, mining, fixed["held"]):
         sample = {**fixed, "from": start, "to": end}
-        ranges = _ranges(sample, graph.batch(source["counts"]), graph.sessions)
+        ranges = _ranges(sample, batches.batch, graph.sessions)
         asked = [{part: Query(part, text, {**sample, **ranks}) for part, text in parts.items()} for ranks in ranges]
         queries = [query for batch in asked for query in batch.values()]
         with (
