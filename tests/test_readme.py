@@ -97,11 +97,9 @@ def test_commands_name_what_exists_and_flags_that_it_knows(page: Path, help_of: 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_flags_in_running_text_belong_to_some_command(page: Path, help_of: Help) -> None:
-    scripts = [f"training_scripts/{name}.py" for name in ("patent_handler", "patent_triplet_trainer")]
-    scripts += [
-        "training_scripts/patent_embedding_scatter.py",
-        *(f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale")),
-    ]
+    names = ("patent_handler", "patent_triplet_trainer", "patent_embedding_scatter")
+    scripts = [f"training_scripts/{name}.py" for name in names]
+    scripts += [f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale")]
     modules = [f"patentcl.{name}" for name in ("sample", "download", "evaluation", "models.embed_corpus")]
     known = {"--help"} | SERVER | set[str]().union(*(flags_in(help_of(name)) for name in [*scripts, *modules]))
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
