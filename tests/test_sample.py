@@ -223,6 +223,14 @@ def test_real_proportions_give_real_citations(real: Path) -> None:
     assert np.median(age) < 0.4 * 350_000  # more recent than any earlier patent
 
 
+def test_real_proportions_name_what_a_family_continues(real: Path) -> None:
+    texts = {row["patent_id"]: row["patent_abstract"] for row in read(real / "g_patent_abstract.tsv")}
+    rows = read(real / "g_us_rel_doc.tsv")
+    pairs = [(row["patent_id"], row["related_doc_number"]) for row in rows if "grant" in row["related_doc_kind"]]
+    assert 20 < len(pairs) < 100 < len(rows)
+    assert all(" ".join(texts[a].lower().split()) == " ".join(texts[b].lower().split()) for a, b in pairs)
+
+
 def test_real_proportions_give_the_same_bytes_and_fit_no_other_option(real: Path, tmp_path: Path) -> None:
     write_sample(tmp_path / "again", patents=2_000, real_proportions=True)
     assert contents(tmp_path / "again") == contents(real)

@@ -28,6 +28,7 @@ RECENT = 2.0  # the higher, the more recent the cited patents
 HUBS = 0.73  # the higher, the more citations go to few patents
 CLASSES = 4.95  # CPC rows of a classified patent after its first one, on average
 PLACES = [0.45, 0.25, 0.15, 0.1, 0.05]  # how often a CPC row names the subclasses of a line, the primary one first
+RELATED = ["continuation", "division", "reissue", "us-provisional-application"]  # types of related documents
 VARIANTS = 32  # sentences of each kind that are composed for a subclass
 # The sentences of an abstract in order, then the one with a word and a term of its line.
 _PARTS = [*SENTENCES, *(part for part in SENTENCES if part["gaps"])]
@@ -114,6 +115,7 @@ def invent(plan: Proportions, first: int) -> tuple[dict[str, Any], dict[str, int
         "abstracts": pa.concat_tables([table.select(["patent_id", "patent_abstract"]) for table in (listed, strays)]),
         "classes": pa.concat_tables([classes, strays.select(classes.column_names)]),
         "citations": citations,
+        "relations": _relate(plan, number),
     }
     return rows, {
         "patents": len(number),
@@ -221,6 +223,29 @@ def _classify(plan: Proportions, number: Ints, rng: np.random.Generator) -> pa.T
         "cpc_subclass": symbol,
         "cpc_group": pc.binary_join_element_wise(symbol, groups, subgroups, ""),
         "cpc_type": _pool(["additional", "inventional"], (rng.random(len(at)) < 0.6).astype(int)),
+    }
+    return pa.table(table)
+
+
+def _relate(plan: Proportions, number: Ints) -> pa.Table:
+    """Return the related documents: what the patents of families continue, and applications outside the table."""
+    rng = np.random.default_rng([plan.seed, 1 + number[0] // BLOCK, 1])
+    continues = number[plan.parent[number] >= 0]
+    count = len(number) * 6 // 10
+    applications = rng.integers(60_000_000, 64_000_000, count)  # some are named by two patents
+    kind = rng.choice(len(RELATED), count, p=[0.25, 0.1, 0.05, 0.6])
+    type_ = np.append(np.zeros(len(continues), int), kind)
+    documents = pa.concat_arrays(
+        [_ids(plan, plan.parent[continues].astype(np.int64)), pa.array(applications).cast("string")]
+    )
+    table = {
+        "patent_id": _ids(plan, np.append(continues, rng.choice(number, count))),
+        "related_doc_type": _pool(RELATED, type_),
+        "related_doc_kind": _pool(
+            ["parent doc", "parent grant document"], (np.arange(len(type_)) < len(continues)).astype(int)
+        ),
+        "related_doc_number": documents,
+        "related_doc_sequence": np.zeros(len(type_), int),
     }
     return pa.table(table)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,14 +88,14 @@ def _write_tables(
 ) -> dict[str, int]:
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
-        tables = {
-            name: _Table(opened.enter_context(_create(folder / f"{table['file']}.tsv", zipped)), table["columns"])
-            for name, table in layout.items()
-        }
-        tables["subclasses"].write(pd.DataFrame(titles.items(), columns=["id", "title"]))
-        for rows, counted in blocks:
+        tables: dict[str, _Table] = {}
+        subclasses = {"subclasses": pd.DataFrame(titles.items(), columns=["id", "title"])}
+        for rows, counted in chain([(subclasses, {})], blocks):
             counts.update(counted)
-            for name in tables.keys() & rows.keys():  # the old layout has no table of abstracts
+            for name in layout.keys() & rows.keys():  # the old layout has no table of abstracts
+                if name not in tables:  # the small sample has no table of relations
+                    file = opened.enter_context(_create(folder / f"{layout[name]['file']}.tsv", zipped))
+                    tables[name] = _Table(file, layout[name]["columns"])
                 tables[name].write(rows[name])
     return dict(counts)
 
