@@ -1,38 +1,22 @@
 """A progress bar over steps, which moves while DuckDB answers a query, too."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from typing import Any
 
 import duckdb
 from tqdm import tqdm
 
-EVERY = 0.5  # seconds
+from ..common.progress import ticking
 
 
 class Steps:
-    """A bar of `steps` steps with the name of the current one, moved by a thread."""
+    """Steps of which one after the other is done, shown by a bar."""
 
-    def __init__(self, desc: str, steps: int) -> None:
-        """Show the bar."""
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} steps [{elapsed}{postfix}]"
-        self.bar = tqdm(total=steps, desc=desc, bar_format=form)
-        self.done, self.moved, self.total = 0, 0, 1
-        self.query: duckdb.DuckDBPyConnection | None = None
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._move, daemon=True)
-
-    def __enter__(self) -> "Steps":
-        """Start to move."""
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the bar where it is."""
-        self.ended.set()
-        self.thread.join()
-        self.bar.close()
+    def __init__(self, bar: "tqdm[Any]") -> None:
+        """Show them by `bar`."""
+        self.bar, self.name, self.done = bar, "", 0
+        self.share: Callable[[], float] = lambda: 0.0  # of the current step
 
     @contextmanager
     def step(
@@ -42,23 +26,31 @@ class Steps:
 
         Or it is as far as what `query` runs.
         """
-        self.moved, self.total, self.query = 0, total or 1, query
-        self.bar.set_postfix_str(name)
+        moved = 0
 
         def move(rows: int) -> None:
-            self.moved += rows
+            nonlocal moved
+            moved += rows
 
+        self.name = name
+        self.share = (lambda: query.query_progress() / 100) if query is not None else (lambda: moved / max(total, 1))
         yield move
-        self.query = None
-        self.moved, self.done = 0, self.done + 1
-        self._show()
-
-    def _show(self) -> None:
-        query = self.query
-        share = query.query_progress() / 100 if query is not None else self.moved / self.total
-        self.bar.n = self.done + min(max(share, 0.0), 0.99)
+        self.share = lambda: 0.0
+        self.done += 1
+        self.show(ended=False)
         self.bar.refresh()
 
-    def _move(self) -> None:
-        while not self.ended.wait(EVERY):
-            self._show()
+    def show(self, ended: bool) -> str:
+        """Move the bar; return the name of the step."""
+        self.bar.n = self.done + min(max(self.share(), 0.0), 0.99)
+        return self.name
+
+
+@contextmanager
+def steps_of(desc: str, count: int) -> Iterator[Steps]:
+    """Show a bar of `count` steps, which moves every second."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} steps [{elapsed}{postfix}]"
+    with tqdm(total=count, desc=desc, bar_format=form) as bar:
+        steps = Steps(bar)
+        with ticking(bar, steps.show):
+            yield steps

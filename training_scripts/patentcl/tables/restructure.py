@@ -35,7 +35,7 @@ from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parque
 from .links import LINKS, read_links, write_links
 from .numbers import NO_CLASS, Numbered, number
 from .patentsview import TABLES, Source, Tables, check_lines, create_view, find_tables
-from .progress import Steps
+from .progress import Steps, steps_of
 from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
@@ -79,7 +79,7 @@ def restructure(
             outside = run.require_memory(graph, resources)
             with (
                 connect(scratch / "work.duckdb", resources, outside=outside) as db,
-                Steps("restructure", STEPS + ("relation" in found.files)) as steps,
+                steps_of("restructure", STEPS + ("relation" in found.files)) as steps,
             ):
                 record: dict[str, Any] = {"params": params, **run.write(db, steps)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server

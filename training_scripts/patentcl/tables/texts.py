@@ -70,11 +70,11 @@ def read_abstracts(
     found = arrow(db, "SELECT rank, row FROM abstract_id JOIN number USING (patent_id)")
     db.execute("DROP TABLE abstract_id")
     rank, row = found["rank"].to_numpy(), found["row"].to_numpy()
-    order = np.lexsort((row, family[row], ~has[row], rank))
-    first = np.concatenate([[True], rank[order][1:] != rank[order][:-1]])[: len(order)]
-    chosen = order[first]
     row_of = np.full(len(numbered), -1, np.int32)
-    row_of[rank[chosen]] = row[chosen]
+    row_of[rank] = row
+    again = np.flatnonzero(np.bincount(rank, minlength=1)[rank] > 1)  # rare
+    worst_first = np.lexsort((row[again], family[row[again]], ~has[row[again]], rank[again]))[::-1]
+    row_of[rank[again][worst_first]] = row[again][worst_first]  # the last one stays
     known = row_of >= 0
     family_of, filled_of = np.full(len(numbered), -1), np.zeros(len(numbered), bool)
     family_of[known], filled_of[known] = family[row_of[known]], has[row_of[known]]
