@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
+from patentcl.common.resources import GB, Resources
 from patentcl.evaluation.compare import patents_to_compare
 from patentcl.graph.base import open_graph
 from patentcl.graph.errors import TooLarge
@@ -24,6 +26,7 @@ from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
 from patentcl.triplets.mine import mine, query_parts
+from patentcl.triplets.needs import check_needs
 from patentcl.triplets.options import KINDS, Mining, Positives
 from patentcl.triplets.report import report
 from patentcl.triplets.write import write_training_csv
@@ -409,6 +412,22 @@ def test_a_custom_corpus_without_classes(custom_corpus: Callable[..., Path], tmp
     assert record["negatives"]["wanted"]["sibling"] == 0 and "sibling  " not in report(record)
     assert "section" not in report(record) and not any("subclass" in label for label in record["counts"])
     assert len(patents_to_compare(dataset, split="all")) == 90
+
+
+def test_what_mining_needs_is_known_before_the_first_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "patents.csv").write_bytes(b"x" * 1_000)
+    counts = {"patents": 9_000_000, "citing patents": 8_000_000, "citations": 94_000_000, "classified": 9_000_000}
+
+    def check(mining: Mining, memory: str) -> None:
+        check_needs(tmp_path / "triplets" / "x", tmp_path, {"counts": counts}, mining, Resources(memory))
+
+    monkeypatch.setattr("patentcl.common.resources.available_memory", lambda: 64 * GB)
+    check(Mining("10K"), "4GB")
+    with pytest.raises(InputError, match=r"FULL .*--memory"):
+        check(Mining("FULL"), "2GB")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=GB))
+    with pytest.raises(InputError, match=r"1\.0 GB free"):
+        check(Mining("FULL"), "8GB")
 
 
 def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:

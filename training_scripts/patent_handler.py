@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_counts(records["restructure"])
     print(report(records["mining"]))
     if options.csv:
-        rows = write_training_csv(folder / mining.name, folder / mining.name / "triplet_training.csv")
+        rows = write_training_csv(folder / mining.name, folder / mining.name / "triplet_training.csv", resources)
         print(f"wrote {rows:,} rows to {folder / mining.name / 'triplet_training.csv'}")
     if neo4j.import_ != "offline":  # which prints the command itself
         print(f"to import the graph into a stopped Neo4j server: {by_hand}")

@@ -33,7 +33,8 @@ class Candidates:
         self.patents, self.mining, self.where, self.seed = patents, mining, where, seed
         self._columns = {label: column for label, column in _COUNTED.items() if where.exist or column != "sharing"}
         labels = ("anchors that cite inside the table", *self._columns, "… not across splits")
-        self.counts = dict.fromkeys((*labels, "positives up to --per-anchor, with coupled ones"), 0)
+        labels = (*labels, "positives up to --per-anchor, with coupled ones", "… with a negative")
+        self.counts = dict.fromkeys(labels, 0)
         self.examiner = 0
         self.negatives = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
         self._triplets: list[pd.DataFrame] = []
@@ -54,12 +55,18 @@ class Candidates:
             self.counts[label] += pc.sum(cited[column]).as_py() or 0
         self.counts["… not across splits"] += len(members(cited, "positives")[0])
         self.counts["positives up to --per-anchor, with coupled ones"] += len(pairs)
+        self.counts["… with a negative"] += len(triplets)
 
     def triplets(self) -> pd.DataFrame:
         """All triplets so far: anchor, positive, negative (ranks), positive_kind, kind, nth, order, split."""
         if len(self._triplets) > 1:  # and the parts are freed
             self._triplets = [pd.concat(self._triplets, ignore_index=True)]
         return self._triplets[0]
+
+    def take(self) -> pd.DataFrame:
+        """The same, which are forgotten here, so that their memory is free when the caller needs them no more."""
+        taken, self._triplets = self.triplets(), []
+        return taken
 
     def cited(self) -> np.ndarray:
         """The held-out queries and what they cite, (n, 2) ranks."""

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors, sql_sections
 from ..common.files import beside
-from ..common.resources import Resources
+from ..common.progress import ticking
+from ..common.resources import Resources, require
 from ..tables.cpc import MACROS, Sections
 from ..tables.import_csvs import rows_of
 from .candidates import Candidates
@@ -104,7 +105,8 @@ def write_triplets(
 def _choose(candidates: Candidates, keep: Keep | None) -> Chosen:
     """The triplets, and what an evaluation searches."""
     patents, mining, seed = candidates.patents, candidates.mining, candidates.seed
-    triplets, dropped = choose(candidates.triplets(), mining, candidates.where, keep)
+    with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
+        triplets, dropped = choose(candidates.take(), mining, candidates.where, keep)
     retrieval = retrieval_pairs(candidates.cited(), patents.split, mining, seed)
     corpus = corpus_to_search(retrieval, np.flatnonzero(patents.has_abstract), mining, seed)
     return Chosen(triplets, dropped, retrieval, corpus)
@@ -189,7 +191,8 @@ def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratc
             db.register("block", pa.table(block))
             db.execute("INSERT INTO chosen BY NAME FROM block")
             progress.update(len(rows))
-        db.execute(f"COPY ({SQL['triplets']}) TO {literal(path)} (FORMAT parquet)")
+        with ticking(progress, lambda ended: f"writing {100 if ended else max(0, db.query_progress()):.0f} %"):
+            db.execute(f"COPY ({SQL['triplets']}) TO {literal(path)} (FORMAT parquet)")
 
 
 def _write_retrieval(path: Path, retrieval: np.ndarray, patents: Patents) -> None:
@@ -215,9 +218,8 @@ def _counts(result: Chosen, candidates: Candidates) -> dict[str, Any]:
     chosen, retrieval, split = result.triplets, result.retrieval, candidates.patents.split
     queries = np.unique(retrieval[:, 0])
     kinds = {name: chosen.loc[chosen["split"] == number, "kind"] for number, name in enumerate(SPLITS)}
-    total = {"… with a negative": len(candidates.triplets()), "… chosen": len(chosen)}
     return {
-        "counts": {**candidates.counts, **total},
+        "counts": {**candidates.counts, "… chosen": len(chosen)},
         "triplets": _tally(chosen["split"], SPLITS),
         "positives": _tally(chosen["positive_kind"], POSITIVES),
         "sections": _by_section(chosen, candidates.where),
@@ -282,8 +284,18 @@ def _dates(patents: Patents) -> dict[str, Any]:
     }
 
 
-def write_training_csv(folder: Path, path: Path) -> int:
-    """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows."""
+def write_training_csv(folder: Path, path: Path, resources: Resources = Resources()) -> int:
+    """Write `triplet_training.csv`, the train triplets of `folder` with their texts; return the number of rows.
+
+    Raises `InputError` if it does not fit on the disk: each text is repeated for every triplet.
+    """
+    try:
+        of_triplets, of_texts = (pq.read_metadata(folder / name) for name in TABLES[:2])
+    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
+        raise InputError(f"{folder} holds a corrupt file ({problem}). Mine again with --overwrite.") from None
+    size = sum(of_texts.row_group(i).total_byte_size for i in range(of_texts.num_row_groups))
+    need = 2 * 3 * of_triplets.num_rows * size / max(of_texts.num_rows, 1)  # sorted, then written
+    require(path.parent, need, 0, "triplet_training.csv", resources)
     triplets, texts = literal(folder / "triplets.parquet"), literal(folder / "texts.parquet")
     sql = f"""
         SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
@@ -293,6 +305,11 @@ def write_training_csv(folder: Path, path: Path) -> int:
         JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
         WHERE t.split = 'train' ORDER BY t.file_row_number"""  # noqa: S608
     corrupt = readable_errors(f"{folder} holds a corrupt file", "Mine again with --overwrite.")
-    with corrupt, beside(path) as scratch, connect() as db:
+    with (
+        corrupt,
+        beside(path) as scratch,
+        resources.scratch(path) as spill,
+        connect(spill=spill, resources=resources) as db,
+    ):
         rows = db.execute(f"COPY ({sql}) TO {literal(scratch)} (HEADER, FORCE_QUOTE *)").fetchall()
     return int(rows[0][0])
