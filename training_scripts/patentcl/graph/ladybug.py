@@ -38,7 +38,7 @@ _DISK_LEAST = 50_000_000
 _OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, its libraries, threads
 _OUTSIDE_PER_PATENT = 150  # the index of the nodes, and the arrays of `triplets.patents`
 _POOL_LEAST = 300_000_000
-_POOL_PER_CITATION = 20  # that the import needs: it spills the rest
+_POOL_PER_CITATION = 27  # that the import needs: it spills the rest (16 are too few)
 _READS = 2.2  # how often the copy reads a file
 _PATH = 200  # bytes of the pool for each path from an anchor over a cited patent to one that it cites
 
@@ -101,7 +101,7 @@ class LadybugGraph:
             self._connection = self._connect(self.folder / "graph.lbug", counts.get("patents", 0))
         # A number that the planner sees lets a scan skip what is out of its range: 12 ms instead of 100 for 10,000 of
         # 300,000 patents.
-        query = re.sub(r"\$(\w+)\b", lambda name: _literal(name[0], parameters[name[1]]), query)
+        query = re.sub(r"\$(\w+)\b", lambda name: _literal(name[0], parameters.get(name[1])), query)
         named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
         try:
             result = self._connection.execute(query, named)
