@@ -229,6 +229,17 @@ def test_a_disk_without_room_for_the_tokens_is_refused(
         tokenise(small_model.load(), len(data.texts), data.blocks, data.fingerprint, tmp_path)
 
 
+def test_a_machine_without_memory_for_the_triplets_is_refused_before_they_are_tokenised(
+    data: Dataset, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patentcl.common.resources.available_memory", lambda: 1_000)
+
+    with pytest.raises(InputError, match=f" {len(data.triplets)} triplets "):
+        train(data, tmp_path / "m", tmp_path / "cache", tiny)
+
+    assert not (tmp_path / "cache" / "tokens").exists()
+
+
 def test_an_interrupted_tokenisation_resumes(
     data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from sentence_transformers import SentenceTransformer
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
 from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
+from ..common.resources import Resources, require
 from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import held_out_set
 from ..evaluation.leakage import TRAINED_ON
@@ -46,6 +47,7 @@ from .losses import LOSSES
 from .options import Hyperparameters, RunOptions, recipe_of
 from .validation import LEAST_QUERIES, Validation
 
+MEMORY_PER_TRIPLET, MEMORY_PER_TEXT = 45, 10  # bytes: order, lengths and links, besides the model (measured)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")  # whose versions are recorded
 
@@ -154,6 +156,8 @@ def fit(
         set_dropout(model, chosen.dropout)
     if rank() > 0:
         wait()  # until the first process has written the tokens
+    needed = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
+    require(cache, 0, needed, f"training on {len(data.triplets):,} triplets", Resources())
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
     if rank() == 0:
         wait()
