@@ -422,7 +422,8 @@ def test_what_mining_needs_is_known_before_the_first_query(tmp_path: Path, monke
         check_needs(tmp_path / "triplets" / "x", tmp_path, {"counts": counts}, mining, Resources(memory))
 
     monkeypatch.setattr("patentcl.common.resources.available_memory", lambda: 64 * GB)
-    check(Mining("10K"), "4GB")
+    check(Mining("10K"), "2.1GB")
+    check(Mining("FULL"), "4GB")
     with pytest.raises(InputError, match=r"FULL .*--memory"):
         check(Mining("FULL"), "2GB")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=GB))
