@@ -4,11 +4,11 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -18,6 +18,7 @@ from .cli import InputError
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
+T = TypeVar("T")
 LARGE = 1 << 30  # bytes that take a while
 
 
@@ -71,27 +72,45 @@ def plain(path: Path) -> Path:
 
 def fingerprint(paths: Iterable[Path], threads: int = 1) -> str:
     """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
-    ordered, digest, ended = sorted(paths, key=lambda p: p.name), hashlib.sha256(), threading.Event()
-    size = sum(path.stat().st_size for path in ordered)
-    with tqdm(total=size, desc="hashing", unit="B", unit_scale=True, leave=False, disable=size < LARGE) as progress:
 
-        def hashed(path: Path) -> bytes:
-            of_file = hashlib.sha256()
-            with path.open("rb") as file:
-                while not ended.is_set() and (block := file.read(1 << 22)):
-                    of_file.update(block)  # other threads run meanwhile
-                    progress.update(len(block))
-            return of_file.digest()
+    def hashed(path: Path, moved: Callable[[int], None]) -> bytes:
+        of_file = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                of_file.update(block)  # other threads run meanwhile
+                moved(len(block))
+        return of_file.digest()
 
-        largest_first = sorted(ordered, key=lambda p: -p.stat().st_size)
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                digests = dict(zip(largest_first, pool.map(hashed, largest_first), strict=True))
-            finally:
-                ended.set()  # also after Ctrl-C
-    for path in ordered:
+    sizes = {path: path.stat().st_size for path in paths}
+    digests, digest = each_file(hashed, sizes, threads, "hashing"), hashlib.sha256()
+    for path in sorted(sizes, key=lambda p: p.name):
         digest.update(path.name.encode() + b"\0" + digests[path])
     return digest.hexdigest()[:16]
+
+
+def each_file(
+    work: Callable[[Path, Callable[[int], None]], T], sizes: dict[Path, int], threads: int, desc: str
+) -> dict[Path, T]:
+    """The results of `work` on files of these sizes in bytes, in threads and with a bar if they are large.
+
+    `work` calls its second argument with the number of bytes that it has done; after Ctrl-C that ends it.
+    """
+    total, ended = sum(sizes.values()), threading.Event()
+    largest_first = sorted(sizes, key=lambda path: -sizes[path])
+    with (
+        tqdm(total=total, desc=desc, unit="B", unit_scale=True, leave=False, disable=total < LARGE) as progress,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+
+        def moved(count: int) -> None:
+            if ended.is_set():
+                raise InterruptedError
+            progress.update(count)
+
+        try:
+            return dict(zip(largest_first, pool.map(lambda path: work(path, moved), largest_first), strict=True))
+        finally:
+            ended.set()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

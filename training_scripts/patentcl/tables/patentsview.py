@@ -7,18 +7,18 @@ downloaded. Three CSV files (`patents.csv`, `citations.csv`, `classes.csv`) make
 
 import csv
 import lzma
-import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from ..common.cli import InputError
 from ..common.duck import NULL, literal
-from ..common.files import fingerprint
+from ..common.files import each_file, fingerprint
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
@@ -112,15 +112,18 @@ class Tables:
         return fingerprint(self.files.values(), threads)
 
     def unpacked(self) -> dict[str, int]:
-        """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for a corrupt one."""
+        """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
         return {key: _unpacked_size(path) for key, path in self.files.items()}
 
-    def open(self, scratch: Path) -> dict[str, Source]:
+    def open(self, scratch: Path, threads: int = 1) -> dict[str, Source]:
         """Check the header of each table; stream the ZIPs into the folder `scratch`.
 
         Raises `InputError` naming the file, line or column when a table is not what its name says.
         """
-        sources = {key: _open(path, TABLES[key], scratch) for key, path in self.files.items()}
+        sizes = self.unpacked()
+        zips = {path: sizes[key] for key, path in self.files.items() if _is_zip(path)}
+        unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
+        sources = {key: _open(unpacked.get(path, path), path, TABLES[key]) for key, path in self.files.items()}
         if "abstract" not in sources and sources["patent"].names["abstract"] is None:
             patents = self.files["patent"].name
             raise InputError(
@@ -151,15 +154,9 @@ def _find(folder: Path, table: Table) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _open(path: Path, table: Table, scratch: Path) -> Source:
-    shown = str(path)  # the ZIP, if it is one
-    _refuse_page(path)
-    if path.suffix == ".zip" or zipfile.is_zipfile(path):
-        try:
-            path = _unpack(path, scratch / f"{table.stems[0]}.tsv")
-        except CORRUPT as problem:
-            raise InputError(f"{path}: not a ZIP that can be unpacked ({problem}). Download it again") from None
-    header, delimiter = _header(path, shown)
+def _open(path: Path, shown: Path, table: Table) -> Source:
+    """Check the header of a table, whose file the user knows as `shown`."""
+    header, delimiter = _header(path, str(shown))
     names = {}
     for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
@@ -168,11 +165,16 @@ def _open(path: Path, table: Table, scratch: Path) -> Source:
                 f"{shown}, line 1: expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}. "
                 "Rename the column, or download the table again"
             )
-    return Source(path, shown, delimiter, header, names)
+    return Source(path, str(shown), delimiter, header, names)
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix == ".zip" or zipfile.is_zipfile(path)
 
 
 def _unpacked_size(path: Path) -> int:
-    if not zipfile.is_zipfile(path):
+    _refuse_page(path)
+    if not _is_zip(path):
         return path.stat().st_size
     try:
         with zipfile.ZipFile(path) as zipped:
@@ -188,15 +190,24 @@ def _refuse_page(path: Path) -> None:
         raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
 
 
-def _unpack(archive: Path, target: Path) -> Path:
-    """Stream the one table of a ZIP to `target`: names inside the archive are never used as paths."""
+def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
+    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths."""
+    try:
+        return _stream(archive, scratch / f"{archive.name}.tsv", moved)
+    except CORRUPT as problem:
+        raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). Download it again") from None
+
+
+def _stream(archive: Path, target: Path, moved: Callable[[int], None]) -> Path:
     with zipfile.ZipFile(archive) as zipped:
         files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
         members = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
         if len(members) != 1:
             raise InputError(f"{archive}: expected one .tsv file in it, found {len(members)}. Unpack the right one")
         with zipped.open(members[0]) as source, target.open("wb") as out:
-            shutil.copyfileobj(source, out, 1 << 22)
+            while block := source.read(1 << 22):
+                out.write(block)
+                moved(len(block))
     return target
 
 

@@ -18,7 +18,6 @@ sorted are integers in numpy, and no text is sorted, joined or kept. The files d
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def restructure(
         advice = "Free disk space or raise --memory."
         _require_disk(found, graph, resources)
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
-            run = _Run(found.open(scratch), folder, seed, keep_withdrawn)
+            run = _Run(found.open(scratch, resources.thread_count), folder, seed, keep_withdrawn)
             outside = run.require_memory(graph, resources)
             with (
                 connect(scratch / "work.duckdb", resources, outside=outside) as db,
@@ -94,7 +93,7 @@ def _require_disk(tables: Tables, graph: Path, resources: Resources) -> None:
     """Raise `InputError` unless the result and the temporary files will fit, as measured with PatentsView's tables."""
     sizes = tables.unpacked()
     total = sum(sizes.values())
-    zipped = sum(size for key, size in sizes.items() if zipfile.is_zipfile(tables.files[key]))
+    zipped = sum(size for key, size in sizes.items() if size != tables.files[key].stat().st_size)
     result, temporary = 0.6 * total, zipped + 0.3 * total
     what = f"restructuring the {total / 1e9:.1f} GB of {tables.folder}"
     if resources.on_one_disk(graph):
