@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, read_json
@@ -141,7 +142,8 @@ def _with_rows(file: Path, names: Sequence[str], texts: pd.DataFrame) -> pd.Data
     """Read a Parquet file, with rows of `texts` in the columns `names` instead of the ids in <name>_id."""
     others = [name for name in pq.read_schema(file).names if not name.endswith("_id")]
     rows = {}
-    for name in names:  # one after the other, so that the ids of one are in memory
+    columns = tqdm(names, f"look up {file.stem}", delay=2, unit="column", leave=False, disable=not is_main_process())
+    for name in columns:  # one after the other, so that the ids of one are in memory
         ids = pq.read_table(file, columns=[f"{name}_id"]).column(0)
         try:
             rows[name] = _find(ids, texts)
