@@ -56,7 +56,9 @@ WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR 
 WITH a.rank AS anchor, x.rank % (2 * $draws) AS draw,
      min((x.rank * $p + a.rank * $q + $seed) % $n * $n + x.rank) AS key
 WITH anchor, collect(key) AS keys
-MATCH (a:Patent)-[:CITES]-(n:Patent) WHERE a.rank = anchor AND a.rank >= $lo AND a.rank < $hi
+MATCH (a:Patent)-[:CITES]-(n:Patent)
+WHERE a.rank = anchor AND a.rank >= $lo AND a.rank < $hi  // an engine that joins by rank need not read all patents
+  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
 WITH a, keys, collect(n.rank) AS near
 UNWIND keys AS key
 MATCH (x:Patent)
