@@ -238,7 +238,8 @@ def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
     ends = [ended, *(begin for _, begin in phases[2:]), ended]  # the first row is that of the whole step
     rows = []
     for (name, begin), end in zip(phases, ends, strict=False):
-        memory = max((bytes_ for when, bytes_ in samples if begin <= when <= end), default=0)
+        nearest = min(abs(when - end) for when, _ in samples)  # a short phase may fall between two samples
+        memory = max(bytes_ for when, bytes_ in samples if begin <= when <= end or abs(when - end) == nearest)
         rows.append({**row, "step": name, "seconds": end - begin, "memory": memory})
         row |= {"cpu": 0, "disk": 0, "sha256": "", "error": ""}
     return rows
