@@ -118,6 +118,8 @@ class _Run:
         """Write all files; return the numbers of rows read, kept and dropped for the record."""
         self.db, self.steps = db, steps
         db.execute(cpc.MACROS + family.MACROS)
+        # DuckDB takes a CSV file for a few hundred rows, and would keep it in memory to join it.
+        db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         db.execute("SET VARIABLE keep_withdrawn = $value", {"value": self.keep_withdrawn})
         texts = self.sources.get("abstract", self.sources["patent"])
         for key, table in TABLES.items():

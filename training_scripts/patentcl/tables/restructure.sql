@@ -1,5 +1,6 @@
 -- What DuckDB does of restructuring: it reads the tables, here the views patent_rows, abstract_rows, citation_rows,
 -- cpc_rows, cpc_title_rows and relation_rows, and finds patents by their ids. The numbers it gives go to numpy.
+-- The right side of a join is the one that is kept in memory: restructure.py turns off the choice by estimated size.
 
 -- ## patents
 -- One row an id, without the texts. A repeated row is rare, so only the rows of repeated ids are compared.
