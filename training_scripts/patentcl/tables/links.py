@@ -42,9 +42,6 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
     packed, filled = np.empty(source.rows, np.int64), 0  # about; it grows
     counts = {"read": 0, "citing": 0, "linked": 0, "itself": 0}
     with db.cursor() as cursor:
-        cursor.execute(
-            "SET preserve_insertion_order = false"
-        ).fetchall()  # it would hold rows back; they are sorted below
         for batch in cursor.sql(_PACKED).to_arrow_reader(BLOCK):
             known = batch.column(0).drop_null().to_numpy()
             read = known[known >= 0]
@@ -59,7 +56,6 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
             counts["itself"] += int((cited == citing).sum())
             moved(len(batch))
         check_lines(cursor, source)
-        cursor.execute("RESET preserve_insertion_order").fetchall()
     packed[:filled].sort()
     return Links(packed[: _distinct(packed[:filled])], counts)
 
