@@ -128,6 +128,7 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
         retrieval = _with_rows(path / "retrieval.parquet", ENDS, texts)
     except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
+    pa.default_memory_pool().release_unused()  # the ids, and the table to look them up
     return Dataset(triplets, texts, retrieval, now, path / "texts.parquet")
 
 

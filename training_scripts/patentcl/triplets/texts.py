@@ -44,7 +44,9 @@ def read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None = None
         batches = list(chain.from_iterable(parts))
     schema = pq.read_schema(file)
     schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    return pa.Table.from_batches(batches, schema).to_pandas().iloc[places].reset_index(drop=True)
+    texts = pa.Table.from_batches(batches, schema).to_pandas()
+    pa.default_memory_pool().release_unused()  # half a GB of decompressed row groups
+    return texts.iloc[places].reset_index(drop=True)
 
 
 def _ends(file: Path) -> np.ndarray:
