@@ -248,15 +248,15 @@ def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
 def _sample(process: "subprocess.Popen[bytes]", mark: str) -> list[tuple[float, int]]:
     """Until the process ends: the time, and the resident memory of all processes whose environment holds the mark."""
     samples: list[tuple[float, int]] = []
-    is_ours: dict[Path, bool] = {}
+    ours = {Path(f"/proc/{process.pid}")}
     try:
         while process.poll() is None:
             total = 0
             for entry in Path("/proc").glob("[0-9]*"):
-                try:
-                    if entry not in is_ours:
-                        is_ours[entry] = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
-                    if is_ours[entry]:
+                try:  # a process has its parent's environment until it starts its own program, so it is asked again
+                    if entry not in ours and f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                        ours.add(entry)
+                    if entry in ours:
                         total += int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
                 except OSError:  # it has ended, or is another user's
                     continue
