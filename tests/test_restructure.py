@@ -173,6 +173,29 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
     assert (tmp_path / "other" / "patents.csv").read_bytes() != (mined_data / "graph" / "patents.csv").read_bytes()
 
 
+def test_ids_that_look_like_the_same_number_are_different_patents(
+    custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    inside = ("100", "0100", "1e2", "100.0", "+100", "-100", "D100", "16777215", "16777216", "99999999999")
+    outside = ("7", "07", "7e0", "D7", "3000000000", "16777217")
+    ends = [("100", name) for name in (*inside[1:], *outside, " ")] + [("D100", name) for name in (*outside, " ")]
+    folder = custom_corpus([(name, "A", "") for name in inside], [*ends, ("D100", "once"), ("no", "100")], [])
+
+    record = restructure(folder, tmp_path / "graph")
+
+    name = patents_of(tmp_path / "graph")["patent_id"]
+    links = pd.read_csv(tmp_path / "graph" / "citations.csv").iloc[:, :2]
+    assert sorted(zip(name[links.iloc[:, 0]], name[links.iloc[:, 1]], strict=True)) == sorted(ends[:9])
+    several = pd.read_csv(tmp_path / "graph" / "outside_patents.csv", dtype=str)
+    assert several["patent_id"].tolist() == sorted(outside)  # as texts
+    assert several["cited_by:long"].tolist() == ["2"] * 6
+    beyond = pd.read_csv(tmp_path / "graph" / "outside_citations.csv")
+    assert sorted(zip(name[beyond.iloc[:, 0]], several["patent_id"][beyond.iloc[:, 1]], strict=True)) == sorted(
+        (citing, cited) for citing in ("100", "D100") for cited in outside
+    )
+    assert record["dropped"]["citations: citing patent not in the table"] == 1
+
+
 def test_the_overview_counts_the_links_of_each_patent(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     patents = [(name, f"Title {name}", f"Abstract {name}") for name in "123"]
     tables = custom_corpus(patents, [("2", "1"), ("3", "1")], [("1", "F04B"), ("1", "G01N"), ("2", "pumps")])

@@ -38,8 +38,8 @@ from .progress import Steps, steps_of
 from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
-LIBRARIES = 350_000_000  # bytes that Python, its libraries and blocks of texts take
-STEPS = 12  # and one more with a table of relations
+LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
+STEPS = 11  # and one more with a table of relations
 
 
 def restructure(
@@ -200,11 +200,10 @@ class _Run:
     def _link(self, patents: int) -> np.ndarray:
         """Read and write the citations; return how often each patent is cited, (N,)."""
         source = self.sources["citation"]
-        self._run("outside patents", "citation")
         with self.steps.step("citations", source.rows) as moved:
             links = read_links(self.db, source, patents, moved)
         with self.steps.step("citations.csv", len(links.citations)) as moved:
-            cited_by, counts = write_links(self.db, links, patents, self.folder, moved)
+            cited_by, counts = write_links(links, patents, self.folder, moved)
         rows = self.rows["citation"] = links.rows["read"]
         self.counts |= counts
         self.dropped |= {

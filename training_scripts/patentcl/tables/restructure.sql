@@ -38,15 +38,6 @@ SELECT kept.rowid::INTEGER AS patent, code, min(coalesce(try_cast(sequence AS IN
 FROM cpc_rows JOIN kept USING (patent_id) JOIN symbol ON symbol.subclass = trim(cpc_rows.subclass)
 WHERE symbol.subclass <> '' GROUP BY ALL;
 
--- ## outside patents
--- Cited patents that are not in the table: one that is in one row only links no two patents. Their numbers go on
--- after the ranks, in the order of the ids.
-
-CREATE TABLE outside AS
-SELECT cited AS patent_id, (row_number() OVER (ORDER BY cited) - 1 + (SELECT count(*) FROM number))::INTEGER AS rank
-FROM (SELECT cited FROM citation_rows ANTI JOIN number ON patent_id = cited
-      GROUP BY cited HAVING count(*) > 1 AND trim(cited) <> '');
-
 -- ## relations
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
 -- not provisional applications, of which one may begin many patents, nor the patent's own publication. A granted one
