@@ -24,7 +24,7 @@ def times_of(families: np.ndarray, dates: np.ndarray) -> tuple[np.ndarray, int]:
     """
     names, family, patents = np.unique(families, return_inverse=True, return_counts=True)
     newest = np.full(len(names), -1, np.int64)
-    np.maximum.at(newest, family, dates)
+    np.maximum.at(newest, family, dates.astype(np.int64))  # of the same type, else it is slow
     of_days = np.bincount(newest, weights=patents).astype(np.int64)
     newer = of_days[::-1].cumsum()[::-1] - of_days
     return (newer * PLACES // max(len(families), 1))[newest[family]], len(names)

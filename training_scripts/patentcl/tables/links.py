@@ -56,46 +56,48 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
     """
     packed, filled = np.empty(source.rows, np.int64), 0  # about; it grows
     counts = {"read": 0, "citing": 0, "linked": 0, "itself": 0}
-    for rows, citing, cited, other in _rows(db, source, patents):
-        known = citing < patents
-        citing, cited = citing[known], cited[known]
-        if filled + len(citing) > len(packed):
-            packed.resize(len(packed) * 5 // 4 + BLOCK, refcheck=False)
-        packed[filled : filled + len(citing)] = (
-            citing.astype(np.int64) << 33 | cited.astype(np.int64) << 1 | other[known]
-        )
-        filled += len(citing)
-        counts["read"] += rows
-        counts["citing"] += len(citing)
-        counts["linked"] += int((cited < patents).sum())
-        counts["itself"] += int((cited == citing).sum())
-        moved(rows)
+    with db.cursor() as named:
+        named.begin()  # and never commit: what it writes is for here only
+        for rows, citing, cited, other in _rows(db, named, source, patents):
+            known = citing < patents
+            citing, cited = citing[known], cited[known]
+            if filled + len(citing) > len(packed):
+                packed.resize(len(packed) * 5 // 4 + BLOCK, refcheck=False)
+            packed[filled : filled + len(citing)] = (
+                citing.astype(np.int64) << 33 | cited.astype(np.int64) << 1 | other[known]
+            )
+            filled += len(citing)
+            counts["read"] += rows
+            counts["citing"] += len(citing)
+            counts["linked"] += int((cited < patents).sum())
+            counts["itself"] += int((cited == citing).sum())
+            moved(rows)
+        names = named.sql("SELECT patent_id FROM outside ORDER BY rank").to_arrow_table()["patent_id"]
     packed[:filled].sort()
-    named = arrow(db, "SELECT patent_id FROM outside ORDER BY rank")["patent_id"].combine_chunks()
-    return Links(packed[: _distinct(packed[:filled])], named, counts)
+    return Links(packed[: _distinct(packed[:filled])], names.combine_chunks(), counts)
 
 
 def _rows(
-    db: duckdb.DuckDBPyConnection, source: Source, patents: int
+    db: duckdb.DuckDBPyConnection, named: duckdb.DuckDBPyConnection, source: Source, patents: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Blocks of citations: the rows that were read, and (n,) both ends and `other`. Rows with names come last."""
     db.execute(_PLAIN)
-    db.execute("CREATE TABLE named (citing VARCHAR, cited VARCHAR, other INTEGER)")
+    named.execute("CREATE TABLE named (citing VARCHAR, cited VARCHAR, other INTEGER)")
     number_of = np.arange(patents, patents + PLAIN, dtype=np.int32)
     plain = arrow(db, "SELECT plain(patent_id) AS id, rank FROM number WHERE plain(patent_id) IS NOT NULL")
     number_of[plain["id"].to_numpy()] = plain["rank"].to_numpy()
-    with db.cursor() as cursor, db.cursor() as named:
+    with db.cursor() as cursor:
         for batch in cursor.sql(_CITATIONS).to_arrow_reader(BLOCK):
             is_plain = batch.column("citing_name").is_null()
             named.register("found", pa.table(batch.filter(pc.invert(is_plain))))
             named.execute("INSERT INTO named SELECT citing_name, cited_name, other FROM found").fetchall()
-            citing, cited, other = (column.to_numpy() for column in batch.filter(is_plain).columns[:3])
+            citing, cited, other = (column.to_numpy() for column in batch.select([0, 1, 2]).filter(is_plain).columns)
             yield len(batch), number_of[citing], number_of[cited], other
         check_lines(cursor, source)
-        named.execute(_OUTSIDE).fetchall()
-        for batch in named.sql(_NAMED).to_arrow_reader(BLOCK):
-            citing, cited, other = (column.to_numpy() for column in batch.columns)
-            yield 0, citing, cited, other
+    named.execute(_OUTSIDE).fetchall()
+    for batch in named.sql(_NAMED).to_arrow_reader(BLOCK):
+        citing, cited, other = (column.to_numpy() for column in batch.columns)
+        yield 0, citing, cited, other
 
 
 def ends_of(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +132,7 @@ def write_links(
     cited_by = np.zeros(patents + PLAIN + 1 + len(links.named), np.int32)
     for block in _blocks(links.citations):
         citing, cited = ends_of(block)
-        np.add.at(cited_by, cited[citing != cited], 1)
+        np.add.at(cited_by, cited[citing != cited], np.int32(1))  # of the same type, else it is slow
     cited_by, outside = cited_by[:patents].copy(), cited_by[patents:]
     outside[PLAIN] = 0  # nobody
     several = np.flatnonzero(outside > 1)

@@ -39,7 +39,7 @@ from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
-STEPS = 11  # and one more with a table of relations
+STEPS = 10  # and one more with a table of relations
 
 
 def restructure(
@@ -179,12 +179,11 @@ class _Run:
         self._refuse(no_date, "patent", "the date {!r} is not YYYY-MM-DD. Fix it")
 
     def _read_classes(self) -> None:
-        self._run("symbols", "cpc")
+        self._run("classes", "cpc")
         if scalar(self.db, "SELECT count(*) FROM symbol WHERE regexp_matches(subclass, '[;\\r\\n]')"):
             separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
             self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
-        self._run("classes", "cpc")
-        rows = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM symbol")
+        rows = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM read_class")
         classified = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM class")
         if "cpc" in self.sources:
             self.rows["cpc"] = rows

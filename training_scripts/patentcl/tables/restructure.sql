@@ -23,20 +23,19 @@ CREATE TABLE kept AS
 SELECT patent_id, coalesce(date, '') AS date, coalesce(type, '') AS type FROM one
 WHERE getvariable('keep_withdrawn') OR NOT withdrawn;
 
--- ## symbols
-
-CREATE TABLE symbol AS
-SELECT (row_number() OVER (ORDER BY subclass) - 1)::INTEGER AS code, subclass, rows
-FROM (SELECT trim(subclass) AS subclass, count(*) AS rows FROM cpc_rows GROUP BY ALL);
-
 -- ## classes
--- Without symbols, no patent has a class. `patent` is the row of a patent in `kept`.
+-- `patent` is the row of a patent in `kept`, null if it is not there. Without a symbol, no patent has a class.
 
-CREATE TABLE class AS
-SELECT kept.rowid::INTEGER AS patent, code, min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence,
-       count(*) AS rows
-FROM cpc_rows JOIN kept USING (patent_id) JOIN symbol ON symbol.subclass = trim(cpc_rows.subclass)
-WHERE symbol.subclass <> '' GROUP BY ALL;
+CREATE TABLE read_class AS
+SELECT kept.rowid::INTEGER AS patent, trim(subclass) AS subclass,
+       min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence, count(*) AS rows
+FROM cpc_rows LEFT JOIN kept USING (patent_id) GROUP BY ALL;
+CREATE TABLE symbol AS
+SELECT (row_number() OVER (ORDER BY subclass) - 1)::INTEGER AS code, subclass
+FROM (SELECT DISTINCT subclass FROM read_class);
+CREATE VIEW class AS
+SELECT patent, code, sequence, rows FROM read_class JOIN symbol USING (subclass)
+WHERE patent IS NOT NULL AND subclass <> '';
 
 -- ## relations
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
