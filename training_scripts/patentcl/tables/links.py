@@ -2,7 +2,7 @@
 
 A citation is `citing << 33 | cited << 1 | other`; `other` is 0 for an examiner's, so that sorting puts it before
 another of the same two patents. The ends are ranks; a patent outside the table is N + its id where that is a plain
-number below `PLAIN`, as most are; N + `PLAIN` is nobody, and others with names follow.
+number below `PLAIN`, as most are; N + `PLAIN` is nobody, and other outside patents follow.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,23 +21,13 @@ from .patentsview import Source, check_lines
 LINKS = ("citations", "citing patents", "outside patents cited by several", "citations of these")  # what is counted
 PLAIN = 1 << 24  # above all numbers of patents
 BLOCK = 1 << 18  # rows at a time
-# For DuckDB: a plain id as a number, or null. It is written as the number is, so that no two are one.
+# For DuckDB: the number that an id is, or null. It is written as the number is, so that no two ids are one number.
 _PLAIN = f"""CREATE MACRO plain(id) AS CASE WHEN try_cast(id AS INTEGER)::VARCHAR = id
     AND try_cast(id AS INTEGER) BETWEEN 0 AND {PLAIN - 1} THEN try_cast(id AS INTEGER) END"""
-_CITATIONS = """SELECT plain(citing) AS citing, plain(cited) AS cited,
-    CASE WHEN category = 'cited by examiner' THEN 0 ELSE 1 END AS other,
-    CASE WHEN plain(citing) IS NULL OR plain(cited) IS NULL THEN citing END AS citing_name,
-    CASE WHEN plain(citing) IS NULL OR plain(cited) IS NULL THEN cited END AS cited_name
+_ROWS = """SELECT plain(citing), CASE WHEN plain(citing) IS NULL THEN citing END,
+    plain(cited), CASE WHEN plain(cited) IS NULL THEN CASE WHEN trim(cited) = '' THEN '' ELSE cited END END,
+    CASE WHEN category = 'cited by examiner' THEN 0 ELSE 1 END
 FROM citation_rows"""
-_OUTSIDE = f"""CREATE TABLE outside AS
-SELECT cited AS patent_id,
-       ((SELECT count(*) FROM number) + {PLAIN} + row_number() OVER (ORDER BY cited))::INTEGER AS rank
-FROM (SELECT DISTINCT cited FROM named ANTI JOIN number ON patent_id = cited
-      WHERE plain(cited) IS NULL AND trim(cited) <> '')"""  # noqa: S608
-_NAMED = f"""SELECT coalesce(a.rank, patents)::INTEGER AS citing,
-    coalesce(b.rank, patents + coalesce(plain(cited), {PLAIN}))::INTEGER AS cited, other
-FROM named CROSS JOIN (SELECT count(*) AS patents FROM number)
-LEFT JOIN number a ON a.patent_id = citing LEFT JOIN (FROM number UNION ALL FROM outside) b ON b.patent_id = cited"""  # noqa: S608
 
 
 @dataclass
@@ -45,7 +35,7 @@ class Links:
     """Citations, and how many rows became none: `citations` (sorted, distinct), `rows` by what they are."""
 
     citations: np.ndarray
-    named: pa.Array  # the ids of outside patents after N + PLAIN
+    others: list[str]  # the outside patents from N + PLAIN on
     rows: dict[str, int]
 
 
@@ -56,48 +46,38 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
     """
     packed, filled = np.empty(source.rows, np.int64), 0  # about; it grows
     counts = {"read": 0, "citing": 0, "linked": 0, "itself": 0}
-    with db.cursor() as named:
-        named.begin()  # and never commit: what it writes is for here only
-        for rows, citing, cited, other in _rows(db, named, source, patents):
+    db.execute(_PLAIN)
+    ids = arrow(db, "SELECT plain(patent_id) AS plain, patent_id, rank FROM number ORDER BY plain IS NOT NULL")
+    named = ids["plain"].null_count
+    names = dict(zip(ids["patent_id"][:named].to_pylist(), ids["rank"][:named].to_pylist(), strict=True))
+    nobody = names[""] = patents + PLAIN
+    plain = np.arange(patents, nobody, dtype=np.int32)
+    plain[ids["plain"][named:].to_numpy()] = ids["rank"][named:].to_numpy()
+
+    def numbers(ids: pa.Array, others: pa.Array, of_other: Callable[[str], int]) -> np.ndarray:
+        found = plain[ids.fill_null(0).to_numpy()]
+        found[ids.is_null().to_numpy(zero_copy_only=False)] = list(map(of_other, others.drop_null().to_pylist()))
+        return found
+
+    with db.cursor() as cursor:
+        for batch in cursor.sql(_ROWS).to_arrow_reader(BLOCK):
+            citing_id, citing_other, cited_id, cited_other, category = batch.columns
+            citing = numbers(citing_id, citing_other, lambda name: names.get(name, nobody))
+            cited = numbers(cited_id, cited_other, lambda name: names.setdefault(name, nobody - named + len(names)))
             known = citing < patents
-            citing, cited = citing[known], cited[known]
+            citing, cited, other = citing[known], cited[known], category.to_numpy()[known]
             if filled + len(citing) > len(packed):
                 packed.resize(len(packed) * 5 // 4 + BLOCK, refcheck=False)
-            packed[filled : filled + len(citing)] = (
-                citing.astype(np.int64) << 33 | cited.astype(np.int64) << 1 | other[known]
-            )
+            packed[filled : filled + len(citing)] = citing.astype(np.int64) << 33 | cited.astype(np.int64) << 1 | other
             filled += len(citing)
-            counts["read"] += rows
+            counts["read"] += len(batch)
             counts["citing"] += len(citing)
             counts["linked"] += int((cited < patents).sum())
             counts["itself"] += int((cited == citing).sum())
-            moved(rows)
-        names = named.sql("SELECT patent_id FROM outside ORDER BY rank").to_arrow_table()["patent_id"]
-    packed[:filled].sort()
-    return Links(packed[: _distinct(packed[:filled])], names.combine_chunks(), counts)
-
-
-def _rows(
-    db: duckdb.DuckDBPyConnection, named: duckdb.DuckDBPyConnection, source: Source, patents: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Blocks of citations: the rows that were read, and (n,) both ends and `other`. Rows with names come last."""
-    db.execute(_PLAIN)
-    named.execute("CREATE TABLE named (citing VARCHAR, cited VARCHAR, other INTEGER)")
-    number_of = np.arange(patents, patents + PLAIN, dtype=np.int32)
-    plain = arrow(db, "SELECT plain(patent_id) AS id, rank FROM number WHERE plain(patent_id) IS NOT NULL")
-    number_of[plain["id"].to_numpy()] = plain["rank"].to_numpy()
-    with db.cursor() as cursor:
-        for batch in cursor.sql(_CITATIONS).to_arrow_reader(BLOCK):
-            is_plain = batch.column("citing_name").is_null()
-            named.register("found", pa.table(batch.filter(pc.invert(is_plain))))
-            named.execute("INSERT INTO named SELECT citing_name, cited_name, other FROM found").fetchall()
-            citing, cited, other = (column.to_numpy() for column in batch.select([0, 1, 2]).filter(is_plain).columns)
-            yield len(batch), number_of[citing], number_of[cited], other
+            moved(len(batch))
         check_lines(cursor, source)
-    named.execute(_OUTSIDE).fetchall()
-    for batch in named.sql(_NAMED).to_arrow_reader(BLOCK):
-        citing, cited, other = (column.to_numpy() for column in batch.columns)
-        yield 0, citing, cited, other
+    packed[:filled].sort()
+    return Links(packed[: _distinct(packed[:filled])], list(names)[named:], counts)
 
 
 def ends_of(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,15 +109,16 @@ def write_links(
     links: Links, patents: int, folder: Path, moved: Callable[[int], None]
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Write the CSVs of citations and of outside patents; return how often each patent is cited, (N,), and counts."""
-    cited_by = np.zeros(patents + PLAIN + 1 + len(links.named), np.int32)
+    cited_by = np.zeros(patents + PLAIN + len(links.others), np.int32)
     for block in _blocks(links.citations):
         citing, cited = ends_of(block)
         np.add.at(cited_by, cited[citing != cited], np.int32(1))  # of the same type, else it is slow
     cited_by, outside = cited_by[:patents].copy(), cited_by[patents:]
     outside[PLAIN] = 0  # nobody
     several = np.flatnonzero(outside > 1)
-    plain, named = np.split(several, [np.searchsorted(several, PLAIN)])
-    ids = pa.concat_arrays([pa.array(plain).cast(pa.string()), links.named.take(pa.array(named - PLAIN - 1))])
+    plain, others = np.split(several, [np.searchsorted(several, PLAIN)])
+    names = pa.array([links.others[number] for number in others - PLAIN], pa.string())
+    ids = pa.concat_arrays([pa.array(plain).cast(pa.string()), names])
     order = pc.sort_indices(ids)
     several = several[order.to_numpy()]
     with csv_writer(folder, "outside_patents.csv") as write:
