@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..common.duck import arrow, literal
-from .cpc import class_of, section_of
 
 NO_CLASS = -1
 
@@ -57,15 +56,13 @@ def number(db: duckdb.DuckDBPyConnection, seed: int) -> Numbered:
     hashed = f"md5_number_{{}}({literal(f'{seed}:')} || patent_id) AS {{}}"
     halves = ", ".join(hashed.format(half, half) for half in ("upper", "lower"))  # of little-endian numbers
     kept = arrow(db, f"SELECT patent_id, date, type, {halves} FROM kept")  # noqa: S608
-    symbols = arrow(db, "SELECT subclass FROM symbol ORDER BY code")["subclass"].combine_chunks()
+    order = "section_of(subclass), class_of(subclass), subclass"
+    symbols = arrow(db, f"SELECT subclass, rank() OVER (ORDER BY {order}) AS place FROM symbol ORDER BY code")  # noqa: S608
     classes = arrow(db, "SELECT patent, code FROM class ORDER BY patent, sequence, code")
     patents, codes = (classes[name].to_numpy() for name in ("patent", "code"))
     ends = np.concatenate([[0], np.cumsum(np.bincount(patents, minlength=len(kept)))])
 
-    names = symbols.to_pylist()
-    branches = sorted(range(len(names)), key=lambda code: (section_of(names[code]), class_of(names[code]), names[code]))
-    place = np.full(len(names) + 1, len(names), np.int32)  # its last is that of NO_CLASS
-    place[branches] = np.arange(len(names))
+    place = np.append(symbols["place"].to_numpy(), np.iinfo(np.int64).max)  # its last is that of NO_CLASS
     lower, upper = (kept[half].to_numpy().byteswap() for half in ("lower", "upper"))
     rows = np.lexsort((lower, upper, place[_first(ends, codes)]))  # the row of each rank
 
@@ -77,7 +74,7 @@ def number(db: duckdb.DuckDBPyConnection, seed: int) -> Numbered:
         cursor.register("ranks", ranks)
         cursor.execute("CREATE TABLE number AS FROM ranks")
     dates, types = (_sorted_codes(kept[name], taken) for name in ("date", "type"))
-    return Numbered(ids, dates, types, symbols, codes, ends)
+    return Numbered(ids, dates, types, symbols["subclass"].combine_chunks(), codes, ends)
 
 
 def _first(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
