@@ -6,8 +6,8 @@ number below `PLAIN`, as most are; N + `PLAIN` is nobody, and other outside pate
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -30,12 +30,11 @@ _ROWS = """SELECT plain(citing), CASE WHEN plain(citing) IS NULL THEN citing END
 FROM citation_rows"""
 
 
-@dataclass
-class Links:
-    """Citations, and how many rows became none: `citations` (sorted, distinct), `rows` by what they are."""
+class Links(NamedTuple):
+    """Citations (sorted, distinct), the outside patents from N + `PLAIN` on, and how many rows are what."""
 
     citations: np.ndarray
-    others: list[str]  # the outside patents from N + PLAIN on
+    others: list[str]
     rows: dict[str, int]
 
 
