@@ -12,8 +12,8 @@ by which whole families are split, and a random `bucket`, by which mining sample
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`.
 
-DuckDB reads the tables and finds patents by their ids (`restructure.sql`), spilling to disk what does not fit. What is
-sorted are integers in numpy, and no text is sorted, joined or kept. The files depend on neither threads nor memory.
+DuckDB reads the tables and finds patents by their ids (`restructure.sql`), spilling to disk what does not fit; those
+that cite and are cited are found in numpy. What is sorted are integers, and no abstract is sorted, joined or kept. The files depend on neither threads nor memory.
 """
 
 import hashlib
@@ -183,13 +183,12 @@ class _Run:
         if scalar(self.db, "SELECT count(*) FROM symbol WHERE regexp_matches(subclass, '[;\\r\\n]')"):
             separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
             self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
-        rows = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM read_class")
-        classified = scalar(self.db, "SELECT coalesce(sum(rows), 0) FROM class")
+        totals = ("coalesce(sum(rows), 0) FROM read_class", "coalesce(sum(rows), 0) FROM class", "count(*) FROM class")
+        rows, classified, distinct = (scalar(self.db, f"SELECT {total}") for total in totals)  # noqa: S608
         if "cpc" in self.sources:
             self.rows["cpc"] = rows
         self.dropped["classifications: no such patent, or no symbol"] = rows - classified
-        again = classified - scalar(self.db, "SELECT count(*) FROM class")
-        self.dropped["classifications: same subclass again"] = again
+        self.dropped["classifications: same subclass again"] = classified - distinct
 
     def _refuse(self, sql: str, key: str, problem: str) -> None:
         """Raise `InputError` for the first row (patent id, invalid value) of `sql`; `problem` formats the value."""
@@ -249,8 +248,9 @@ class _Run:
                 write(symbols.take(pa.array(codes[rows])), ranks[rows])
         used, of_rank = np.unique(codes), numbered.primary
         patents = np.bincount(of_rank[of_rank != NO_CLASS], minlength=len(symbols))[used]
-        first = [int(np.argmax(of_rank == code)) if count else 0 for code, count in zip(used, patents, strict=True)]
-        branches = {"subclass": symbols.take(pa.array(used)), "count": patents, "first": np.array(first, np.int64)}
+        first = np.zeros(len(symbols) + 1, np.int64)  # its last is that of NO_CLASS
+        first[of_rank[::-1]] = np.arange(len(numbered))[::-1]  # the smallest rank stays
+        branches = {"subclass": symbols.take(pa.array(used)), "count": patents, "first": first[used]}
         with self.db.cursor() as cursor, csv_writer(self.folder, "cpc_subclasses.csv") as write:
             cursor.register("branches", pa.table(branches))
             table = cursor.sql(self.sql["cpc_subclasses.csv"]).to_arrow_table()
