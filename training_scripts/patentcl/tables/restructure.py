@@ -13,7 +13,8 @@ A patent outside the table has no text, but two patents that cite it have someth
 cite are in the graph too, as `OutsidePatent`.
 
 DuckDB reads the tables and finds patents by their ids (`restructure.sql`), spilling to disk what does not fit; those
-that cite and are cited are found in numpy. What is sorted are integers, and no abstract is sorted, joined or kept. The files depend on neither threads nor memory.
+that cite and are cited are found in numpy. What is sorted are integers, and no abstract is sorted, joined or kept. The
+files depend on neither threads nor memory.
 """
 
 import hashlib
@@ -184,7 +185,7 @@ class _Run:
             separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
             self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
         totals = ("coalesce(sum(rows), 0) FROM read_class", "coalesce(sum(rows), 0) FROM class", "count(*) FROM class")
-        rows, classified, distinct = (scalar(self.db, f"SELECT {total}") for total in totals)  # noqa: S608
+        rows, classified, distinct = (scalar(self.db, f"SELECT {total}") for total in totals)
         if "cpc" in self.sources:
             self.rows["cpc"] = rows
         self.dropped["classifications: no such patent, or no symbol"] = rows - classified
