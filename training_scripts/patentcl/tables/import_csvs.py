@@ -63,6 +63,7 @@ TEXTS = ("title", "abstract")
 PARQUET = "patents.parquet"  # of each patent all but the texts, with plain names, in order of rank
 _ARROW = {"BIGINT": pa.int64(), "VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa.string()), "BOOLEAN": pa.bool_()}
 FILES = (*CSVS, PARQUET, FINGERPRINT_FILE)
+Columns = Callable[[np.ndarray], dict[str, Any]]  # ranks (n,) → values (n,) by plain names
 
 
 def plain_name(header: str) -> str:
@@ -100,7 +101,7 @@ def csv_writer(folder: Path, name: str) -> Iterator[Callable[..., None]]:
             file.write(waiting.popleft().result())
 
 
-def write_parquet(folder: Path, patents: int, columns: Callable[[np.ndarray], dict[str, Any]]) -> None:
+def write_parquet(folder: Path, patents: int, columns: Columns) -> None:
     """Write patents.parquet; `columns` gives the columns of some ranks, (n,)."""
     kinds = {plain_name(header): _ARROW[kind] for header, kind in CSVS["patents.csv"].items()}
     schema = pa.schema({name: kind for name, kind in kinds.items() if name not in TEXTS})

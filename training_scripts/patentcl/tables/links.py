@@ -31,11 +31,14 @@ FROM citation_rows"""
 
 
 class Links(NamedTuple):
-    """Citations (sorted, distinct), the outside patents from N + `PLAIN` on, and how many rows are what."""
+    """Citations (sorted, distinct), the outside patents from N + `PLAIN` on, and four numbers of rows.
+
+    They are all rows; of a known citing patent; of these, of a known cited one; and of these, of the patent itself.
+    """
 
     citations: np.ndarray
     others: list[str]
-    rows: dict[str, int]
+    rows: np.ndarray
 
 
 def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, moved: Callable[[int], None]) -> Links:
@@ -44,7 +47,7 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
     `moved` is called with a number of rows that were read.
     """
     packed, filled = np.empty(source.rows, np.int64), 0  # about; it grows
-    counts = {"read": 0, "citing": 0, "linked": 0, "itself": 0}
+    rows = np.zeros(4, np.int64)
     db.execute(_PLAIN)
     ids = arrow(db, "SELECT plain(patent_id) AS plain, patent_id, rank FROM number ORDER BY plain IS NOT NULL")
     named = ids["plain"].null_count
@@ -69,14 +72,11 @@ def read_links(db: duckdb.DuckDBPyConnection, source: Source, patents: int, move
                 packed.resize(len(packed) * 5 // 4 + BLOCK, refcheck=False)
             packed[filled : filled + len(citing)] = citing.astype(np.int64) << 33 | cited.astype(np.int64) << 1 | other
             filled += len(citing)
-            counts["read"] += len(batch)
-            counts["citing"] += len(citing)
-            counts["linked"] += int((cited < patents).sum())
-            counts["itself"] += int((cited == citing).sum())
+            rows += len(batch), len(citing), (cited < patents).sum(), (cited == citing).sum()
             moved(len(batch))
         check_lines(cursor, source)
     packed[:filled].sort()
-    return Links(packed[: _distinct(packed[:filled])], list(names)[named:], counts)
+    return Links(packed[: _distinct(packed[:filled])], list(names)[named:], rows)
 
 
 def ends_of(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +124,7 @@ def write_links(
         write(np.arange(len(several)), ids.take(order), outside[several])
     outside[:] = -1
     outside[several] = np.arange(len(several))  # now their numbers
-    written = {"citations": 0, "citing patents": 0, "citations of these": 0}
+    counts = np.array([0, 0, len(several), 0])  # of what is in `LINKS`
     with csv_writer(folder, "citations.csv") as inside, csv_writer(folder, "outside_citations.csv") as beyond:
         for block in _blocks(links.citations):
             citing, cited = ends_of(block)
@@ -133,8 +133,6 @@ def write_links(
             number = outside[cited[cited >= patents] - patents]
             pairs = np.sort((citing[cited >= patents] << 32 | number)[number >= 0])
             beyond(pairs >> 32, pairs & 0xFFFFFFFF)
-            written["citations"] += int(linked.sum())
-            written["citing patents"] += int(np.count_nonzero(np.diff(citing[linked], prepend=-1)))
-            written["citations of these"] += len(pairs)
+            counts += linked.sum(), np.count_nonzero(np.diff(citing[linked], prepend=-1)), 0, len(pairs)
             moved(len(block))
-    return cited_by, {**written, "outside patents cited by several": len(several)}
+    return cited_by, dict(zip(LINKS, counts.tolist(), strict=True))

@@ -61,7 +61,6 @@ def number(db: duckdb.DuckDBPyConnection, seed: int) -> Numbered:
     classes = arrow(db, "SELECT patent, code FROM class ORDER BY patent, sequence, code")
     patents, codes = (classes[name].to_numpy() for name in ("patent", "code"))
     ends = np.concatenate([[0], np.cumsum(np.bincount(patents, minlength=len(kept)))])
-
     place = np.append(symbols["place"].to_numpy(), np.iinfo(np.int64).max)  # its last is that of NO_CLASS
     lower, upper = (kept[half].to_numpy().byteswap() for half in ("lower", "upper"))
     rows = np.lexsort((lower, upper, place[_first(ends, codes)]))  # the row of each rank

@@ -40,7 +40,7 @@ from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD = "graph.json"
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
-STEPS = 10  # and one more with a table of relations
+STEPS = 9  # and one more with a table of relations
 
 
 def restructure(
@@ -60,12 +60,8 @@ def restructure(
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
     found = find_tables(tables)
     columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
-    params = {
-        "tables": found.fingerprint(resources.thread_count),
-        "columns": columns,
-        "seed": seed,
-        "keep_withdrawn": keep_withdrawn,
-    }
+    hashed = found.fingerprint(resources.thread_count)
+    params = {"tables": hashed, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
     if not overwrite and is_done(graph / RECORD, params):
         print(f"restructure: {graph} is up to date")
         return read_json(graph / RECORD)
@@ -136,14 +132,14 @@ class _Run:
         columns = self._columns(numbered, abstracts, cited_by)
         with steps.step("classes"):
             self._write_classes(numbered)
+
+        def rows(ranks: np.ndarray) -> dict[str, Any]:
+            return {**numbered.columns(ranks), **{name: values[ranks] for name, values in columns.items()}}
+
         with steps.step("patents.parquet"):
-            write_parquet(
-                self.folder,
-                len(numbered),
-                lambda r: {**numbered.columns(r), **{name: values[r] for name, values in columns.items()}},
-            )
+            write_parquet(self.folder, len(numbered), rows)
         with steps.step("patents.csv", abstracts.rows) as moved:
-            write_patents(db, numbered, abstracts, columns, self.folder, moved)
+            write_patents(db, abstracts, rows, self.folder, moved)
         self._count(numbered, abstracts)
         return {"counts": self.counts, "rows": self.rows, "dropped": self.dropped}
 
@@ -167,7 +163,6 @@ class _Run:
         rows = scalar(self.db, "SELECT count(*) FROM read_patent")
         if rows == 0:
             raise InputError(f"{self.sources['patent'].shown} contains no rows; pass another --tables")
-        self._run("one row an id", "patent")
         nameless = scalar(self.db, "SELECT count(*) FROM read_patent WHERE trim(patent_id) = ''")
         ids, kept = (scalar(self.db, f"SELECT count(*) FROM {table}") for table in ("one", "kept"))  # noqa: S608
         self.rows |= {"patent": rows, "withdrawn": scalar(self.db, "SELECT count(*) FROM one WHERE withdrawn")}
@@ -203,13 +198,13 @@ class _Run:
             links = read_links(self.db, source, patents, moved)
         with self.steps.step("citations.csv", len(links.citations)) as moved:
             cited_by, counts = write_links(links, patents, self.folder, moved)
-        rows = self.rows["citation"] = links.rows["read"]
         self.counts |= counts
+        self.rows["citation"], citing, linked, itself = links.rows.tolist()
         self.dropped |= {
-            "citations: citing patent not in the table": rows - links.rows["citing"],
-            "citations: cited patent not in the table": links.rows["citing"] - links.rows["linked"],
-            "citations: of itself": links.rows["itself"],
-            "citations: repeated": links.rows["linked"] - links.rows["itself"] - counts["citations"],
+            "citations: citing patent not in the table": self.rows["citation"] - citing,
+            "citations: cited patent not in the table": citing - linked,
+            "citations: of itself": itself,
+            "citations: repeated": linked - itself - counts["citations"],
         }
         return cited_by
 

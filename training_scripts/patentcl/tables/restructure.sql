@@ -7,9 +7,6 @@
 
 CREATE MACRO is_withdrawn(flag) AS coalesce(lower(flag) IN ('1', 'true', 't', 'yes'), false);
 CREATE TABLE read_patent AS SELECT patent_id, date, type, is_withdrawn(withdrawn) AS withdrawn FROM patent_rows;
-
--- ## one row an id
-
 CREATE TABLE repeated AS SELECT patent_id, count(*) AS rows FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
 CREATE TABLE one AS
 FROM (

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ..common.duck import arrow
 from .family import number_of
-from .import_csvs import CSVS, csv_writer, plain_name
+from .import_csvs import CSVS, Columns, csv_writer, plain_name
 from .numbers import Numbered
 from .patentsview import Source, check_lines
 
@@ -99,16 +99,11 @@ def _family_numbers(letters: pa.Array, seed: int) -> np.ndarray:
 
 
 def write_patents(
-    db: duckdb.DuckDBPyConnection,
-    numbered: Numbered,
-    abstracts: Abstracts,
-    columns: dict[str, np.ndarray],
-    folder: Path,
-    moved: Callable[[int], None],
+    db: duckdb.DuckDBPyConnection, abstracts: Abstracts, columns: Columns, folder: Path, moved: Callable[[int], None]
 ) -> None:
     """Write patents.csv in the order of the table of abstracts, then the patents without one.
 
-    `columns` are the other columns of the CSV in order of rank, (N,) each.
+    `columns` gives the other columns of some ranks, (n,).
     """
     texts = np.where(abstracts.row < 0, abstracts.rows, abstracts.row)
     order = np.argsort(texts, kind="stable").astype(np.int32)  # the rank of each row of the CSV
@@ -120,8 +115,7 @@ def write_patents(
         titles.register("places", pa.table({"rank": np.arange(len(order), dtype=np.int32), "place": place}))
         title_of = _Feed(titles.sql(_TITLES).to_arrow_reader(BLOCK))
         for ranks, abstract in _chosen(cursor, of_row, order, moved):
-            known = {**numbered.columns(ranks), **{name: values[ranks] for name, values in columns.items()}}
-            known |= {"title": title_of.take(len(ranks)), "abstract": abstract}
+            known = {**columns(ranks), "title": title_of.take(len(ranks)), "abstract": abstract}
             classes = pc.binary_join(known["subclasses"], ";")
             known["subclasses"] = pc.if_else(pc.equal(classes, ""), pa.scalar(None, pa.string()), classes)
             write(*[known[plain_name(header)] for header in CSVS["patents.csv"]])
