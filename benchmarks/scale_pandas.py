@@ -92,12 +92,13 @@ def restructure(tables: Path, out: Path) -> None:
     rank = patents[["patent_id", "rank"]]
     cites = citations(tables, rank)
     cites.to_csv(out / "citations.csv", index=False)
+    patents["cites"] = patents["rank"].map(cites["start"].value_counts()).fillna(0).astype(int)
     patents["cited_by"] = patents["rank"].map(cites["end"].value_counts()).fillna(0).astype(int)
     patents["has_abstract"] = patents["abstract"].str.strip() != ""
     patents["subclasses"] = patents["subclasses"].str.join(";").fillna("")
     patents = patents.rename(columns={f"patent_{name}": name for name in ("title", "date", "type")})
     first = ["rank", "patent_id", "title", "abstract", "date", "type", "subclass", "subclasses"]
-    numbers = ["family", "place", "time_place", "bucket", "cited_by", "has_abstract"]
+    numbers = ["family", "place", "time_place", "bucket", "cites", "cited_by", "has_abstract"]
     patents[first + numbers].to_csv(out / "patents.csv", index=False)
     links = of_patents.merge(rank, on="patent_id").sort_values(["cpc_subclass", "rank"])
     links[["cpc_subclass", "rank"]].to_csv(out / "classifications.csv", index=False)

@@ -25,9 +25,9 @@ from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
-from patentcl.triplets.mine import mine, query_parts
+from patentcl.triplets.mine import mine, query_parameters, query_parts
 from patentcl.triplets.needs import check_needs
-from patentcl.triplets.options import KINDS, Mining, Positives
+from patentcl.triplets.options import HUB, KINDS, Mining, Positives
 from patentcl.triplets.report import report
 from patentcl.triplets.write import write_training_csv
 
@@ -393,6 +393,26 @@ def test_a_custom_corpus_with_classes_of_another_scheme(custom_corpus: Callable[
     assert set(triplets["negative_kind"]) == {"random"}  # another scheme has no classes above a subclass
     for row in triplets.itertuples():
         corpus.check(row)
+
+
+@pytest.mark.parametrize(("cited", "found"), [(HUB, ["x"]), (HUB + 1, [])])
+def test_a_cited_patent_leads_to_negatives_that_the_anchor_has_no_citation_with_unless_it_cites_too_many(
+    cited: int, found: list[str], custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    seen = [f"p{i}" for i in range(cited - 2)]  # that the anchor cites, too
+    links = [("a", "b"), ("citing", "a"), ("b", "citing"), ("b", "x"), *((by, p) for by in "ab" for p in seen)]
+    texts = [(name, name, f"text of {name}") for name in ("a", "b", "x", "citing", *seen)]
+    source = restructure(custom_corpus(texts, links, []), tmp_path / "graph")
+    graph = open_graph("embedded", tmp_path)
+    graph.import_csvs(tmp_path / "graph")
+    parameters = {**query_parameters(source, Mining("FULL")), "test": 0, "held": 0}
+
+    rows = graph.run(query_parts(Mining("FULL"))["citation"], parameters).to_pydict()
+    graph.close()
+
+    ids = pd.read_parquet(tmp_path / "graph" / "patents.parquet")["patent_id"]
+    negatives = zip(ids[rows["anchor"]], ids[rows["negative"]], strict=True)
+    assert [negative for anchor, negative in negatives if anchor == "a"] == found
 
 
 def test_a_custom_corpus_without_classes(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:

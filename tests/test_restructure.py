@@ -186,6 +186,9 @@ def test_ids_that_look_like_the_same_number_are_different_patents(
     name = patents_of(tmp_path / "graph")["patent_id"]
     links = pd.read_csv(tmp_path / "graph" / "citations.csv").iloc[:, :2]
     assert sorted(zip(name[links.iloc[:, 0]], name[links.iloc[:, 1]], strict=True)) == sorted(ends[:9])
+    for end, column in enumerate(("cites", "cited_by")):
+        counts = links.iloc[:, end].value_counts().reindex(range(len(name)), fill_value=0)
+        assert pd.read_parquet(tmp_path / "graph" / "patents.parquet")[column].tolist() == counts.tolist()
     several = pd.read_csv(tmp_path / "graph" / "outside_patents.csv", dtype=str)
     assert several["patent_id"].tolist() == sorted(outside)  # as texts
     assert several["cited_by:long"].tolist() == ["2"] * 6

@@ -30,7 +30,7 @@ CSVS: dict[str, dict[str, str]] = {
         "subclasses:string[]": "VARCHAR[]",
         "family:long": "BIGINT",
         **dict.fromkeys(("place:long", "time_place:long", "bucket:long"), "BIGINT"),
-        "cited_by:long": "BIGINT",
+        **dict.fromkeys(("cites:long", "cited_by:long"), "BIGINT"),
         "has_abstract:boolean": "BOOLEAN",
     },
     "cpc_subclasses.csv": {

@@ -106,13 +106,16 @@ def _blocks(packed: np.ndarray) -> Iterator[np.ndarray]:
 
 def write_links(
     links: Links, patents: int, folder: Path, moved: Callable[[int], None]
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Write the CSVs of citations and of outside patents; return how often each patent is cited, (N,), and counts."""
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Write the CSVs of citations and of outside patents.
+
+    Return how many patents each one in the table `cites` there and is `cited_by`, (N,) each, and counts.
+    """
     cited_by = np.zeros(patents + PLAIN + len(links.others), np.int32)
     for block in _blocks(links.citations):
         citing, cited = ends_of(block)
         np.add.at(cited_by, cited[citing != cited], np.int32(1))  # of the same type, else it is slow
-    cited_by, outside = cited_by[:patents].copy(), cited_by[patents:]
+    cites, cited_by, outside = np.zeros(patents, np.int32), cited_by[:patents].copy(), cited_by[patents:]
     outside[PLAIN] = 0  # nobody
     several = np.flatnonzero(outside > 1)
     plain, others = np.split(several, [np.searchsorted(several, PLAIN)])
@@ -133,6 +136,8 @@ def write_links(
             number = outside[cited[cited >= patents] - patents]
             pairs = np.sort((citing[cited >= patents] << 32 | number)[number >= 0])
             beyond(pairs >> 32, pairs & 0xFFFFFFFF)
-            counts += linked.sum(), np.count_nonzero(np.diff(citing[linked], prepend=-1)), 0, len(pairs)
+            by, count = np.unique(citing[linked], return_counts=True)
+            cites[by] = count  # a block holds all of a patent
+            counts += count.sum(), len(by), 0, len(pairs)
             moved(len(block))
-    return cited_by, dict(zip(LINKS, counts.tolist(), strict=True))
+    return {"cites": cites, "cited_by": cited_by}, dict(zip(LINKS, counts.tolist(), strict=True))

@@ -128,8 +128,8 @@ class _Run:
             numbered = number(db, self.seed)
         with steps.step("abstracts", texts.rows) as moved:
             abstracts = read_abstracts(db, texts, numbered, self.seed, moved)
-        cited_by = self._link(len(numbered))
-        columns = self._columns(numbered, abstracts, cited_by)
+        links = self._link(len(numbered))
+        columns = self._columns(numbered, abstracts, links)
         with steps.step("classes"):
             self._write_classes(numbered)
 
@@ -191,13 +191,13 @@ class _Run:
         if found := self.db.execute(f"{sql} LIMIT 1").fetchone():
             raise InputError(f"{self.sources[key].shown}, patent {found[0]}: " + problem.format(found[1]))
 
-    def _link(self, patents: int) -> np.ndarray:
-        """Read and write the citations; return how often each patent is cited, (N,)."""
+    def _link(self, patents: int) -> dict[str, np.ndarray]:
+        """Read and write the citations; return how many each patent cites and is cited by, (N,) each."""
         source = self.sources["citation"]
         with self.steps.step("citations", source.rows) as moved:
             links = read_links(self.db, source, patents, moved)
         with self.steps.step("citations.csv", len(links.citations)) as moved:
-            cited_by, counts = write_links(links, patents, self.folder, moved)
+            columns, counts = write_links(links, patents, self.folder, moved)
         self.counts |= counts
         self.rows["citation"], citing, linked, itself = links.rows.tolist()
         self.dropped |= {
@@ -206,9 +206,9 @@ class _Run:
             "citations: of itself": itself,
             "citations: repeated": linked - itself - counts["citations"],
         }
-        return cited_by
+        return columns
 
-    def _columns(self, numbered: Numbered, abstracts: Abstracts, cited_by: np.ndarray) -> dict[str, np.ndarray]:
+    def _columns(self, numbered: Numbered, abstracts: Abstracts, links: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The last columns of patents.csv, (N,) each."""
         families = self._unite(abstracts.family)
         times, self.counts["families"] = family.times_of(families, numbered.dates.indices.to_numpy())
@@ -217,7 +217,7 @@ class _Run:
             "place": families % family.PLACES,
             "time_place": times,
             "bucket": families % family.BUCKETS,
-            "cited_by": cited_by,
+            **links,
             "has_abstract": abstracts.filled,
         }
 

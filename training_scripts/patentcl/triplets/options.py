@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
 P, Q = 1_000_000_007, 998_244_353  # primes above any number of patents, so that draws visit a whole branch
-HUB = 50  # a patent that more patents cite couples nothing
+HUB = 50  # a patent that more patents cite couples nothing, and one that cites more leads to no negative
 MAX_HELD_OUT = 20_000  # patents in each of val and test
 
 

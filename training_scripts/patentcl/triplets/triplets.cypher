@@ -15,6 +15,9 @@
 // the number $n of patents, so that draws visit a whole branch, and all engines draw the same ones.
 // min(key * $n + rank) % $n is the rank with the smallest key.
 //
+// A negative has no citation with its anchor: there EXISTS none. The condition on the anchor's rank is true already, but
+// without it Ladybug reads all citations there are.
+//
 // Classes. A corpus without any has $classified = 0: positives are then all cited patents, and there are no siblings.
 
 // part: cited
@@ -47,24 +50,26 @@ WHERE shared >= $coupled AND ($classified = 0 OR any(s IN x.subclasses WHERE s I
 RETURN a.rank AS anchor, collect(x.rank) AS coupled, collect(shared) AS shared
 
 // part: citation
-// A negative that a cited patent cites: close by, but of other subclasses. Of such patents 2 * $draws are drawn, the one
-// of smallest key of each remainder of ranks, and only these are looked at closely: an anchor has hundreds.
-MATCH (a:Patent)-[:CITES]->(:Patent)-[:CITES]->(x:Patent)
+// A negative that a cited patent cites: close by, but of other subclasses. An anchor has hundreds of such paths: they go
+// over about 2 * $draws cited patents, and over none that cites more than $hub; of each remainder of ranks, the patent of
+// smallest key is drawn, and only these are looked at closely. Without OPTIONAL, Ladybug would follow all paths first.
+MATCH (a:Patent)-[:CITES]->(b:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR a.subclass <> '')
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-  AND x.has_abstract AND ($classified = 0 OR x.subclass <> '' AND NOT x.subclass IN a.subclasses)
+  AND b.cites <= $hub AND (b.rank * $p + a.rank * $q + $seed) % a.cites < 2 * $draws
+OPTIONAL MATCH (b)-[:CITES]->(x:Patent) WHERE x.has_abstract AND ($classified = 0 OR x.subclass <> '')
+WITH a, x
+WHERE ($classified = 0 OR x.subclass <> a.subclass)
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
 WITH a.rank AS anchor, x.rank % (2 * $draws) AS draw,
      min((x.rank * $p + a.rank * $q + $seed) % $n * $n + x.rank) AS key
 WITH anchor, collect(key) AS keys
-MATCH (a:Patent)-[:CITES]-(n:Patent)
-WHERE a.rank = anchor AND a.rank >= $lo AND a.rank < $hi  // an engine that joins by rank need not read all patents
-  AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-WITH a, keys, collect(n.rank) AS near
+MATCH (a:Patent) WHERE a.rank = anchor
 UNWIND keys AS key
 MATCH (x:Patent)
-WHERE x.rank = key % $n AND x.family <> a.family AND NOT x.rank IN near
+WHERE x.rank = key % $n AND x.family <> a.family
   AND ($classified = 0 OR NOT any(s IN x.subclasses WHERE s IN a.subclasses))
-  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND NOT EXISTS { MATCH (a)-[:CITES]-(x) WHERE a.rank >= $lo AND a.rank < $hi }
 RETURN a.rank AS anchor, min(key) % $n AS negative  // the rank of smallest key
 
 // part: sibling
@@ -73,17 +78,16 @@ RETURN a.rank AS anchor, min(key) % $n AS negative  // the rank of smallest key
 MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND a.subclass <> ''
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
-WITH a, collect(n.rank) AS near
 MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass AND c.section_others > 0
 UNWIND range(0, 2 * $draws - 1) AS draw
-WITH a, near, c, draw, CASE WHEN draw < $draws THEN c.sibling_first ELSE c.section_first END AS start,
+WITH a, c, draw, CASE WHEN draw < $draws THEN c.sibling_first ELSE c.section_first END AS start,
      CASE WHEN draw < $draws THEN c.sibling_others ELSE c.section_others END AS others
-WITH a, near, c, draw, start + (a.rank * $p + draw * $q + $seed) % others AS number
-WITH a, near, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
+WITH a, c, draw, start + (a.rank * $p + draw * $q + $seed) % others AS number
+WITH a, draw, CASE WHEN number < c.first THEN number ELSE number + c.count END AS drawn
 MATCH (x:Patent)
 WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT any(s IN x.subclasses WHERE s IN a.subclasses)
-  AND NOT x.rank IN near AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND NOT EXISTS { MATCH (a)-[:CITES]-(x) WHERE a.rank >= $lo AND a.rank < $hi }
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw
 
 // part: random
@@ -91,15 +95,14 @@ RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank o
 MATCH (a:Patent)
 WHERE a.rank >= $lo AND a.rank < $hi AND a.has_abstract AND ($classified = 0 OR a.subclass <> '')
   AND (a.place < $held AND $from = 0 OR a.place >= $held AND a.bucket >= $from AND a.bucket < $to)
-OPTIONAL MATCH (a)-[:CITES]-(n:Patent)
-WITH a, collect(n.rank) AS near
 OPTIONAL MATCH (c:CPCSubclass) WHERE c.symbol = a.subclass
-WITH a, near, coalesce(c.first, 0) AS first, coalesce(c.count, 0) AS count WHERE count < $drawable
+WITH a, coalesce(c.first, 0) AS first, coalesce(c.count, 0) AS count WHERE count < $drawable
 UNWIND range(2 * $draws, 3 * $draws - 1) AS draw
-WITH a, near, first, count, draw, (a.rank * $p + draw * $q + $seed) % ($drawable - count) AS number
-WITH a, near, draw, CASE WHEN number < first THEN number ELSE number + count END AS drawn
+WITH a, first, count, draw, (a.rank * $p + draw * $q + $seed) % ($drawable - count) AS number
+WITH a, draw, CASE WHEN number < first THEN number ELSE number + count END AS drawn
 MATCH (x:Patent)
-WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family AND NOT x.rank IN near
+WHERE x.rank = drawn AND x.has_abstract AND x.family <> a.family
   AND ($classified = 0 OR NOT any(s IN x.subclasses WHERE s IN a.subclasses))
   AND (a.place < $test OR x.place >= $test) AND (a.place < $held OR x.place >= $held)
+  AND NOT EXISTS { MATCH (a)-[:CITES]-(x) WHERE a.rank >= $lo AND a.rank < $hi }
 RETURN a.rank AS anchor, min(draw * $n + x.rank) % $n AS negative  // the rank of the first draw
