@@ -273,6 +273,15 @@ def test_ids_and_classes_of_any_letters_are_imported(tmp_path: Path) -> None:
     assert graph.run("MATCH (o:OutsidePatent) RETURN o.patent_id AS id", {})["id"].to_pylist() == ["out\n2"]
 
 
+def test_a_corrupt_line_is_not_taken_for_a_full_disk(tables: Path, tmp_path: Path) -> None:
+    data = tmp_path / "bigdisk"
+    restructure(tables, data / "graph")
+    with (data / "graph" / "citations.csv").open("a") as file:
+        file.write("1,x,true\n")
+    with pytest.raises(InputError, match=r"citations\.csv .*--overwrite"):
+        open_graph("embedded", data).import_csvs(data / "graph")
+
+
 def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path, tmp_path: Path) -> None:
     shutil.copytree(mined_data / "graph", tmp_path / "graph")
     record = read_json(tmp_path / "graph" / "graph.json")

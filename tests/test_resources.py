@@ -56,6 +56,8 @@ def test_too_little_disk_or_memory_names_both_numbers_and_the_flag(tmp_path: Pat
         require(there, 9e14, 0, "work", Resources("4GB"))
     with pytest.raises(InputError, match=r"900000\.0 GB.* GB .*--tmp"):
         require(there, 9e14, 0, "work", Resources("4GB", tmp=tmp_path))
+    with pytest.raises(InputError, match=r"900000\.0 GB.* GB .*--tmp"):
+        require(tmp_path / "later" / "x", 9e14, 0, "work", Resources("4GB", tmp=tmp_path / "later"))
     with pytest.raises(InputError, match=r"5\.5 GB.*4\.0 GB.*--memory 6GB"):
         require(there, 0, 5.5e9, "work", Resources("4GB"))
     with pytest.raises(InputError, match=r"900000\.0 GB.* GB "):

@@ -86,10 +86,11 @@ def require(folder: Path, disk: float, memory: float, what: str, resources: Reso
 
     `what` begins the message: "restructuring these tables".
     """
+    is_temporary = resources.tmp and folder.resolve().is_relative_to(resources.tmp.resolve())
     folder = _existing(folder)
     free = shutil.disk_usage(folder).free
     if disk > free:
-        flag = "--tmp" if resources.tmp and folder.resolve().is_relative_to(resources.tmp.resolve()) else "--data"
+        flag = "--tmp" if is_temporary else "--data"
         raise InputError(
             f"{what} needs about {_shown(disk)} of disk in {folder}, which has {_shown(free)} free. "
             f"Free some, or name a folder on another disk with {flag}"

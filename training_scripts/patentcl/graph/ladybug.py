@@ -226,7 +226,7 @@ def _import_error(path: Path, problem: BaseException) -> InputError:
     """What to do about an error of the import: the CSVs are good unless they cannot be read."""
     if _is_out_of_memory(problem):
         return InputError(f"{path} does not fit into the memory; pass a larger --memory. The CSVs are kept")
-    if "No space left" in str(problem) or "disk" in str(problem).lower():
+    if "No space left" in str(problem):
         return InputError(f"{path} cannot be imported ({problem}); free disk space. The CSVs are kept")
     return InputError(
         f"{path} cannot be read ({problem}). Run the command again; if that does not help, the file is corrupt: "
