@@ -230,6 +230,8 @@ def test_two_releases_are_never_spliced(portal: Play, tmp_path: Path) -> None:
         ("catalogue", body(b'{"products": []}'), "JSON"),
         ("catalogue", body(b'{"fileName": "g_patent.tsv.zip", "bytes": 3}'), "JSON"),
         ("catalogue", body(b"\xff"), "PVGPATDIS"),
+        ("catalogue", body(b'{"fileName": "g_patent.tsv.zip", "fileSize": Infinity}'), "JSON"),
+        ("catalogue", body(b"[" * 100_000), "PVGPATDIS"),
         ("file", status(429), "429.* 20 "),
         ("file", status(403), "USPTO_API_KEY"),
         ("file", body(b"\n<html>Sign in</html>"), "HTML"),

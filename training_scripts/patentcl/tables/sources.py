@@ -176,12 +176,17 @@ class Portal(Mirror):
             body = b"".join(_chunks(response))
         try:
             entries = [v for v in _nested(json.loads(body)) if isinstance(v, dict) and v.get("fileName") in set(names)]
-            for entry in sorted(entries, key=lambda entry: str(entry.get("fileReleaseDate"))):
-                name, date = entry["fileName"], str(entry.get("fileReleaseDate", ""))
+            for entry in sorted(entries, key=lambda entry: str(entry.get("fileReleaseDate") or "")):
+                name, date, size = (
+                    entry["fileName"],
+                    str(entry.get("fileReleaseDate") or ""),
+                    str(entry.get("fileSize")),
+                )
                 url = str(entry.get("fileDownloadURI"))
                 url = url if self._is_ours(url) else f"{API}/files/{PRODUCT}/{name}"
-                found[name] = File(name, url, int(entry["fileSize"]), date)
-        except (ValueError, KeyError, TypeError):
+                if size.isdigit():
+                    found[name] = File(name, url, int(size), date)
+        except (ValueError, TypeError, RecursionError):
             found = {}
         if not found:
             raise InputError(
@@ -256,7 +261,7 @@ def _address(body: bytes, url: str, file: File) -> str:
     """The first web address in a JSON answer."""
     try:
         return next(v for v in _nested(json.loads(body)) if isinstance(v, str) and v.startswith(("http:", "https:")))
-    except (ValueError, StopIteration):
+    except (ValueError, StopIteration, RecursionError):
         raise InputError(
             f"{_host(url)} sent JSON without an address instead of {file.name}. Run again later."
         ) from None
