@@ -91,13 +91,14 @@ def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Pa
 
 
 def test_related_documents_join_families(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
-    patents = [(name, f"Title {name}", f"Abstract {name}") for name in "123456789"]
+    patents = [(name, f"Title {name}", f"Abstract {name}") for name in ("7000", *"123456789")]
     folder = custom_corpus([*patents, ("10", "Title", "ABSTRACT 2.")], [], [])
     restructure(folder, tmp_path / "without")
     (folder / "g_us_rel_doc.tsv").write_text(
         "patent_id\trelated_doc_number\trelated_doc_type\trelated_doc_kind\n"
         "2\t0000001\tcontinuation\tparent grant document\n"  # 2 continues 1, and 10 has its abstract
-        "3\t7\tdivision\tparent doc\n4\t7\tcontinuation-in-part\tparent doc\n"  # of application 7, not patent 7
+        "3\t7000\tdivision\tparent doc\n4\t07000\tcontinuation-in-part\tparent doc\n"  # of an application
+        "6\t000\tcontinuation\tparent doc\n7\t0\tcontinuation\tparent doc\n"  # placeholders join nobody
         "5\t8\treissue\tparent grant document\n"
         "6\t60123\tus-provisional-application\tparent doc\n7\t60123\tus-provisional-application\tparent doc\n"
         "99\t1\tcontinuation\tparent grant document\n"
@@ -107,12 +108,12 @@ def test_related_documents_join_families(custom_corpus: Callable[..., Path], tmp
 
     before, after = (patents_of(tmp_path / name).set_index("patent_id") for name in ("without", "with"))
     families = {frozenset(members) for members in after.groupby("family:long").groups.values()}
-    assert families == {*map(frozenset, (["1", "2", "10"], "34", "58", "6", "7", "9"))}
+    assert families == {*map(frozenset, (["1", "2", "10"], "34", "58", "6", "7", "9", ["7000"]))}
     assert set(after["family:long"]) <= set(before["family:long"])  # a member's number
     assert record["counts"]["families joined by related documents"] == 3
-    assert record["counts"]["families"] == 6
-    assert record["rows"]["relation"] == 7
-    assert record["dropped"]["related documents: of another type, or no such patent"] == 3
+    assert record["counts"]["families"] == 7
+    assert record["rows"]["relation"] == 9
+    assert record["dropped"]["related documents: of another type, or no such patent"] == 5
 
 
 def test_the_bytes_depend_on_neither_threads_nor_memory(tables: Path, mined_data: Path, tmp_path: Path) -> None:

@@ -38,16 +38,18 @@ WHERE patent IS NOT NULL AND subclass <> '';
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
 -- not provisional applications, of which one may begin many patents, nor the patent's own publication. A granted one
 -- is a patent; others have numbers of applications, which look alike, so they are numbers after those of the patents.
+-- Other documents of fewer than four digits are placeholders, which would join strangers.
 
 CREATE TABLE relation AS
 WITH related AS (
     SELECT rank AS patent, contains(lower(kind), 'grant') AS granted,
            regexp_replace(trim(document), '^([A-Za-z]*)0+', '\1') AS document
     FROM relation_rows JOIN number USING (patent_id)
-    WHERE regexp_matches(lower(type), 'continu|divi|reissue|substitut') AND trim(document) <> '')
+    WHERE regexp_matches(lower(type), 'continu|divi|reissue|substitut'))
 SELECT patent, coalesce(parent.rank, (SELECT count(*) FROM number)
                                      + dense_rank() OVER (ORDER BY granted, document)) AS document
-FROM related LEFT JOIN number parent ON granted AND parent.patent_id = document;
+FROM related LEFT JOIN number parent ON granted AND parent.patent_id = document
+WHERE parent.rank IS NOT NULL OR length(ltrim(regexp_replace(document, '[^0-9]', '', 'g'), '0')) > 3;
 
 -- ## cpc_subclasses.csv
 -- A subclass is the range of ranks `first`, `count`. Its siblings are the other patents of its class, or of its section
