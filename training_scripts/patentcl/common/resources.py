@@ -33,7 +33,7 @@ class Resources:
     _argument_group_name: ClassVar[str] = "resources"
 
     memory: str = option("", "memory that the process may use, like 6GB (default: half of the machine's, at least 4GB)")
-    threads: int = option(0, "threads (0: all cores)")
+    threads: int = option(0, "threads, at most one per core (0: all cores)")
     tmp: Path | None = option(None, "folder for temporary files (default: beside the result)", metavar="DIR")
 
     def __post_init__(self) -> None:
@@ -50,10 +50,9 @@ class Resources:
 
     @property
     def thread_count(self) -> int:
-        """The number of threads."""
-        return self.threads or (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        """The number of threads: at most one per core, as more only take memory."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(self.threads or cores, cores)
 
     @contextmanager
     def scratch(self, result: Path) -> Iterator[Path]:
