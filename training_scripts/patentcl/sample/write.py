@@ -42,8 +42,7 @@ def write_sample(
 ) -> dict[str, Any]:
     """Write a sample of `patents` patents into the folder `out`; return its counts, those of `invent`.
 
-    With `real_proportions` numbers and sizes are those of the real tables, see `proportions.py`, which needs 2 GB of
-    disk for a million patents.
+    With `real_proportions` numbers and sizes are those of the real tables, see `proportions.py`.
 
     Equal arguments give equal bytes, and a second call does nothing. Raises `InputError` if `out` holds another
     sample and `overwrite` is off, and always if it holds a file that is not of a sample.
