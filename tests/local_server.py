@@ -3,11 +3,13 @@
 It runs the software of NEO4J_HOME with a separate configuration; the installed configuration is unchanged.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +77,13 @@ class LocalServer:
         start(self.is_available)
 
     def kill(self) -> None:
-        """Kill it with SIGKILL, as a crash would."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill it with SIGKILL, as a crash would, and wait until it is gone: it could not be started before."""
+        killed = self.pid
+        os.kill(killed, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(killed, 0)
+                time.sleep(0.05)
 
     @property
     def pid(self) -> int:
