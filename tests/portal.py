@@ -144,7 +144,8 @@ def body(content: bytes) -> Fault:
     """Answer 200 with this instead of the file."""
 
     def answer(handler: Handler) -> bool:
-        handler.send(200, content)
+        is_page = content.lstrip().startswith(b"<")
+        handler.send(200, content, Content_Type="text/html" if is_page else "application/json")
         return True
 
     return answer

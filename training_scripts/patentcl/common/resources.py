@@ -80,16 +80,18 @@ class Resources:
         return _existing(self.scratch_folder(result)).stat().st_dev == _existing(result).stat().st_dev
 
 
-def require(folder: Path, disk: float, memory: float, what: str, resources: Resources) -> None:
+def require(
+    folder: Path, disk: float, memory: float, what: str, resources: Resources = Resources(), flag: str = "--data"
+) -> None:
     """Raise `InputError` unless `disk` bytes are free in `folder`, and the process may and can use `memory` bytes.
 
-    `what` begins the message: "restructuring these tables".
+    `what` begins the message: "restructuring these tables"; `flag` is the one that names `folder`.
     """
     is_temporary = resources.tmp and folder.resolve().is_relative_to(resources.tmp.resolve())
     folder = _existing(folder)
     free = shutil.disk_usage(folder).free
     if disk > free:
-        flag = "--tmp" if is_temporary else "--data"
+        flag = "--tmp" if is_temporary else flag
         raise InputError(
             f"{what} needs about {_shown(disk)} of disk in {folder}, which has {_shown(free)} free. "
             f"Free some, or name a folder on another disk with {flag}"

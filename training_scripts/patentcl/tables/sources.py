@@ -8,14 +8,16 @@ and requests to it are not counted.
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from urllib3.util import Retry
@@ -30,12 +32,7 @@ CHUNK = 1 << 16  # bytes; as many are lost when a connection is cut
 
 
 class TryAgain(Exception):
-    """A failure that may pass, after so many seconds if the server says so."""
-
-    def __init__(self, reason: str, after: float = 0) -> None:
-        """Keep both."""
-        super().__init__(reason)
-        self.after = after
+    """A failure that may pass; its arguments are the reason, and the seconds to wait that the server asks for."""
 
 
 @dataclass(frozen=True)
@@ -43,79 +40,104 @@ class File:
     """A file that a source offers: its size in bytes, and the date of its release as the source writes it."""
 
     name: str
-    url: str
     size: int
     release: str
 
 
-Body = tuple[int, Iterator[bytes]]  # what a source sends of a file: from which byte on, and the bytes
+class Source:
+    """The portal, a web server that has the files directly under its address, or a folder that has them."""
 
+    def __init__(self, base_url: str) -> None:
+        """`base_url` is an address or a folder; "" is the portal, with the key in USPTO_API_KEY."""
+        self.base = base_url.rstrip("/") or f"{API}/files/{PRODUCT}"
+        self.shown = re.sub(r"//[^/]*@", "//", self.base)  # without a password
+        self.key = "" if base_url else _key()
+        self.folder = None if self.base.startswith(("http://", "https://")) else Path(base_url.removeprefix("file://"))
+        if self.folder and not self.folder.is_dir():
+            raise InputError(f"--base-url {base_url}: neither an http address nor a folder.")
+        self.session = requests.Session()
+        self.sent: dict[str, tuple[str, float, str]] = {}  # file → address that sent it, when it was asked for, ETag
 
-class Mirror:
-    """A web server that has the files directly under its address."""
+    def catalogue(self, names: Sequence[str]) -> list[File]:
+        """Those of the files `names` that the source has; of several releases of a file the newest."""
+        if self.key:
+            return self._product(names)
+        return [file for name in names if (file := self._stat(name))]
 
-    key = ""
+    def _product(self, names: Sequence[str]) -> list[File]:
+        with self._request(f"{API}/{PRODUCT}") as response:
+            body = b"".join(_chunks(response))
+        entries: list[dict[str, Any]] = []  # the portal's documentation and its answers differ in how deep they lie
+        with suppress(ValueError, RecursionError):
+            json.loads(body, object_hook=entries.append)
+        files = {}
+        for entry in sorted(entries, key=lambda entry: str(entry.get("fileReleaseDate"))):
+            name, size = str(entry.get("fileName")), str(entry.get("fileSize"))
+            if size.isdigit():
+                files[name] = File(name, int(size), str(entry.get("fileReleaseDate") or ""))
+        if not files:
+            raise InputError(
+                f"{_host(API)} sent {_kind(response)} that lists no table of {PRODUCT} with its size. "
+                "Check USPTO_API_KEY, or download the tables by hand from data.uspto.gov."
+            )
+        return [files[name] for name in names if name in files]
 
-    def __init__(self, base: str) -> None:
-        """`base` is an address without a slash at the end; it may hold a name and a password."""
-        self.base, self.session = base, requests.Session()
-        self.addresses: dict[str, tuple[str, float]] = {}  # file → address at another host, when it was asked for
-        self.etags: dict[str, str] = {}  # file → the version that was sent last
+    def _stat(self, name: str) -> File | None:
+        """A file of a folder or a mirror, if it is there; its release is its date."""
+        if self.folder:
+            if not (path := self.folder / name).is_file():
+                return None
+            return File(name, path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
+        with self._request(f"{self.base}/{name}", "HEAD") as response:
+            size, date = (response.headers.get(field, "") for field in ("Content-Length", "Last-Modified"))
+            return File(name, int(size), date) if response.ok and size.isdigit() else None
 
-    def catalogue(self, names: Iterable[str]) -> dict[str, File]:
-        """Those of the files `names` that the source has. The release is the date of the file on the server."""
-        found = {}
-        for name in names:
-            with self._request(f"{self.base}/{name}", "HEAD") as response:
-                if response.ok:
-                    size, date = (response.headers.get(field, "") for field in ("Content-Length", "Last-Modified"))
-                    if not size.isdigit():
-                        raise InputError(f"{_host(self.base)} does not tell the size of {name}. Use another mirror.")
-                    found[name] = File(name, f"{self.base}/{name}", int(size), date)
-        return found
+    def open(self, file: File, offset: int) -> tuple[int, Iterator[bytes]]:
+        """Start to read `file` at `offset` if the source can and still has the version that it sent last, else at 0.
 
-    def open(self, file: File, offset: int) -> Body:
-        """Start to read `file` at `offset` if the server can and still has the version that it sent last, else at 0.
-
-        An address that the portal gave is used again while it lives; the portal is asked at most once.
+        Returns from which byte on, and the bytes. An address that the portal gave is used again while it lives; the
+        portal is asked at most once.
         """
-        url, asked = self.addresses.pop(file.name, ("", 0.0))
+        if self.folder:
+            return offset, _blocks(self.folder / file.name, offset)
+        url, asked, etag = self.sent.pop(file.name, ("", 0.0, ""))
         if not url or time.monotonic() - asked > PRESIGNED:
-            url, asked = file.url, time.monotonic()
+            url, asked = f"{self.base}/{file.name}", time.monotonic()
         for _ in range(2):  # the second time at the address that the portal gave
-            response = self._request(url, offset=offset, file=file)
+            response = self._request(url, offset=offset, etag=etag)
             start, chunks = offset if response.status_code == 206 else 0, _chunks(response)
             first = next(chunks, b"")
-            if start or not first.lstrip().startswith(b"{"):
+            if start or first.lstrip()[:1] != b"{":
                 break
-            url = _address(first + b"".join(islice(chunks, 16)), url, file)
+            first += b"".join(islice(chunks, 16))
+            if not (address := re.search(rb'"https?:[^"\s]+"', first)):
+                break
+            url = json.loads(address[0])
         host, length = _host(response.url), response.headers.get("Content-Length", "")
         if not start and not first.startswith(b"PK"):
             advice = "Check USPTO_API_KEY, and what data.uspto.gov says" if self.key else "Check --base-url"
-            raise InputError(f"{host} sent {_kind(first)} instead of the ZIP {file.name}. {advice}.")
+            raise InputError(f"{host} sent {_kind(response)} instead of the ZIP {file.name}. {advice}.")
         if length.isdigit() and start + int(length) != file.size:
             raise InputError(
                 f"{file.name} should have {file.size:,} bytes, {host} sends {start + int(length):,}. "
                 "A new release may be on its way: run again later."
             )
-        if not self._is_ours(response.url):
-            self.addresses[file.name] = response.url, asked
-        self.etags[file.name] = response.headers.get("ETag", "")
+        self.sent[file.name] = response.url, asked, response.headers.get("ETag", "")
         return start, chain([first], chunks)
 
-    def _request(self, url: str, method: str = "GET", offset: int = 0, file: File | None = None) -> requests.Response:
-        """Send a request, follow redirects, and return the response with its body unread.
+    def _request(self, url: str, method: str = "GET", offset: int = 0, etag: str = "") -> requests.Response:
+        """Send a request, follow redirects, check the status, and return the response with its body unread.
 
-        Only requests to the host of `base` hold the key. A server that cannot send the rest of `file` from `offset` on
-        is asked for the whole.
+        The portal gets the key, and no other host does; the others may send the rest from `offset` on of a file that
+        still is the version `etag`. Raises `TryAgain` for what may pass and `InputError` for what will not.
         """
         for _ in range(6):  # requests would take the key along to another host
             headers = {"Accept-Encoding": "identity"}
             if self.key and self._is_ours(url):
                 headers["X-API-KEY"] = self.key
-            if file and offset:
+            elif offset:
                 headers["Range"] = f"bytes={offset}-"
-                if (etag := self.etags.get(file.name, "")) and not etag.startswith("W/"):
+                if etag and not etag.startswith("W/"):
                     headers["If-Range"] = etag
             try:
                 response = self.session.request(
@@ -127,29 +149,23 @@ class Mirror:
                 break
             response.close()
             url = urljoin(url, response.headers["Location"])
-        span = response.headers.get("Content-Range", "")
-        is_rest = file and span.startswith(f"bytes {offset}-") and span.endswith(f"/{file.size}")
-        if offset and (response.status_code == 416 or (response.status_code == 206 and not is_rest)):
-            response.close()
-            return self._request(url)
         self._check(response)
         return response
 
     def _check(self, response: requests.Response) -> None:
-        """Raise unless the response is what was asked for."""
         status, who = response.status_code, f"{_host(response.url)} answers {response.status_code}"
         if status in (200, 206) or (status == 404 and response.request.method == "HEAD"):
             return
         response.close()
-        refused = status in (401, 403)
+        is_ours, is_refused = self._is_ours(response.url), status in (401, 403)
         if status == 429:
             raise InputError(
                 f"{who}: too many requests. The portal gives a file 20 times a year for one key. "
                 "Use another source by --base-url, or wait; asking again does not help."
             )
-        if refused and self.key and self._is_ours(response.url):
+        if is_refused and is_ours and self.key:
             raise InputError(f"{who}: it does not accept the key in USPTO_API_KEY. Copy it from data.uspto.gov/myodp.")
-        if status in (408, 425) or status >= 500 or (refused and not self._is_ours(response.url)):
+        if status in (408, 425) or status >= 500 or (is_refused and not is_ours):  # an address that expired
             raise TryAgain(who, Retry().get_retry_after(response.raw) or 0)
         raise InputError(f"{who} ({response.reason}). Check --base-url, or run again later.")
 
@@ -157,80 +173,19 @@ class Mirror:
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]  # scheme, host and port
 
 
-class Portal(Mirror):
-    """The USPTO's Open Data Portal."""
-
-    def __init__(self, key: str) -> None:
-        """Raise `InputError` for a key that cannot be one: the library's own error would show it."""
-        super().__init__(API)
-        self.key = key.strip()
-        if not self.key:
-            raise InputError("USPTO_API_KEY is not set. Get a key at data.uspto.gov/myodp, or pass --base-url.")
-        if not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
-            raise InputError("USPTO_API_KEY has characters that no key has. Copy it again from data.uspto.gov/myodp.")
-
-    def catalogue(self, names: Iterable[str]) -> dict[str, File]:
-        """Those of the files `names` that the product has, of several releases of a file the newest."""
-        found: dict[str, File] = {}
-        with self._request(f"{API}/{PRODUCT}") as response:
-            body = b"".join(_chunks(response))
-        try:
-            entries = [v for v in _nested(json.loads(body)) if isinstance(v, dict) and v.get("fileName") in set(names)]
-            for entry in sorted(entries, key=lambda entry: str(entry.get("fileReleaseDate") or "")):
-                name, date, size = (
-                    entry["fileName"],
-                    str(entry.get("fileReleaseDate") or ""),
-                    str(entry.get("fileSize")),
-                )
-                url = str(entry.get("fileDownloadURI"))
-                url = url if self._is_ours(url) else f"{API}/files/{PRODUCT}/{name}"
-                if size.isdigit():
-                    found[name] = File(name, url, int(size), date)
-        except (ValueError, TypeError, RecursionError):
-            found = {}
-        if not found:
-            raise InputError(
-                f"{_host(API)} sent {_kind(body)} that lists no table of {PRODUCT} with its size. "
-                "Check USPTO_API_KEY, or download the tables by hand from data.uspto.gov."
-            )
-        return found
+def _key() -> str:
+    key = os.environ.get("USPTO_API_KEY", "").strip()
+    if not re.fullmatch(r"[!-~]+", key):  # the library's own error would show the key
+        what = "holds characters that no key has" if key else "is not set"
+        raise InputError(f"USPTO_API_KEY {what}. Copy the key from data.uspto.gov/myodp, or pass --base-url.")
+    return key
 
 
-class Folder:
-    """A folder that has the files, such as a network drive."""
-
-    def __init__(self, folder: Path) -> None:
-        """`folder` exists."""
-        self.folder = folder
-
-    def catalogue(self, names: Iterable[str]) -> dict[str, File]:
-        """Those of the files `names` that the folder has, with their dates."""
-        stats = {path: path.stat() for name in names if (path := self.folder / name).is_file()}
-        dates = {path: datetime.fromtimestamp(stat.st_mtime, UTC).isoformat() for path, stat in stats.items()}
-        return {path.name: File(path.name, str(path), stats[path].st_size, dates[path]) for path in stats}
-
-    def open(self, file: File, offset: int) -> Body:
-        """Start to read `file` at `offset`."""
-        return offset, self._read(Path(file.url), offset)
-
-    def _read(self, path: Path, offset: int) -> Iterator[bytes]:
-        with path.open("rb") as source:
-            source.seek(offset)
-            while chunk := source.read(CHUNK):
-                yield chunk
-
-
-def open_source(base_url: str) -> Mirror | Folder:
-    """The source at an address or in a folder; for "" the portal, with the key in USPTO_API_KEY."""
-    parts = urlsplit(base_url)
-    if not base_url:
-        return Portal(os.environ.get("USPTO_API_KEY", ""))
-    if parts.scheme in ("http", "https"):
-        return Mirror(base_url.rstrip("/"))
-    folder = Path(unquote(parts.path)) if parts.scheme == "file" else Path(base_url)
-    if not folder.is_dir():
-        raise InputError(f"--base-url {base_url}: neither an http address nor a folder.")
-    return Folder(folder)
+def _blocks(path: Path, offset: int) -> Iterator[bytes]:
+    with path.open("rb") as source:
+        source.seek(offset)
+        while block := source.read(CHUNK):
+            yield block
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -243,30 +198,12 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 def _lost(url: str, problem: Exception) -> TryAgain:
     """The texts of the library's errors are not shown: they hold presigned addresses."""
-    return TryAgain(f"the connection to {_host(url)} failed ({type(problem).__name__})")
+    return TryAgain(f"the connection to {_host(url)} failed ({type(problem).__name__})", 0)
 
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def _nested(value: Any) -> Iterator[Any]:
-    """`value` and all that it holds: the portal's documentation and its answers differ in how deep the files lie."""
-    yield value
-    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _nested(child)
-
-
-def _address(body: bytes, url: str, file: File) -> str:
-    """The first web address in a JSON answer."""
-    try:
-        return next(v for v in _nested(json.loads(body)) if isinstance(v, str) and v.startswith(("http:", "https:")))
-    except (ValueError, StopIteration, RecursionError):
-        raise InputError(
-            f"{_host(url)} sent JSON without an address instead of {file.name}. Run again later."
-        ) from None
-
-
-def _kind(body: bytes) -> str:
-    start = body[:512].lstrip().lower()
-    return "an HTML page" if start.startswith((b"<!doctype", b"<html")) else "JSON" if start[:1] == b"{" else "a file"
+def _kind(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "a file").partition(";")[0]
