@@ -387,7 +387,8 @@ def real(water: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[HeldOut
     tables_to_triplets(water, data, "10K", Mining())
     triplets = load_dataset(data / "triplets" / "10K")
     pairs = pd.read_csv(water / "in_set_citation_pairs.csv", dtype=str)
-    rows = list(zip(*(triplets.rows(pairs[column].tolist()).tolist() for column in pairs), strict=True))
+    row_of = pd.Series(triplets.texts.index, triplets.texts["patent_id"])
+    rows = list(zip(*(row_of[pairs[column]].tolist() for column in pairs), strict=True))
     texts = triplets.read_texts(np.arange(len(triplets.texts)))
     return replace(held_out_of(rows, len(texts)), texts=texts), triplets
 

@@ -11,7 +11,7 @@ import pytest
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json, write_json
 from patentcl.pipeline import tables_to_triplets
-from patentcl.triplets import texts as texts_module
+from patentcl.triplets import dataset as dataset_module
 from patentcl.triplets.dataset import ENDS, IN_MEMORY, ROLES, TABLES, load_dataset
 from patentcl.triplets.options import Mining
 
@@ -29,9 +29,6 @@ def test_rows_look_up_texts_by_patent_id(mined_data: Path) -> None:
 
     for role in ROLES:
         assert patents[data.triplets[role]].tolist() == ids[f"{role}_id"].tolist()
-    assert data.rows([patents[7], patents[3], patents[7]]).tolist() == [7, 3, 7]
-    with pytest.raises(InputError, match="no such id"):
-        data.rows(["no such id"])
 
 
 def test_a_triplet_of_a_patent_without_a_text_is_named(folder: Path) -> None:
@@ -40,7 +37,7 @@ def test_a_triplet_of_a_patent_without_a_text_is_named(folder: Path) -> None:
     triplets.loc[3, "negative_id"] = "no such id"
     triplets.to_parquet(folder / "triplets.parquet")
 
-    with pytest.raises(InputError, match=r"triplets\.parquet.* no such id"):
+    with pytest.raises(InputError, match=r"200 .*no such id"):
         load_dataset(folder)
 
 
@@ -53,7 +50,7 @@ def test_loading_reads_no_titles_and_abstracts(folder: Path) -> None:
 
 
 def test_texts_are_read_by_rows_in_any_order_and_in_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts_module, "BLOCK", 7)
+    monkeypatch.setattr(dataset_module, "BLOCK", 7)
     (folder / "triplets.json").unlink()
     table = pd.read_parquet(folder / "texts.parquet")
     table.to_parquet(folder / "texts.parquet", row_group_size=50)
@@ -78,8 +75,8 @@ def test_a_part_holds_its_texts_and_names_them_by_its_own_rows(mined_data: Path)
     assert ids[0] == ids[1]
     searched = np.union1d(few.triplets_of("val"), few.triplets_of("test"))
     assert set(np.flatnonzero(few.texts["in_corpus"])) == {*searched, *few.retrieval[list(ENDS)].to_numpy().ravel()}
-    same = data.read_texts(data.rows(few.texts["patent_id"].tolist()))
-    assert few.read_texts(np.array([4]))["abstract"][0] == same["abstract"][4]
+    row = data.texts["patent_id"].tolist().index(few.texts["patent_id"][4])
+    assert few.read_texts(np.array([4]))["abstract"][0] == data.read_texts(np.array([row]))["abstract"][0]
 
 
 def test_an_empty_field_stays_the_empty_text(mined_data: Path) -> None:

@@ -1,7 +1,8 @@
 """Triplets read from disk: a folder written by mining, or a CSV file from any source."""
 
-import csv
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,20 +11,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 from tqdm import tqdm
 
-from ..common.cli import InputError, is_main_process
+from ..common.cli import InputError, first_line, is_main_process
 from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
 from .options import SPLITS, Mining
-from .select import held_out, split_names
-from .texts import BLOCK, read_blocks, read_rows
+from .select import held_out, split_numbers
 
 ROLES, ENDS = ("anchor", "positive", "negative"), ("query", "relevant")
 TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
-MAX_FIELD = 10_000_000  # characters of a field in a CSV
+MAX_ROW = 1 << 25  # bytes of a row in a CSV
+BLOCK = 2_000  # texts in memory at a time, about 2 MB: those of nine million patents fill the memory
+THREADS = min(4, os.cpu_count() or 1)  # each reads a row group of texts
 IN_MEMORY = ("patent_id", "family", "split", "in_corpus", "subclass")  # of every text
 
 
@@ -43,10 +46,6 @@ class Dataset:
     fingerprint: str
     file: Path | None = None
 
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """Rows in `texts` of the patents `ids` (n,). Raises `InputError` for one that is not there."""
-        return _find(pa.chunked_array([pa.array(ids, pa.large_string())]), self.texts)
-
     def triplets_of(self, split: str) -> np.ndarray:
         """Rows (T, 3) of anchor, positive and negative in the triplets of `split`, int32."""
         return self.triplets.loc[self.triplets["split"] == split, list(ROLES)].to_numpy()
@@ -61,16 +60,23 @@ class Dataset:
         """The texts of `rows` (n,), in this order, with all columns or those given."""
         if self.file is None:
             return self.texts[list(columns or self.texts)].iloc[rows].reset_index(drop=True)
-        return read_rows(self.file, rows, columns)
+        return _read_rows(self.file, rows, columns)
 
     def blocks(self, start: int = 0) -> Iterator[pd.DataFrame]:
         """Title and abstract of all texts from row `start` on, a few thousand at a time."""
         columns = ["title", "abstract"]
-        if self.file is not None:
-            yield from read_blocks(self.file, columns, start)
+        if self.file is None:
+            for row in range(start, len(self.texts), BLOCK):
+                yield self.texts[columns].iloc[row : row + BLOCK]
             return
-        for row in range(start, len(self.texts), BLOCK):
-            yield self.texts[columns].iloc[row : row + BLOCK]
+        with pq.ParquetFile(self.file) as parquet:
+            ends = _ends(parquet)
+            first = int(np.searchsorted(ends, start, side="right"))
+            skip = start - int(ends[first - 1] if first else 0)
+            for batch in parquet.iter_batches(BLOCK, range(first, len(ends)), columns):
+                part, skip = batch.slice(skip), max(0, skip - len(batch))
+                if len(part):
+                    yield part.to_pandas()
 
     def head(self, train: int, held_out: int) -> "Dataset":
         """The first `train` triplets, and the first `held_out` triplets and retrieval pairs of val and of test.
@@ -142,39 +148,59 @@ def _read_columns(file: Path, columns: Sequence[str]) -> pd.DataFrame:
 def _with_rows(file: Path, names: Sequence[str], texts: pd.DataFrame) -> pd.DataFrame:
     """Read a Parquet file, with rows of `texts` in the columns `names` instead of the ids in <name>_id."""
     others = [name for name in pq.read_schema(file).names if not name.endswith("_id")]
-    rows = {}
     columns = tqdm(names, f"look up {file.stem}", delay=2, unit="column", leave=False, disable=not is_main_process())
-    for name in columns:  # one after the other, so that the ids of one are in memory
-        ids = pq.read_table(file, columns=[f"{name}_id"]).column(0)
-        try:
-            rows[name] = _find(ids, texts)
-        except InputError as problem:
-            raise InputError(f"{file}: {problem}. Mine again with --overwrite") from None
+    # One after the other, so that the ids of one are in memory.
+    rows = {name: _find(pq.read_table(file, columns=[f"{name}_id"]).column(0), texts) for name in columns}
     return pd.concat([pd.DataFrame(rows), _read_columns(file, others)], axis=1)
 
 
-def _find(ids: pa.ChunkedArray, texts: pd.DataFrame) -> np.ndarray:
-    """The row in `texts` of each of `ids` (n,), int32. Raises `InputError` for a patent that is not there."""
+def _find(ids: pa.Array | pa.ChunkedArray, texts: pd.DataFrame) -> np.ndarray:
+    """The row in `texts` of each of `ids` (n,), int32. Raises `KeyError` for a patent that is not there."""
     ids = ids.cast(pa.large_string())
     rows = pc.index_in(ids, value_set=pa.array(texts["patent_id"], pa.large_string()))
     if rows.null_count:
-        unknown = ids.filter(rows.is_null())[0].as_py()
-        raise InputError(f"patent {unknown} is not among the {len(texts):,} texts")
-    found: np.ndarray = rows.to_numpy()
-    return found
+        raise KeyError(f"patent {ids.filter(rows.is_null())[0]} of a triplet or query has no text")
+    return np.asarray(rows)
+
+
+def _read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None) -> pd.DataFrame:
+    """Read `rows` (n,), in any order: all columns, or those given. Only row groups that hold some are read."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    with pq.ParquetFile(file) as parquet:
+        ends, schema = _ends(parquet), parquet.schema_arrow
+    columns = list(columns or schema.names)
+    group_of = np.searchsorted(ends, wanted, side="right")
+
+    def read(group: int) -> pa.Table:
+        with pq.ParquetFile(file) as parquet:  # of its own, as a file is not shared by threads
+            texts = parquet.read_row_group(group, columns, use_threads=False)
+        return texts.take(pa.array(wanted[group_of == group] - (ends[group] - len(texts))))
+
+    groups = np.unique(group_of).tolist()
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(tqdm(pool.map(read, groups), "read texts", len(groups), delay=2, unit="part", leave=False))
+    texts = pa.concat_tables(parts or [schema.empty_table()]).select(columns).to_pandas()
+    pa.default_memory_pool().release_unused()  # decompressed row groups
+    return texts.iloc[places].reset_index(drop=True)
+
+
+def _ends(parquet: pq.ParquetFile) -> np.ndarray:
+    """The row after the last one of each row group."""
+    metadata = parquet.metadata
+    return np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
 
 
 def _load_csv(path: Path, seed: int) -> Dataset:
     """Read triplets with their texts. Families are split by a seeded hash, triplets across splits are left out."""
-    rows = _read_rows(path)
+    rows = _read_csv(path)
     texts = _texts_of(rows, path, seed)
-    triplets = pd.DataFrame({role: _find(pa.chunked_array([rows[f"{role[0]}_id"]]), texts) for role in ROLES})
-    split_of = texts["split"].to_numpy()
+    split = split_numbers(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
+    texts["split"] = np.array(SPLITS, object)[split]
+    triplets = pd.DataFrame({role: _find(pa.array(rows[f"{role[0]}_id"]), texts) for role in ROLES})
     triplets = triplets.assign(negative_kind="given", positive_kind="given", cpc_subclass=rows["cpc_id"])
-    triplets["split"] = split_of[triplets["anchor"]]
-    levels = texts["split"].map(SPLITS.index).to_numpy()[triplets[list(ROLES)]]
-    within = levels.max(axis=1) <= levels[:, 0]  # a role takes patents of its split or of one before
-    triplets = triplets[within].reset_index(drop=True)
+    triplets["split"] = texts["split"].to_numpy()[triplets["anchor"]]
+    # A role takes patents of the anchor's split or of one before.
+    triplets = triplets[split[triplets[list(ROLES)]].max(axis=1) == split[triplets["anchor"]]].reset_index(drop=True)
     if is_main_process():
         counts = ", ".join(f"{(triplets['split'] == split).sum():,} {split}" for split in SPLITS)
         print(f"{path}: {len(rows):,} triplets: {counts}, {len(rows) - len(triplets):,} left out (across splits)")
@@ -183,41 +209,26 @@ def _load_csv(path: Path, seed: int) -> Dataset:
     return Dataset(triplets, texts, retrieval, fingerprint([path]))
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path) -> pd.DataFrame:
     """The rows of a CSV of triplets: as many fields as the header, three different ids each."""
-    csv.field_size_limit(MAX_FIELD)
-    rows: list[list[str]] = []
+    convert = ConvertOptions(include_columns=CSV_COLUMNS, column_types=dict.fromkeys(CSV_COLUMNS, pa.string()))
+    parse, read = ParseOptions(newlines_in_values=True), ReadOptions(use_threads=False, block_size=MAX_ROW)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            for column in CSV_COLUMNS:
-                if header.count(column) != 1:
-                    found = f"expected one column {column}, found {header.count(column)}"
-                    raise InputError(f"{path}, line 1: {found}. The header must be {','.join(CSV_COLUMNS)}")
-            for row in reader:
-                if len(row) != len(header):
-                    where = f"{path}, line {reader.line_num}"
-                    raise InputError(f"{where}: expected {len(header)} fields, found {len(row)}. Fix the line")
-                rows.append(row)
-    except UnicodeDecodeError as problem:
-        raise InputError(f"{path}, byte {problem.start}: not UTF-8. Save the file as UTF-8") from None
-    except csv.Error as problem:
-        raise InputError(f"{path}, line {reader.line_num}: {problem}. Fix the line") from None
-    except OSError as problem:
-        raise InputError(f"{path} cannot be read ({problem.strerror}): pass another file") from None
-    if not rows:
+        rows: pd.DataFrame = read_csv(path, read, parse, convert).to_pandas()
+    except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
+        form = f"The header must be {','.join(CSV_COLUMNS)}, the encoding UTF-8"
+        raise InputError(f"{path} cannot be read ({first_line(problem)}). {form}") from None
+    if rows.empty:
         raise InputError(f"{path} holds no triplet, only a header")
-    frame = pd.DataFrame(rows, columns=header)[CSV_COLUMNS]
-    for number, ids in enumerate(zip(frame["a_id"], frame["p_id"], frame["n_id"], strict=True), start=1):
+    for number, ids in enumerate(zip(rows["a_id"], rows["p_id"], rows["n_id"], strict=True), start=1):
         if len(set(ids)) < 3 or any(len(name.splitlines()) != 1 for name in ids):
             where = f"{path}, triplet {number}"
             raise InputError(f"{where}: a_id, p_id, n_id are {ids}; expected three different ids without line breaks")
-    return frame
+    return rows
 
 
 def _texts_of(rows: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
-    """One row per patent, with its family, split and CPC subclass (that of the first triplet that names one)."""
+    """One row per patent, with its family and CPC subclass (that of the first triplet that names one)."""
     parts = ["patent_id", "title", "abstract"]
     roles = [rows[[f"{role}_id", f"{role}_title", f"{role}_abstract"]].set_axis(parts, axis=1) for role in "apn"]
     texts = pd.concat(roles).drop_duplicates(ignore_index=True)
@@ -227,7 +238,6 @@ def _texts_of(rows: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
         raise InputError(f"{path}: patent {patent} has two different texts, one titled {title!r}. Keep one of them")
     keys = text_keys(texts)
     texts["family"] = np.array([number_of(f"{seed}:file:{key}") for key in keys], dtype=np.int64)
-    texts["split"] = split_names(texts["family"].to_numpy() % PLACES, *held_out(len(texts), Mining()))
     symbol = pd.concat([rows.set_index(f"{r}_id")["cpc_id"] for r in "ap"])  # the class that anchor and positive share
     texts["subclass"] = texts["patent_id"].map(symbol[~symbol.index.duplicated()]).fillna("")
     texts["section"], texts["class"] = texts["subclass"].map(section_of), texts["subclass"].map(class_of)
