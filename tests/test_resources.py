@@ -1,6 +1,7 @@
 """A run stays within a budget, and says before it starts whether it will fit."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,8 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.duck import connect
 from patentcl.common.resources import GB, Resources, available_memory, machine_memory, require
+
+OTHER_DISK = Path("/dev/shm")  # noqa: S108 (on Linux)
 
 
 @pytest.mark.parametrize("memory", [".GB", "1.2.3GB", "a lot", "900MB"])
@@ -35,8 +38,7 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
         (folder / "memory.stat").write_text(f"anon 1\nfile {GB // 8}\n")
     (tmp_path / "cgroup").write_text("0::/a/b\n")
     monkeypatch.setattr(resources, "_CGROUPS", tmp_path / "cgroup")
-    version, _, *files = resources._VERSIONS[0]
-    monkeypatch.setattr(resources, "_VERSIONS", [(version, tmp_path, *files)])
+    monkeypatch.setattr(resources, "_VERSIONS", [(tmp_path, *resources._VERSIONS[0][1:])])
 
     assert machine_memory() == GB // 2
     assert available_memory() == GB // 2 - GB // 8
@@ -49,20 +51,53 @@ def test_duckdb_stays_within_the_budget() -> None:
     assert row[1].endswith("MiB") and float(row[1].split()[0]) < 900
 
 
-def test_too_little_disk_or_memory_names_both_numbers_and_the_flag(tmp_path: Path) -> None:
+def test_too_little_disk_names_both_numbers_and_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = tmp_path / "new" / "graph"
     require(there, GB // 1000, GB // 1000, "work", Resources("4GB"))
 
-    with pytest.raises(InputError, match=r"work .*900000\.0 GB.* GB .*--data"):
+    with pytest.raises(InputError, match=r"work .*900000\.0 GB.* [GM]B .*--data"):
         require(there, 9e14, 0, "work", Resources("4GB"))
-    with pytest.raises(InputError, match=r"900000\.0 GB.* GB .*--tmp"):
-        require(there, 9e14, 0, "work", Resources("4GB", tmp=tmp_path))
-    with pytest.raises(InputError, match=r"900000\.0 GB.* GB .*--tmp"):
-        require(tmp_path / "later" / "x", 9e14, 0, "work", Resources("4GB", tmp=tmp_path / "later"))
+    with pytest.raises(InputError, match=r"900000\.0 GB.*--out"):
+        require(there, 5e14, 0, "work", flag="--out", temporary=4e14)  # both on one disk
+
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: SimpleNamespace(free=0.02 * GB))
+    with pytest.raises(InputError, match=r" 30\.0 MB.* 20\.0 MB "):
+        require(there, 0.03 * GB, 0, "work")
+
+
+@pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="needs a second disk")
+def test_temporary_files_on_another_disk_are_checked_there(tmp_path: Path) -> None:
+    other = Resources(tmp=OTHER_DISK / "new")
+
+    with pytest.raises(InputError, match=r"500000\.0 GB.*/dev/shm.*--tmp"):
+        require(tmp_path, 1, 0, "work", other, temporary=5e14)
+    with pytest.raises(InputError, match=r"400000\.0 GB.*--data"):
+        require(tmp_path, 4e14, 0, "work", other, temporary=5e14)
+
+
+def test_too_little_memory_names_the_flag_only_if_it_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: 8 * GB)
+
     with pytest.raises(InputError, match=r"5\.5 GB.*4\.0 GB.*--memory 6GB"):
-        require(there, 0, 5.5e9, "work", Resources("4GB"))
-    with pytest.raises(InputError, match=r"900000\.0 GB.* GB "):
-        require(there, 0, 9e14, "work", Resources("999999GB"))
+        require(tmp_path, 0, 5.5e9, "work", Resources("4GB"))
+    require(tmp_path, 0, 5.5e9, "work")
+    with pytest.raises(InputError, match=r"9\.0 GB.* 8\.0 GB ") as raised:
+        require(tmp_path, 0, 9e9, "work", Resources("4GB"))
+    assert "--memory" not in str(raised.value)
+
+
+def test_no_budget_exceeds_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "machine_memory", lambda: 8 * GB)
+
+    assert Resources("100TB").bytes == 8 * GB
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_for_temporary_files_that_cannot_be_one_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(InputError, match=f"--tmp .*{name}"):
+        Resources(tmp=tmp_path / name)
 
 
 def test_temporary_files_go_to_their_folder_and_are_removed_after_a_kill_too(tmp_path: Path) -> None:

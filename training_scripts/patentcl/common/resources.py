@@ -11,19 +11,17 @@ from math import ceil
 from pathlib import Path
 from typing import ClassVar
 
-from .cli import InputError, option
+from .cli import InputError, check_ranges, option
 from .files import remove
 
 GB = 1_000_000_000
 LEAST = 4 * GB  # of memory, by default
-_CGROUPS = Path("/proc/self/cgroup")  # on Linux: the control groups that the process is in
-# How /proc/self/cgroup names the group, where it lies, and its limit, use, and line of cached files in memory.stat.
+_CGROUPS, _MEMINFO = Path("/proc/self/cgroup"), Path("/proc/meminfo")  # on Linux
+# Where control groups lie, both versions, with their limit, use, and the name of cached files in memory.stat.
 _VERSIONS = (
-    (r"^0::/(.*)$", Path("/sys/fs/cgroup"), "memory.max", "memory.current", r"^file (\d+)"),
-    (r"^\d+:[\w,]*\bmemory\b.*?:/(.*)$", Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes",
-     "memory.usage_in_bytes", r"^total_cache (\d+)"),
-)  # fmt: skip
-_MEMINFO = Path("/proc/meminfo")
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,19 @@ class Resources:
     tmp: Path | None = option(None, "folder for temporary files (default: beside the result)", metavar="DIR")
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a value that is no amount."""
+        """Raise `InputError` for a value that is no amount, and for a folder that cannot be written."""
         if self.memory and _amount(self.memory) < GB:
             raise InputError(f"--memory {self.memory}: must be at least 1GB")
-        if self.threads < 0:
-            raise InputError(f"--threads {self.threads}: must be 0 (all cores) or more")
+        check_ranges(self, {"threads": "[0, inf)"})
+        place = _existing(self.tmp or Path())
+        if self.tmp and not (place.is_dir() and os.access(place, os.W_OK)):
+            raise InputError(f"--tmp {self.tmp}: {place} is not a folder that you can write to")
 
     @property
     def bytes(self) -> int:
-        """The memory that the process may use."""
-        return _amount(self.memory) if self.memory else max(machine_memory() // 2, LEAST)
+        """The memory that the process may use, at most what the machine has."""
+        machine = machine_memory()
+        return min(machine, _amount(self.memory)) if self.memory else max(machine // 2, LEAST)
 
     @property
     def thread_count(self) -> int:
@@ -60,10 +61,8 @@ class Resources:
 
         What a killed run of the same step left is removed first, so one process at a time may write `result`.
         """
-        folder = (
-            self.scratch_folder(result)
-            / f".patentcl-{hashlib.sha256(str(result.resolve()).encode()).hexdigest()[:12]}.tmp"
-        )
+        name = hashlib.sha256(str(result.resolve()).encode()).hexdigest()[:12]
+        folder = (self.tmp or result.parent) / f".patentcl-{name}.tmp"
         remove(folder)
         folder.mkdir(parents=True)
         try:
@@ -71,40 +70,39 @@ class Resources:
         finally:
             remove(folder)
 
-    def scratch_folder(self, result: Path) -> Path:
-        """The folder in which `scratch` makes its own: --tmp, or that of `result`."""
-        return self.tmp or result.parent
-
-    def on_one_disk(self, result: Path) -> bool:
-        """Whether `result` and the temporary files of its step lie on the same disk."""
-        return _existing(self.scratch_folder(result)).stat().st_dev == _existing(result).stat().st_dev
-
 
 def require(
-    folder: Path, disk: float, memory: float, what: str, resources: Resources = Resources(), flag: str = "--data"
+    folder: Path,
+    disk: float,
+    memory: float,
+    what: str,
+    resources: Resources | None = None,
+    flag: str = "--data",
+    temporary: float = 0,
 ) -> None:
-    """Raise `InputError` unless `disk` bytes are free in `folder`, and the process may and can use `memory` bytes.
+    """Raise `InputError` unless a step has enough disk and memory, in bytes.
 
-    `what` begins the message: "restructuring these tables"; `flag` is the one that names `folder`.
+    `disk` is for its result in `folder`, which `flag` names, and `temporary` for its temporary files. Without
+    `resources` it may use all memory that is available. `what` begins the message: "restructuring these tables".
     """
-    is_temporary = resources.tmp and folder.resolve().is_relative_to(resources.tmp.resolve())
-    folder = _existing(folder)
-    free = shutil.disk_usage(folder).free
-    if disk > free:
-        flag = "--tmp" if is_temporary else flag
-        raise InputError(
-            f"{what} needs about {_shown(disk)} of disk in {folder}, which has {_shown(free)} free. "
-            f"Free some, or name a folder on another disk with {flag}"
-        )
-    if memory > resources.bytes:
-        raise InputError(
-            f"{what} needs about {_shown(memory)} of memory, more than the {_shown(resources.bytes)} that it may use. "
-            f"Pass --memory {ceil(memory / GB)}GB"
-        )
+    place, tmp = _existing(folder), _existing((resources and resources.tmp) or folder)
+    if place.stat().st_dev == tmp.stat().st_dev:
+        disk, temporary = disk + temporary, 0
+    for where, need, name in ((place, disk, flag), (tmp, temporary, "--tmp")):
+        if need > (free := shutil.disk_usage(where).free):
+            raise InputError(
+                f"{what} needs about {_shown(need)} of disk in {where}, which has {_shown(free)} free. Free some, or "
+                f"move the {name} folder to another disk and pass its new path"
+            )
     if memory > (available := available_memory()):
         raise InputError(
             f"{what} needs about {_shown(memory)} of memory, and {_shown(available)} is available. "
-            "Close other programs, or use a machine with more; --memory does not help"
+            "Close other programs, or use a machine with more"
+        )
+    if resources and memory > resources.bytes:
+        raise InputError(
+            f"{what} needs about {_shown(memory)} of memory, more than the {_shown(resources.bytes)} that it may use. "
+            f"Pass --memory {ceil(memory / GB)}GB"
         )
 
 
@@ -121,27 +119,20 @@ def machine_memory() -> int:
 
 def available_memory() -> int:
     """Bytes of memory that programs can still take, on this machine and in the container."""
-    available = machine_memory()
-    if _MEMINFO.exists():  # on Linux
-        kilobytes = re.search(r"MemAvailable:\s*(\d+)", _MEMINFO.read_text())
-        available = min(available, int(kilobytes[1]) * 1024 if kilobytes else available)
-    return min([available, *(limit - used for limit, used in _limits())])
+    kilobytes = re.findall(r"MemAvailable:\s*(\d+)", _MEMINFO.read_text() if _MEMINFO.exists() else "")
+    return min([machine_memory(), *(1024 * int(n) for n in kilobytes), *(limit - used for limit, used in _limits())])
 
 
-def _limits() -> list[tuple[int, int]]:
+def _limits() -> Iterator[tuple[int, int]]:
     """Limit and use of memory of each control group that the process is in; cached files are not counted."""
-    limits = []
-    groups = _CGROUPS.read_text() if _CGROUPS.exists() else ""
-    for pattern, root, limit, use, cache in _VERSIONS:
-        group = re.search(pattern, groups, re.MULTILINE)
-        for place in (root / group[1], *(root / group[1]).parents) if group else ():
-            if place.is_relative_to(root) and (place / limit).exists():
-                text = (place / limit).read_text().strip()  # "max" is none
-                cached = re.search(cache, (place / "memory.stat").read_text(), re.MULTILINE)
+    for line in _CGROUPS.read_text().splitlines() if _CGROUPS.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        for root, limit, use, cache in _VERSIONS if "memory" in (controllers or "memory") else ():
+            for place in (root / group[1:], *(root / group[1:]).parents):
+                text = (place / limit).read_text().strip() if (place / limit).exists() else ""  # "max" is none
                 if text.isdecimal():
-                    used = int((place / use).read_text()) - (int(cached[1]) if cached else 0)
-                    limits.append((int(text), used))
-    return limits
+                    counts = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+                    yield int(text), int((place / use).read_text()) - int(counts.get(cache, 0))
 
 
 def _amount(memory: str) -> int:
@@ -153,4 +144,4 @@ def _amount(memory: str) -> int:
 
 
 def _shown(count: float) -> str:
-    return f"{count / GB:.1f} GB"
+    return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.1f} MB"

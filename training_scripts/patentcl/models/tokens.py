@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.files import is_done, locked, read_json, write_record
-from ..common.resources import Resources, require
+from ..common.resources import require
 
 FILES = ("ids.bin", "lengths.bin")
 Blocks = Callable[[int], Iterator[pd.DataFrame]]  # from a row on: columns title, abstract
@@ -127,7 +127,7 @@ def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path)
             for rows in _ahead(lambda block: token_ids(model, join_texts(block, separator(model))), blocks(done)):
                 if bar.n == done:
                     each = sum(map(len, rows)) / len(rows) * size + 2
-                    require(folder, each * (count - done), 0, f"tokenising {count:,} texts", Resources())
+                    require(folder, each * (count - done), 0, f"tokenising {count:,} texts")
                 ids.write(np.concatenate(rows).tobytes())
                 ids.flush()
                 lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..common import files
 from ..common.cli import InputError, Interrupted
-from ..common.resources import Resources, require
+from ..common.resources import require
 from .patentsview import CORRUPT, TABLES
 from .sources import File, Source, TryAgain
 
@@ -50,7 +50,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
         known |= {file.name: _entry(file, out / file.name, known.get(file.name)) for file in offered}
         missing = [file for file in offered if not known[file.name]]
         total, here = sum(file.size for file in missing), sum(_size(_partial(out, file)) for file in missing)
-        require(out, total - here, 0, "the download", Resources(), "--out")
+        require(out, total - here, 0, "the download", flag="--out")
         with tqdm(total=total, initial=here, desc="download", disable=not missing, unit="B", unit_scale=True) as bar:
             for file in offered:
                 known[file.name] = known[file.name] or _download(source, file, out, bar)

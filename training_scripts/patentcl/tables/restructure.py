@@ -91,13 +91,8 @@ def _require_disk(tables: Tables, graph: Path, resources: Resources) -> None:
     sizes = tables.unpacked()
     total = sum(sizes.values())
     zipped = sum(size for key, size in sizes.items() if size != tables.files[key].stat().st_size)
-    result, temporary = 0.6 * total, zipped + 0.3 * total
     what = f"restructuring the {total / 1e9:.1f} GB of {tables.folder}"
-    if resources.on_one_disk(graph):
-        require(graph.parent, result + temporary, 0, what, resources)
-    else:
-        require(graph.parent, result, 0, what, resources)
-        require(resources.scratch_folder(graph), temporary, 0, what, resources)
+    require(graph.parent, 0.6 * total, 0, what, resources, temporary=zipped + 0.3 * total)
 
 
 class _Run:

@@ -26,7 +26,7 @@ from sentence_transformers import SentenceTransformer
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
 from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
-from ..common.resources import Resources, require
+from ..common.resources import require
 from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import held_out_set
 from ..evaluation.leakage import TRAINED_ON
@@ -157,7 +157,7 @@ def fit(
     if rank() > 0:
         wait()  # until the first process has written the tokens
     needed = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
-    require(cache, 0, needed, f"training on {len(data.triplets):,} triplets", Resources())
+    require(cache, 0, needed, f"training on {len(data.triplets):,} triplets")
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
     if rank() == 0:
         wait()
