@@ -8,22 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 # Errors of the operating system that the user can fix; any other OSError is a bug and ends in a traceback.
-_FIXABLE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-}
+_FIXABLE = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_FIXABLE_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
 
 
 class Interrupted(Exception):
@@ -115,13 +107,16 @@ def run_script(main: Callable[[], object]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
-    sys.stdout, sys.stderr = _unbreakable(sys.stdout), _unbreakable(sys.stderr)
+    for name in ("stdout", "stderr"):
+        if stream := getattr(sys, name):  # None if it was closed before the start
+            raw = io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True))
     try:
         main()
     except InputError as problem:
         _fail(f"error: {problem}")
     except OSError as problem:
-        if problem.errno not in _FIXABLE:
+        if not isinstance(problem, _FIXABLE) and problem.errno not in _FIXABLE_CODES:
             raise
         _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to.")
     except (Interrupted, KeyboardInterrupt) as problem:
@@ -143,14 +138,6 @@ class _Unbreakable(io.FileIO):
     """Output whose reader may go away (a closed terminal, `tee` after Ctrl-C): what cannot be written is lost."""
 
     def write(self, data: Any) -> int:
-        try:
+        with suppress(OSError):
             return super().write(data) or 0
-        except OSError:
-            return len(data)
-
-
-def _unbreakable(stream: TextIO | None) -> TextIO:
-    if stream is None:  # closed before the start
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (until the script ends)
-    raw = _Unbreakable(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
+        return len(data)

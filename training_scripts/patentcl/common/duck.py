@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,12 +28,11 @@ def connect(
     the process takes beside the database.
     """
     pool = int(min(resources.bytes * POOL, max(resources.bytes - outside, 0) * OVERSHOOT))
-    db = duckdb.connect(str(database))
-    db.execute("SET enable_progress_bar = false")
-    db.execute("SET threads = $n", {"n": resources.thread_count})
-    db.execute("SET memory_limit = $bytes", {"bytes": f"{pool}B"})
+    settings: dict[str, Any] = {"threads": resources.thread_count, "memory_limit": f"{pool}B"}
     if spill:
-        db.execute("SET temp_directory = $folder", {"folder": str(spill)})
+        settings["temp_directory"] = str(spill)
+    db = duckdb.connect(str(database), config=settings)
+    db.execute("SET enable_progress_bar = false")
     return db
 
 

@@ -151,23 +151,19 @@ def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> 
     The same for the complete result of other parameters, unless `overwrite`.
     """
     folder = record.parent
-    if folder.exists() and not _is_record(record):
-        ours = (".lock", ".partial")  # hidden files that are left after a kill
-        if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in ours for p in folder.iterdir()):
+    try:
+        is_ours = "params" in read_json(record)
+    except InputError:  # no record, or a corrupt one
+        is_ours = record.exists()
+    if folder.exists() and not is_ours:
+        left = (".lock", ".partial")  # hidden files, after a kill
+        if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in left for p in folder.iterdir()):
             raise InputError(f"{folder} was not written by patentCL (it has no {record.name}). Move it.")
-    elif record.exists() and not overwrite and _is_complete(record) and (changed := changes(record, params)):
+    elif is_ours and not overwrite and _is_complete(record) and (changed := changes(record, params)):
         raise InputError(
             f"{folder} holds the result of other parameters ({changed}). "
             "Choose another folder, or add --overwrite to replace it."
         )
-
-
-def _is_record(record: Path) -> bool:
-    """Whether the file is a record of ours, even a corrupt one."""
-    try:
-        return "params" in read_json(record)
-    except InputError:
-        return record.exists()
 
 
 def _is_complete(record: Path) -> bool:

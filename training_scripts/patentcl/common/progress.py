@@ -9,21 +9,15 @@ from tqdm import tqdm
 
 
 @contextmanager
-def ticking(progress: "tqdm[Any]", state: Callable[[bool], str] | None = None) -> Iterator[None]:
+def ticking(progress: "tqdm[Any]", state: Callable[[bool], str] = lambda ended: "") -> Iterator[None]:
     """Redraw the bar every second while the body runs, and at its end, with what `state(ended)` says behind it."""
     done = threading.Event()
 
-    def draw(ended: bool) -> None:
-        if state is not None:
-            progress.set_postfix_str(state(ended), refresh=False)
-        progress.refresh()
-
     def tick() -> None:
         while not done.wait(1):
-            draw(False)
+            progress.set_postfix_str(state(False))
 
-    draw(False)
-
+    progress.set_postfix_str(state(False))
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
@@ -31,4 +25,4 @@ def ticking(progress: "tqdm[Any]", state: Callable[[bool], str] | None = None) -
     finally:
         done.set()
         thread.join()
-    draw(True)
+    progress.set_postfix_str(state(True))
