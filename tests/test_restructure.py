@@ -209,9 +209,9 @@ def test_the_overview_counts_the_links_of_each_patent(custom_corpus: Callable[..
 
     rank = {patent: rank for rank, patent in enumerate(patents_of(tmp_path / "graph")["patent_id"])}
     order = [rank["1"], rank["2"], rank["3"]]
-    assert seen.citations_in[order].tolist() == [2, 0, 0] and seen.citations_out[order].tolist() == [0, 1, 1]
-    assert seen.classes_per_patent[order].tolist() == [2, 1, 0]
-    assert seen.patents["section"][order].tolist() == ["F", "pumps", ""]
+    assert seen["cited_by"][order].tolist() == [2, 0, 0] and seen["cites"][order].tolist() == [0, 1, 1]
+    assert seen["classes"][order].tolist() == [2, 1, 0]
+    assert seen["section"][order].tolist() == ["F", "pumps", ""]
 
 
 def test_real_patents(water: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from patentcl.common.cli import InputError, option, parse_options, run_script
-from patentcl.common.files import DATA, MODELS, REPOSITORY, read_json
+from patentcl.common.files import DATA, MODELS, REPOSITORY, fingerprint, read_json
 from patentcl.sample.write import write_sample
 from patentcl.tables.patentsview import find_tables, has_tables
 
@@ -60,7 +60,7 @@ def _tables(options: Options) -> tuple[Path, str]:
     """The folder of tables, with the sample written if it is needed, and a name that is different for other tables."""
     tables = options.tables or (DATA if has_tables(DATA) else None)
     if tables:
-        return tables.resolve(), f"{tables.resolve().name}-{find_tables(tables).fingerprint()[:6]}"
+        return tables.resolve(), f"{tables.resolve().name}-{fingerprint(find_tables(tables).files.values())[:6]}"
     sample = DATA / "demo" / "sample" / "tables"
     write_sample(sample, options.patents, overwrite=options.overwrite)
     return sample, "sample"

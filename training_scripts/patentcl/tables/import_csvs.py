@@ -4,22 +4,18 @@ Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/opera
 plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyarrow.csv import WriteOptions
-from pyarrow.csv import write_csv as write_arrow
+from pyarrow.csv import WriteOptions, write_csv
 from pyarrow.parquet import ParquetWriter
 
 from ..common.duck import NULL, literal
 
-WRITERS = 2  # threads that format rows
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
 # File → header → type in DuckDB.
@@ -63,7 +59,6 @@ TEXTS = ("title", "abstract")
 PARQUET = "patents.parquet"  # of each patent all but the texts, with plain names, in order of rank
 _ARROW = {"BIGINT": pa.int64(), "VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa.string()), "BOOLEAN": pa.bool_()}
 FILES = (*CSVS, PARQUET, FINGERPRINT_FILE)
-Columns = Callable[[np.ndarray], dict[str, Any]]  # ranks (n,) → values (n,) by plain names
 
 
 def plain_name(header: str) -> str:
@@ -78,37 +73,27 @@ def csv_writer(folder: Path, name: str) -> Iterator[Callable[..., None]]:
 
     A list is a text `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks; null is not.
     """
-    options = WriteOptions(include_header=False, quoting_style="needed")
-    waiting: deque[Future[pa.Buffer]] = deque()
-
-    def formatted(table: pa.Table) -> pa.Buffer:
-        sink = pa.BufferOutputStream()
-        write_arrow(table, sink, options)
-        return sink.getvalue()
-
-    with (folder / name).open("wb") as file, ThreadPoolExecutor(WRITERS) as pool:
+    options = WriteOptions(include_header=False, quoting_style="needed", batch_size=1 << 14)
+    with (folder / name).open("wb") as file, ThreadPoolExecutor(1) as pool:
         file.write((",".join(CSVS[name]) + "\n").encode())
+        waiting = [pool.submit(file.flush)]
 
         def write(*columns: Any) -> None:
-            if len(columns[0]):
-                table = pa.table(dict(zip(CSVS[name], columns, strict=True)))
-                waiting.append(pool.submit(formatted, table))
-            if len(waiting) > WRITERS:
-                file.write(waiting.popleft().result())
+            waiting.pop().result()
+            table = pa.table(dict(zip(CSVS[name], columns, strict=True)))
+            waiting.append(pool.submit(write_csv, table, file, options))
 
         yield write
-        while waiting:
-            file.write(waiting.popleft().result())
+        waiting.pop().result()
 
 
-def write_parquet(folder: Path, patents: int, columns: Columns) -> None:
-    """Write patents.parquet; `columns` gives the columns of some ranks, (n,)."""
+def write_parquet(folder: Path, patents: pa.Table) -> None:
+    """Write patents.parquet."""
     kinds = {plain_name(header): _ARROW[kind] for header, kind in CSVS["patents.csv"].items()}
     schema = pa.schema({name: kind for name, kind in kinds.items() if name not in TEXTS})
     with ParquetWriter(folder / PARQUET, schema) as writer:
-        for start in range(0, patents, 1 << 17):
-            ranks = np.arange(start, min(start + (1 << 17), patents))
-            writer.write_table(pa.table(columns(ranks), schema=schema))
+        for start in range(0, len(patents), 1 << 17):
+            writer.write_table(patents.slice(start, 1 << 17).select(schema.names).cast(schema))
 
 
 def rows_of(folder: Path, name: str) -> str:

@@ -1,100 +1,87 @@
-"""Patents of one id each → ranks, and their classes in order of rank."""
+"""Ids of patents → numbers: the ranks of the patents in the table, and numbers for ids that are not there."""
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections import defaultdict
+from itertools import count
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..common.duck import arrow, literal
 
-NO_CLASS = -1
+PLAIN = 1 << 24  # above all numbers of patents
+# For DuckDB: an id as the number that it is, and any other id. The number is written as the id is, so that no two ids
+# are one number. Ids of spaces are one.
+ID_MACROS = f"""
+CREATE MACRO plain(id) AS CASE WHEN try_cast(id AS INTEGER)::VARCHAR = id
+    AND try_cast(id AS INTEGER) BETWEEN 0 AND {PLAIN - 1} THEN try_cast(id AS INTEGER) END;
+CREATE MACRO other(id) AS CASE WHEN plain(id) IS NULL THEN CASE WHEN trim(id) = '' THEN '' ELSE id END END;
+"""
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """The N patents in order of rank, and S subclasses in the order of their symbols."""
+class Numbers:
+    """The number of each id: of N patents their ranks, of others N + the id where it is plain, and from N + PLAIN on.
 
-    ids: pa.Array  # (N,) texts
-    dates: pa.DictionaryArray  # (N,) texts, whose dictionary is sorted
-    types: pa.DictionaryArray  # (N,) texts
-    symbols: pa.Array  # (S,) texts
-    codes: np.ndarray  # (C,) numbers of subclasses: the classes of all patents, the primary one of each first
-    ends: np.ndarray  # (N + 1,): the classes of a patent are codes[ends[rank]:ends[rank + 1]]
+    N + PLAIN is that of the empty id.
+    """
 
-    def __len__(self) -> int:
-        """The number of patents."""
-        return len(self.ids)
+    def __init__(self, patents: pa.Table) -> None:
+        """Take `patent_id` and `plain` of the patents in order of rank."""
+        self.patents = len(patents)
+        self.plain = np.arange(self.patents, self.patents + PLAIN, dtype=np.int32)
+        self.others: dict[str, int] = defaultdict(count(self.patents + PLAIN).__next__)
+        self.others[""]
+        is_other = patents["plain"].is_null()
+        ranks = np.arange(self.patents, dtype=np.int32)
+        self.plain[patents["plain"].drop_null().to_numpy()] = ranks[~is_other.to_numpy()]
+        names = patents["patent_id"].filter(is_other).to_pylist()
+        self.others |= zip(names, ranks[is_other.to_numpy()].tolist(), strict=True)
 
-    @cached_property
-    def primary(self) -> np.ndarray:
-        """The number of each patent's primary subclass, (N,), or `NO_CLASS`."""
-        return _first(self.ends, self.codes)
+    def outside(self) -> list[str]:
+        """The ids outside the table that are not plain, in order of their numbers from N + PLAIN on."""
+        return [name for name, number in self.others.items() if number >= self.patents + PLAIN]
 
-    def columns(self, ranks: np.ndarray) -> dict[str, Any]:
-        """What is known of some patents, (n,) ranks → (n,) values by the names of the import CSV."""
-        ends, classes = _rows(self.ends, self.codes, ranks)
-        rows, codes = pa.array(ranks), pa.array(self.primary[ranks], mask=self.primary[ranks] == NO_CLASS)
-        return {
-            "rank": rows,
-            "patent_id": self.ids.take(rows),
-            "date": self.dates.take(rows).cast(pa.string()),
-            "type": self.types.take(rows).cast(pa.string()),
-            "subclass": pc.fill_null(self.symbols.take(codes), ""),
-            "subclasses": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), self.symbols.take(pa.array(classes))),
-        }
+    def of(self, plain: pa.Array, other: pa.Array) -> np.ndarray:
+        """The numbers of ids, (n,) plain or null and (n,) null or not."""
+        numbers = self.plain[plain.fill_null(0).to_numpy()]
+        is_other = plain.is_null().to_numpy(zero_copy_only=False)
+        numbers[is_other] = [self.others[name] for name in other.drop_null().to_pylist()]
+        return numbers
 
 
-def number(db: duckdb.DuckDBPyConnection, seed: int) -> Numbered:
-    """Number the patents of the table `kept`, whose subclasses are in `symbol` and `class`; make the table `number`.
+def number(db: duckdb.DuckDBPyConnection, seed: int) -> pa.Table:
+    """Number the patents of the table `kept`, whose classes are in `class`; return them in order of rank, (N,) rows.
 
     The order is: section, class and subclass of the primary symbol, without one last, then a seeded hash of the id.
+    `row` is that in `kept`, `plain` the id as a number; `subclasses` are lists, with the primary one first. The
+    dictionaries of `date` and `subclass` are sorted; the last subclass is "", of patents without one.
     """
     hashed = f"md5_number_{{}}({literal(f'{seed}:')} || patent_id) AS {{}}"
     halves = ", ".join(hashed.format(half, half) for half in ("upper", "lower"))  # of little-endian numbers
-    kept = arrow(db, f"SELECT patent_id, date, type, {halves} FROM kept")  # noqa: S608
-    order = "section_of(subclass), class_of(subclass), subclass"
-    symbols = arrow(db, f"SELECT subclass, rank() OVER (ORDER BY {order}) AS place FROM symbol ORDER BY code")  # noqa: S608
-    classes = arrow(db, "SELECT patent, code FROM class ORDER BY patent, sequence, code")
-    patents, codes = (classes[name].to_numpy() for name in ("patent", "code"))
-    ends = np.concatenate([[0], np.cumsum(np.bincount(patents, minlength=len(kept)))])
-    place = np.append(symbols["place"].to_numpy(), np.iinfo(np.int64).max)  # its last is that of NO_CLASS
+    kept = arrow(
+        db,
+        f"SELECT patent_id, plain(patent_id) AS plain, date::a_date AS date, type::a_type AS type, {halves} FROM kept",  # noqa: S608
+    )
+    symbols = arrow(db, "FROM symbols")["symbol"].combine_chunks()
+    classes = arrow(
+        db, "SELECT patent, enum_code(symbol)::INTEGER AS code FROM class ORDER BY patent, sequence, symbol"
+    )
+    codes = classes["code"].to_numpy()
+    counts = np.bincount(classes["patent"].to_numpy(), minlength=len(kept))
+    ends = np.append(0, counts.cumsum())
+    primary = np.full(len(kept), len(symbols) - 1, np.int32)
+    primary[counts > 0] = codes[ends[:-1][counts > 0]]
     lower, upper = (kept[half].to_numpy().byteswap() for half in ("lower", "upper"))
-    rows = np.lexsort((lower, upper, place[_first(ends, codes)]))  # the row of each rank
+    rows = np.lexsort((lower, upper, primary)).astype(np.int32)  # the row of each rank
 
-    taken = pa.array(rows)
-    ids = kept["patent_id"].combine_chunks().take(taken)
-    ends, codes = _rows(ends, codes, rows)
-    ranks = pa.table({"patent_id": ids, "rank": np.arange(len(rows), dtype=np.int32)})
-    with db.cursor() as cursor:
-        cursor.register("ranks", ranks)
-        cursor.execute("CREATE TABLE number AS FROM ranks")
-    dates, types = (_sorted_codes(kept[name], taken) for name in ("date", "type"))
-    return Numbered(ids, dates, types, symbols["subclass"].combine_chunks(), codes, ends)
-
-
-def _first(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The first value of each ragged row values[ends[i]:ends[i + 1]], or `NO_CLASS`, (N,)."""
-    first, has = np.full(len(ends) - 1, NO_CLASS, np.int32), np.diff(ends) > 0
-    first[has] = values[ends[:-1][has]]
-    return first
-
-
-def _rows(ends: np.ndarray, values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some rows, in their order, of ragged rows values[ends[i]:ends[i + 1]], as such `ends` and `values`."""
-    counts = np.diff(ends)[rows]
-    taken = np.concatenate([[0], np.cumsum(counts)])
-    return taken, values[np.arange(taken[-1]) + np.repeat(ends[:-1][rows] - taken[:-1], counts)]
-
-
-def _sorted_codes(texts: pa.ChunkedArray, rows: pa.Array) -> pa.DictionaryArray:
-    """Texts in the order of `rows`, with a sorted dictionary."""
-    coded = texts.dictionary_encode().combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):  # of no chunk
-        coded = pa.array([], pa.string()).dictionary_encode()
-    order = pc.sort_indices(coded.dictionary)
-    codes = np.argsort(order.to_numpy()).astype(np.int32)[coded.indices.to_numpy()]
-    return pa.DictionaryArray.from_arrays(pa.array(codes).take(rows), coded.dictionary.take(order))
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(codes)).take(pa.array(rows))
+    patents = kept.drop_columns(["lower", "upper"]).combine_chunks().take(pa.array(rows))
+    columns = {
+        "rank": np.arange(len(rows), dtype=np.int32),
+        "row": rows,
+        "subclass": pa.DictionaryArray.from_arrays(primary[rows], symbols),
+        "subclasses": pa.ListArray.from_arrays(lists.offsets, pa.DictionaryArray.from_arrays(lists.values, symbols)),
+    }
+    for name, values in columns.items():
+        patents = patents.append_column(name, pa.array(values))
+    return patents

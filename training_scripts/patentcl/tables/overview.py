@@ -1,42 +1,24 @@
-"""Statistics of a restructured corpus, read from its import CSVs: what the notebook shows before mining."""
+"""Statistics of a restructured corpus: what the notebooks show."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from ..common.duck import connect, literal
-from .cpc import MACROS
-from .import_csvs import PARQUET, rows_of
-
-
-@dataclass(frozen=True)
-class Overview:
-    """`patents`: date and section of each patent, by rank; the arrays: how many links it has, (N,) integers."""
-
-    patents: pd.DataFrame
-    citations_out: np.ndarray
-    citations_in: np.ndarray
-    classes_per_patent: np.ndarray
+from .cpc import section_of
+from .import_csvs import PARQUET
 
 
-def overview(graph: Path) -> Overview:
-    """Read the statistics of the corpus in `graph`, the folder that `restructure` wrote."""
-    with connect() as db:
-        db.execute(MACROS)
-        file = literal(graph / PARQUET)
-        patents = db.execute(f"SELECT date, section_of(subclass) AS section FROM {file} ORDER BY rank").df()  # noqa: S608
+def overview(graph: Path) -> pd.DataFrame:
+    """The patents of the corpus in `graph`, the folder that `restructure` wrote, by rank (N rows).
 
-        def links(file: str, end: str) -> np.ndarray:
-            sql = f'SELECT "{end}" AS rank, count(*) AS links FROM ({rows_of(graph, file)}) GROUP BY ALL'  # noqa: S608
-            counted = db.execute(sql).fetchnumpy()
-            of_all = np.zeros(len(patents), dtype=int)
-            of_all[counted["rank"]] = counted["links"]
-            return of_all
-
-        out, into = links("citations.csv", "start"), links("citations.csv", "end")
-        return Overview(patents, out, into, classes_per_patent=links("classifications.csv", "end"))
+    Columns: `date`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes` it has.
+    """
+    table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
+    classes = pc.list_value_length(table["subclasses"]).to_numpy()
+    patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
+    return patents.assign(section=patents.pop("subclass").map(section_of))
 
 
 def subclass_titles(graph: Path) -> dict[str, str]:

@@ -9,16 +9,18 @@ import csv
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from ..common.cli import InputError
 from ..common.duck import NULL, literal
-from ..common.files import each_file, fingerprint
+from ..common.files import each_file
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
@@ -107,21 +109,16 @@ class Tables:
     folder: Path
     files: dict[str, Path]
 
-    def fingerprint(self, threads: int = 1) -> str:
-        """A hash of all names and contents."""
-        return fingerprint(self.files.values(), threads)
-
-    def unpacked(self) -> dict[str, int]:
+    def sizes(self) -> dict[Path, int]:
         """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
-        return {key: _unpacked_size(path) for key, path in self.files.items()}
+        return {path: _unpacked_size(path) for path in self.files.values()}
 
     def open(self, scratch: Path, threads: int = 1) -> dict[str, Source]:
         """Check the header of each table; stream the ZIPs into the folder `scratch`.
 
         Raises `InputError` naming the file, line or column when a table is not what its name says.
         """
-        sizes = self.unpacked()
-        zips = {path: sizes[key] for key, path in self.files.items() if _is_zip(path)}
+        zips = {path: size for path, size in self.sizes().items() if _is_zip(path)}
         unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
         sources = {key: _open(unpacked.get(path, path), path, TABLES[key]) for key, path in self.files.items()}
         if "abstract" not in sources and sources["patent"].names["abstract"] is None:
@@ -172,36 +169,32 @@ def _is_zip(path: Path) -> bool:
     return path.suffix == ".zip" or zipfile.is_zipfile(path)
 
 
-def _unpacked_size(path: Path) -> int:
-    _refuse_page(path)
-    if not _is_zip(path):
-        return path.stat().st_size
+@contextmanager
+def _members(archive: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """Open a ZIP: yield it and the tables in it. Raises `InputError` naming it if it cannot be unpacked."""
     try:
-        with zipfile.ZipFile(path) as zipped:
-            return sum(member.file_size for member in zipped.infolist())
-    except CORRUPT as problem:
-        raise InputError(f"{path}: not a ZIP that can be unpacked ({problem}). Download it again") from None
-
-
-def _refuse_page(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
-
-
-def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
-    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths."""
-    try:
-        return _stream(archive, scratch / f"{archive.name}.tsv", moved)
+        with zipfile.ZipFile(archive) as zipped:
+            files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
+            yield zipped, [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
     except CORRUPT as problem:
         raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). Download it again") from None
 
 
-def _stream(archive: Path, target: Path, moved: Callable[[int], None]) -> Path:
-    with zipfile.ZipFile(archive) as zipped:
-        files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
-        members = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
+def _unpacked_size(path: Path) -> int:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
+    if not _is_zip(path):
+        return path.stat().st_size
+    with _members(path) as (_, members):
+        return sum(member.file_size for member in members)
+
+
+def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
+    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths."""
+    target = scratch / f"{archive.name}.tsv"
+    with _members(archive) as (zipped, members):
         if len(members) != 1:
             raise InputError(f"{archive}: expected one .tsv file in it, found {len(members)}. Unpack the right one")
         with zipped.open(members[0]) as source, target.open("wb") as out:
@@ -220,12 +213,7 @@ def _header(path: Path, shown: str) -> tuple[tuple[str, ...], str]:
         raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
     delimiter = "\t" if "\t" in line else ","
     names = next(csv.reader([line], delimiter=delimiter), [])
-    header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(names, 1))
-    lower = [name.lower() for name in header]
-    for name in header:
-        if lower.count(name.lower()) > 1:
-            raise InputError(f"{shown}, line 1: the column {name} occurs twice. Remove one")
-    return header, delimiter
+    return tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(names, 1)), delimiter
 
 
 def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
@@ -244,6 +232,17 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
             strict_mode = true, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE}, store_rejects = true,
             rejects_limit = 100)"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
+
+
+def read_blocks(
+    db: duckdb.DuckDBPyConnection, sql: str, source: Source, rows: int, moved: Callable[[int], object]
+) -> Iterator[pa.RecordBatch]:
+    """Blocks of at most `rows` rows of a query that reads `source`; `moved` is called with the numbers of rows."""
+    with db.cursor() as cursor:  # another result may be open
+        for batch in cursor.sql(sql).to_arrow_reader(rows):
+            yield batch
+            moved(len(batch))
+        check_lines(cursor, source)
 
 
 def check_lines(db: duckdb.DuckDBPyConnection, source: Source) -> None:

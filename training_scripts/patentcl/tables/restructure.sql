@@ -3,36 +3,50 @@
 -- The right side of a join is the one that is kept in memory: restructure.py turns off the choice by estimated size.
 
 -- ## patents
--- One row an id, without the texts. A repeated row is rare, so only the rows of repeated ids are compared.
+-- One row an id. A repeated row is rare, so only the rows of repeated ids are compared.
 
 CREATE MACRO is_withdrawn(flag) AS coalesce(lower(flag) IN ('1', 'true', 't', 'yes'), false);
-CREATE TABLE read_patent AS SELECT patent_id, date, type, is_withdrawn(withdrawn) AS withdrawn FROM patent_rows;
-CREATE TABLE repeated AS SELECT patent_id, count(*) AS rows FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
-CREATE TABLE one AS
+CREATE TABLE read_patent AS SELECT patent_id, title, date, type, is_withdrawn(withdrawn) AS withdrawn FROM patent_rows;
+CREATE TABLE repeated AS SELECT patent_id FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
+CREATE VIEW one AS
 FROM (
-    FROM read_patent WHERE patent_id NOT IN (SELECT patent_id FROM repeated)
+    FROM read_patent WHERE patent_id NOT IN (FROM repeated)
     UNION ALL
-    SELECT r.patent_id, r.date, r.type, is_withdrawn(r.withdrawn) FROM (
-        SELECT min({'patent_id': patent_id, 'title': title, 'date': date, 'type': type, 'withdrawn': withdrawn}) AS r
-        FROM patent_rows WHERE patent_id IN (SELECT patent_id FROM repeated) GROUP BY patent_id))
+    SELECT unnest(min({'patent_id': patent_id, 'title': title, 'date': date, 'type': type, 'withdrawn': withdrawn}))
+    FROM read_patent WHERE patent_id IN (FROM repeated) GROUP BY patent_id)
 WHERE trim(patent_id) <> '';
 CREATE TABLE kept AS
-SELECT patent_id, coalesce(date, '') AS date, coalesce(type, '') AS type FROM one
-WHERE getvariable('keep_withdrawn') OR NOT withdrawn;
+SELECT patent_id, coalesce(title, '') AS title, coalesce(date, '') AS date, coalesce(type, '') AS type FROM one
+WHERE keep_withdrawn() OR NOT withdrawn;
+CREATE TYPE a_date AS ENUM (SELECT DISTINCT date FROM kept ORDER BY date);
+CREATE TYPE a_type AS ENUM (SELECT DISTINCT type FROM kept ORDER BY type);
+SELECT (SELECT count(*) FROM read_patent) AS rows,
+       (SELECT count(*) FROM read_patent WHERE trim(patent_id) = '') AS nameless,
+       (SELECT count(*) FROM one) AS ids,
+       (SELECT count(*) FROM one WHERE withdrawn) AS withdrawn,
+       (SELECT count(*) FROM kept) AS kept;
 
 -- ## classes
--- `patent` is the row of a patent in `kept`, null if it is not there. Without a symbol, no patent has a class.
+-- `patent` is the row of a patent in `kept`, null if it is not there. Without a symbol, no patent has a class. The
+-- type `symbol` gives subclasses their order; its last, "", is for patents without one.
 
+DROP VIEW one;
+DROP TABLE read_patent;
 CREATE TABLE read_class AS
 SELECT kept.rowid::INTEGER AS patent, trim(subclass) AS subclass,
        min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence, count(*) AS rows
 FROM cpc_rows LEFT JOIN kept USING (patent_id) GROUP BY ALL;
-CREATE TABLE symbol AS
-SELECT (row_number() OVER (ORDER BY subclass) - 1)::INTEGER AS code, subclass
-FROM (SELECT DISTINCT subclass FROM read_class);
-CREATE VIEW class AS
-SELECT patent, code, sequence, rows FROM read_class JOIN symbol USING (subclass)
-WHERE patent IS NOT NULL AND subclass <> '';
+CREATE VIEW named AS FROM read_class WHERE patent IS NOT NULL AND subclass <> '';
+CREATE TYPE symbol AS ENUM (
+    SELECT subclass FROM (SELECT DISTINCT subclass FROM named UNION ALL SELECT '')
+    ORDER BY subclass = '', section_of(subclass), class_of(subclass), subclass);
+CREATE VIEW symbols AS SELECT unnest(enum_range(NULL::symbol)) AS symbol;
+CREATE VIEW class AS SELECT patent, subclass::symbol AS symbol, sequence FROM named;
+SELECT (SELECT coalesce(sum(rows), 0)::BIGINT FROM read_class) AS rows,
+       (SELECT coalesce(sum(rows), 0)::BIGINT FROM named) AS classified,
+       (SELECT count(*) FROM named) AS classes,
+       (SELECT count(*) FROM (SELECT DISTINCT subclass FROM read_class)
+        WHERE regexp_matches(subclass, '[;\r\n]')) AS invalid;
 
 -- ## relations
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
@@ -40,7 +54,6 @@ WHERE patent IS NOT NULL AND subclass <> '';
 -- is a patent; others have numbers of applications, which look alike, so they are numbers after those of the patents.
 -- Other documents of fewer than four digits are placeholders, which would join strangers.
 
-CREATE TABLE relation AS
 WITH related AS (
     SELECT rank AS patent, contains(lower(kind), 'grant') AS granted,
            regexp_replace(trim(document), '^([A-Za-z]*)0+', '\1') AS document

@@ -1,11 +1,10 @@
 """Abstracts: read twice in the order of their table, once for the families and once to be written; never kept.
 
-So no text is sorted or joined: what is known of a patent comes to its abstract by the row that this has in the table.
+So no abstract is sorted or joined: what is known of a patent comes to its abstract by its number.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -15,75 +14,54 @@ import pyarrow.compute as pc
 
 from ..common.duck import arrow
 from .family import number_of
-from .import_csvs import CSVS, Columns, csv_writer, plain_name
-from .numbers import Numbered
-from .patentsview import Source, check_lines
+from .import_csvs import CSVS, csv_writer, plain_name
+from .numbers import Numbers
+from .patentsview import Source, read_blocks
 
 BLOCK = 10_000  # texts at a time: DuckDB reads the next ones meanwhile
 # Letters and digits in lower case: of ASCII in Python, which is fast, of others by the macro. Then a zero byte.
 # To trim a long text takes longer than to read it.
-_ABSTRACTS = """SELECT patent_id, CASE WHEN trim(left(abstract, 1)) <> '' THEN true
+_ABSTRACTS = """SELECT plain(patent_id), other(patent_id), CASE WHEN trim(left(abstract, 1)) <> '' THEN true
             ELSE coalesce(trim(abstract), '') <> '' END AS filled,
        CASE WHEN strlen(abstract) = length(abstract) AND NOT contains(abstract, chr(0)) THEN abstract
             ELSE letters(coalesce(abstract, '')) END || chr(0) AS letters
 FROM abstract_rows"""
-_TITLES = """SELECT coalesce(title, '') AS title FROM (
-    SELECT patent_id, title FROM patent_rows WHERE patent_id NOT IN (SELECT patent_id FROM repeated)
-    UNION ALL
-    SELECT patent_id, min(title) FROM patent_rows WHERE patent_id IN (SELECT patent_id FROM repeated) GROUP BY patent_id
-) JOIN number USING (patent_id) JOIN places USING (rank) ORDER BY place"""
 _LOWER = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _NO_LETTERS = bytes(code for code in range(1, 128) if not chr(code).isalnum())
 
 
-@dataclass(frozen=True)
-class Abstracts:
-    """What is known of the texts of N patents, in order of rank; `row` is that in the table of abstracts, or -1."""
-
-    row: np.ndarray
-    family: np.ndarray  # a number below 2**60
-    filled: np.ndarray  # whether there is more than spaces
-    rows: int  # of the table
-
-
 def read_abstracts(
-    db: duckdb.DuckDBPyConnection, source: Source, numbered: Numbered, seed: int, moved: Callable[[int], None]
-) -> Abstracts:
-    """Read the abstracts of the patents in the table `number`.
+    db: duckdb.DuckDBPyConnection,
+    source: Source,
+    numbers: Numbers,
+    patents: pa.Table,
+    seed: int,
+    moved: Callable[[int], object],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read the abstracts of the `patents` (N,).
 
-    Of several of one patent, one with text counts, and then that of the smallest family number. `moved` is called with
-    the number of rows that were read.
+    Return the rank of each row of the table of abstracts, or -1 if it does not count; the family of each patent, (N,)
+    below 2**60; and whether its abstract is more than spaces, (N,). Of several abstracts of one patent the last one
+    with text counts. `moved` is called with numbers of rows that were read.
     """
-    families, filled, where = [np.empty(0, np.int64)], [np.empty(0, bool)], 0
-    with db.cursor() as cursor, db.cursor() as ids:
-        ids.execute("CREATE TABLE abstract_id (patent_id VARCHAR, row INTEGER)").fetchall()
-        for batch in cursor.sql(_ABSTRACTS).to_arrow_reader(BLOCK):
-            families.append(_family_numbers(batch.column("letters"), seed))
-            filled.append(batch.column("filled").to_numpy(zero_copy_only=False))
-            found = pa.table(
-                {"patent_id": batch.column(0), "row": np.arange(where, where + len(batch), dtype=np.int32)}
-            )
-            ids.register("found", found)
-            ids.execute("INSERT INTO abstract_id FROM found").fetchall()
-            where += len(batch)
-            moved(len(batch))
-        check_lines(cursor, source)
-    family, has = np.concatenate(families), np.concatenate(filled)
-    found = arrow(db, "SELECT rank, row FROM abstract_id JOIN number USING (patent_id)")
-    db.execute("DROP TABLE abstract_id")
-    rank, row = found["rank"].to_numpy(), found["row"].to_numpy()
-    row_of = np.full(len(numbered), -1, np.int32)
-    row_of[rank] = row
-    again = np.flatnonzero(np.bincount(rank, minlength=1)[rank] > 1)  # rare
-    worst_first = np.lexsort((row[again], family[row[again]], ~has[row[again]], rank[again]))[::-1]
-    row_of[rank[again][worst_first]] = row[again][worst_first]  # the last one stays
+    blocks = [(np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int64))]
+    for batch in read_blocks(db, _ABSTRACTS, source, BLOCK, moved):
+        filled = batch.column("filled").to_numpy(zero_copy_only=False)
+        blocks.append((numbers.of(*batch.columns[:2]), filled, _family_numbers(batch.column("letters"), seed)))
+    rank, has, family = map(np.concatenate, zip(*blocks, strict=True))
+    row_of = np.full(len(patents), -1, np.int32)
+    for some in (~has, has):
+        rows = np.flatnonzero(some & (rank < len(patents)))
+        row_of[rank[rows]] = rows  # of several, the last one stays
     known = row_of >= 0
-    family_of, filled_of = np.full(len(numbered), -1), np.zeros(len(numbered), bool)
-    family_of[known], filled_of[known] = family[row_of[known]], has[row_of[known]]
-    alone = np.flatnonzero(family_of < 0)
-    names = numbered.ids.take(pa.array(alone)).to_pylist()
-    family_of[alone] = [number_of(f"{seed}:id:{name}") for name in names]
-    return Abstracts(row_of, family_of, filled_of, where)
+    counted = np.full(len(rank), -1, np.int32)
+    counted[row_of[known]] = np.flatnonzero(known)
+    families, filled = np.full(len(patents), -1), np.zeros(len(patents), bool)
+    families[known], filled[known] = family[row_of[known]], has[row_of[known]]
+    alone = np.flatnonzero(families < 0)
+    names = patents["patent_id"].take(pa.array(alone)).to_pylist()
+    families[alone] = [number_of(f"{seed}:id:{name}") for name in names]
+    return counted, families, filled
 
 
 def _family_numbers(letters: pa.Array, seed: int) -> np.ndarray:
@@ -99,54 +77,40 @@ def _family_numbers(letters: pa.Array, seed: int) -> np.ndarray:
 
 
 def write_patents(
-    db: duckdb.DuckDBPyConnection, abstracts: Abstracts, columns: Columns, folder: Path, moved: Callable[[int], None]
+    db: duckdb.DuckDBPyConnection,
+    source: Source,
+    patents: pa.Table,
+    counted: np.ndarray,
+    folder: Path,
+    moved: Callable[[int], object],
 ) -> None:
     """Write patents.csv in the order of the table of abstracts, then the patents without one.
 
-    `columns` gives the other columns of some ranks, (n,).
+    `counted` are the ranks of the rows of that table, or -1; `moved` is called with numbers of rows.
     """
-    texts = np.where(abstracts.row < 0, abstracts.rows, abstracts.row)
-    order = np.argsort(texts, kind="stable").astype(np.int32)  # the rank of each row of the CSV
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    of_row = np.full(abstracts.rows, -1, np.int32)
-    of_row[abstracts.row[abstracts.row >= 0]] = np.flatnonzero(abstracts.row >= 0)
-    with csv_writer(folder, "patents.csv") as write, db.cursor() as titles, db.cursor() as cursor:
-        titles.register("places", pa.table({"rank": np.arange(len(order), dtype=np.int32), "place": place}))
-        title_of = _Feed(titles.sql(_TITLES).to_arrow_reader(BLOCK))
-        for ranks, abstract in _chosen(cursor, of_row, order, moved):
-            known = {**columns(ranks), "title": title_of.take(len(ranks)), "abstract": abstract}
-            classes = pc.binary_join(known["subclasses"], ";")
-            known["subclasses"] = pc.if_else(pc.equal(classes, ""), pa.scalar(None, pa.string()), classes)
-            write(*[known[plain_name(header)] for header in CSVS["patents.csv"]])
+    titles = arrow(db, "SELECT title FROM kept")["title"].cast(pa.large_string()).combine_chunks()
+    names = [plain_name(header) for header in CSVS["patents.csv"]]
+    with csv_writer(folder, "patents.csv") as write:
+        for ranks, abstracts in _abstracts(db, source, len(patents), counted, moved):
+            rows = patents.take(pa.array(ranks))
+            classes = pc.binary_join(rows["subclasses"].cast(pa.list_(pa.string())), ";")
+            texts = {
+                "title": titles.take(rows["row"].combine_chunks()),
+                "abstract": abstracts,
+                "subclasses": pc.if_else(pc.equal(classes, ""), pa.scalar(None, pa.string()), classes),
+            }
+            write(*[texts[name] if name in texts else rows[name] for name in names])
 
 
-def _chosen(
-    cursor: duckdb.DuckDBPyConnection, of_row: np.ndarray, order: np.ndarray, moved: Callable[[int], None]
+def _abstracts(
+    db: duckdb.DuckDBPyConnection, source: Source, patents: int, counted: np.ndarray, moved: Callable[[int], object]
 ) -> Iterator[tuple[np.ndarray, pa.Array]]:
-    """Blocks of ranks (n,), in `order`, and their abstracts (n,): those in the table, then empty ones."""
-    done = where = 0
-    for batch in cursor.sql("SELECT coalesce(abstract, '') FROM abstract_rows").to_arrow_reader(BLOCK):
-        ranks = of_row[where : where + len(batch)]
+    """Blocks of ranks (n,) and their abstracts (n,): those of the table, then empty ones."""
+    others, done = np.ones(patents, bool), 0
+    others[counted[counted >= 0]] = False
+    for batch in read_blocks(db, "SELECT coalesce(abstract, '') FROM abstract_rows", source, BLOCK, moved):
+        ranks = counted[done : done + len(batch)]
         yield ranks[ranks >= 0], batch.column(0).filter(pa.array(ranks >= 0))
-        where += len(batch)
-        done += int((ranks >= 0).sum())
-        moved(len(batch))
-    for start in range(done, len(order), BLOCK):
-        ranks = order[start : start + BLOCK]
+        done += len(batch)
+    for ranks in np.split(np.flatnonzero(others), range(BLOCK, others.sum(), BLOCK)):
         yield ranks, pa.array([""] * len(ranks))
-
-
-class _Feed:
-    """A stream of blocks of texts from which any number is taken."""
-
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
-        """Take from `reader`, which has one column."""
-        self.reader, self.left = reader, pa.chunked_array([], pa.string())
-
-    def take(self, count: int) -> pa.Array:
-        """The next `count` texts."""
-        while len(self.left) < count:
-            self.left = pa.chunked_array([*self.left.chunks, self.reader.read_next_batch().column(0)])
-        taken, self.left = self.left[:count], self.left[count:]
-        return taken.combine_chunks()
