@@ -145,9 +145,8 @@ def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float)
     """Mine all anchors, batch by batch, as `mine` does."""
     source, mining = read_json(data / "graph" / "graph.json"), Mining("FULL")
     everyone = read_patents(data / "graph", patents, mining)
-    candidates = Candidates(
-        everyone, mining, sections(data / "graph", source["counts"]["classified"]), source["params"]["seed"]
-    )
+    where = sections(everyone.starts, everyone.subclasses, everyone.symbols)
+    candidates = Candidates(everyone, mining, where, source["params"]["seed"])
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         batches = Batches(Path(folder) / "batches", {"graph": source["fingerprint"]}, graph.batch(source["counts"]))

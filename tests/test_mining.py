@@ -306,7 +306,7 @@ def test_a_file_that_was_cut_or_lost_is_mined_again(data: Path) -> None:
     assert {file: (folder / file).read_bytes() for file in complete} == complete
 
 
-@pytest.mark.parametrize("file", ["patents.csv", "patents.parquet", "cpc_subclasses.csv"])
+@pytest.mark.parametrize("file", ["patents.csv", "patents.parquet"])
 def test_import_files_that_were_cut_are_named(file: str, data: Path) -> None:
     path = data / "graph" / file
     path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")

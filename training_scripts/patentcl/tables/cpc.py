@@ -5,14 +5,10 @@ https://www.cooperativepatentclassification.org/cpcSchemeAndDefinitions
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from ..common.cli import InputError
-from ..common.duck import connect, readable_errors
-from .import_csvs import rows_of
 
 SUBCLASS = "[A-HY][0-9]{2}[A-Z]"  # like H01L
 SECTIONS = {
@@ -70,21 +66,14 @@ class Sections:
         return np.searchsorted(self.first, ranks, side="right") - 1
 
 
-def sections(graph: Path, classified: int) -> Sections:
-    """The sections of the corpus whose import CSVs are in `graph`, with this number of classified patents.
+def sections(starts: np.ndarray, subclasses: np.ndarray, symbols: Sequence[str]) -> Sections:
+    """The sections of a corpus by the first subclass of each of its N patents, which are in order of rank.
 
-    Raises `InputError` if the CSV holds another number.
+    `subclasses` (M,) are indices of `symbols`: those of rank r from `starts[r]` to `starts[r + 1]` (exclusive).
     """
-    path = graph / "cpc_subclasses.csv"
-    with readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."), connect() as db:
-        rows = db.execute(
-            f"""SELECT section_first AS first, sum(count) AS count, section AS name
-            FROM ({rows_of(graph, path.name)}) GROUP BY ALL HAVING sum(count) > 0 ORDER BY first"""  # noqa: S608
-        ).df()
-    if rows["count"].sum() != classified:
-        difference = f"{rows['count'].sum():,.0f} classified patents instead of {classified:,}"
-        raise InputError(f"{path} has {difference}. Restructure again with --overwrite")
-    if rows.empty:
+    if not len(subclasses):
         return Sections(np.zeros(1, int), np.ones(1), np.array([""]))
-    share = rows["count"] / rows["count"].sum()
-    return Sections(rows["first"].to_numpy(), share.to_numpy(), rows["name"].to_numpy(str))
+    names, section = np.unique([section_of(symbol) for symbol in symbols], return_inverse=True)
+    primary = section[subclasses[starts[:-1][np.diff(starts) > 0]]]  # of the classified patents, which come first
+    used, first, count = np.unique(primary, return_index=True, return_counts=True)
+    return Sections(first, count / len(primary), names[used])

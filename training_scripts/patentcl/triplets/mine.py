@@ -73,7 +73,7 @@ def mine(
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph.batch(source["counts"]))
         patents = read_patents(csvs, source["counts"]["patents"], mining)
-        where = sections(csvs, source["counts"]["classified"])
+        where = sections(patents.starts, patents.subclasses, patents.symbols)
         candidates = Candidates(patents, mining, where, source["params"]["seed"])
         run_batches(graph, source, mining, batches, candidates)
         with beside(folder) as scratch:
