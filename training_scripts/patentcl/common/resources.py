@@ -91,17 +91,17 @@ def require(
     for where, need, name in ((place, disk, flag), (tmp, temporary, "--tmp")):
         if need > (free := shutil.disk_usage(where).free):
             raise InputError(
-                f"{what} needs about {_shown(need)} of disk in {where}, which has {_shown(free)} free. Free some, or "
+                f"{what} needs about {shown(need)} of disk in {where}, which has {shown(free)} free. Free some, or "
                 f"move the {name} folder to another disk and pass its new path"
             )
     if memory > (available := available_memory()):
         raise InputError(
-            f"{what} needs about {_shown(memory)} of memory, and {_shown(available)} is available. "
+            f"{what} needs about {shown(memory)} of memory, and {shown(available)} is available. "
             "Close other programs, or use a machine with more"
         )
     if resources and memory > resources.bytes:
         raise InputError(
-            f"{what} needs about {_shown(memory)} of memory, more than the {_shown(resources.bytes)} that it may use. "
+            f"{what} needs about {shown(memory)} of memory, more than the {shown(resources.bytes)} that it may use. "
             f"Pass --memory {ceil(memory / GB)}GB"
         )
 
@@ -143,5 +143,6 @@ def _amount(memory: str) -> int:
     return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper()))
 
 
-def _shown(count: float) -> str:
+def shown(count: float) -> str:
+    """A number of bytes as GB, or as MB if it is small."""
     return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.1f} MB"

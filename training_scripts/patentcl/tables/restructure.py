@@ -33,7 +33,7 @@ from ..common.cli import InputError
 from ..common.duck import connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, fingerprint, is_done, plain, read_json, write_record
 from ..common.progress import ticking
-from ..common.resources import Resources, require
+from ..common.resources import Resources, require, shown
 from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
@@ -90,7 +90,7 @@ def _require_disk(tables: Tables, graph: Path, resources: Resources) -> None:
     sizes = tables.sizes()
     total = sum(sizes.values())
     zipped = sum(size for path, size in sizes.items() if size != path.stat().st_size)
-    what = f"restructuring the {total / 1e9:.1f} GB of {tables.folder}"
+    what = f"restructuring the {shown(total)} of {tables.folder}"
     require(graph.parent, 0.6 * total, 0, what, resources, temporary=zipped + 0.3 * total)
 
 
