@@ -3,7 +3,7 @@
     python benchmarks/scale.py                                       # 300,000 and 1,000,000 patents
     python benchmarks/scale.py --patents 9000000 --memory 8GB --delete
 
-The tables are those of `python -m patentcl.sample --real-proportions`, written to --tables-dir where they are missing.
+The tables are those of `benchmarks/scale_tables.py`, written to --tables-dir where they are missing.
 Each step runs in a process of its own, through the functions that patent_handler.py calls. Memory is the highest sum
 over the process and all that it starts, sampled every 0.2 s (Linux only); the phase after the queries is a row of its
 own. Results are kept in <work>/scale.json after each step, so the same command goes on where it was stopped; a step
@@ -31,10 +31,10 @@ from patentcl.common.files import DATA, remove, write_json
 from patentcl.common.resources import Resources, machine_memory
 from patentcl.graph.base import Graph, open_graph
 from patentcl.graph.options import Neo4jOptions
-from patentcl.sample.write import write_sample
 from patentcl.tables.restructure import restructure
 from patentcl.triplets import mine
 from patentcl.triplets.options import Mining
+from scale_tables import write_scale_tables
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 MARK = "PATENTCL_SCALE"  # the variable of the environment by which a step's processes are found, also a server's
@@ -207,7 +207,7 @@ def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
     data.mkdir(parents=True, exist_ok=True)
     tables = options.tables_dir / str(patents)
     if not (tables / "sample.json").exists():
-        write_sample(tables, patents, real_proportions=True)
+        write_scale_tables(tables, patents)
     command = [
         sys.executable,
         str(Path(__file__)),

@@ -21,7 +21,6 @@ class Options:
     out: Path = option(DATA / "sample", "folder to write", metavar="DIR")
     seed: int = option(42, "seed; another one gives other patents")
     citations: float = option(CITATIONS, "mean citations drawn for a patent; about 0.6 of them stay", metavar="MEAN")
-    real_proportions: bool = option(False, "numbers and lengths of the real tables; a million patents take 2 GB")
     old_columns: bool = option(False, "write tables and columns as before 2023")
     zip: bool = option(False, "write each table as NAME.tsv.zip, as PatentsView does")
     overwrite: bool = option(False, "replace another sample in the folder")
@@ -30,7 +29,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the sample and print its counts."""
     (o,) = parse_options(__doc__, Options, argv=argv)
-    counts = write_sample(o.out, o.patents, o.seed, o.old_columns, o.zip, o.overwrite, o.citations, o.real_proportions)
+    counts = write_sample(o.out, o.patents, o.seed, o.old_columns, o.zip, o.overwrite, o.citations)
     print(f"{o.out}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
 
 

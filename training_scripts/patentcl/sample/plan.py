@@ -1,102 +1,43 @@
 """The plan of the sample: lines of inventions, their subclasses, concepts and made-up words, and who cites whom.
 
-Patents come in lines of inventions. A line has a subclass, six concepts and two made-up words. A concept has two names
-(`valve`, `shut-off member`) and a patent favours one side of the pairs; four of the six concepts are from a vocabulary
-of the CPC section. Most citations go to an earlier patent of the line, preferably to one that favours the other side:
-matching words finds some of these, a model that learns the pairs finds more, and the pairs are the same for all
-patents, seen or not. Other citations go to the same subclass, to a partner line in another subclass that shares two
-concepts, or anywhere.
-
-Patents are numbered from 0 in order of date. Rare cases are placed by number, so that a small sample has them too.
+A concept has two names (`valve`, `shut-off member`), and a patent favours one side of the pairs. Most citations go to
+an earlier patent of the line, preferably to one that favours the other side: matching words finds some of these, a
+model that learns the pairs finds more, and the pairs are the same for all patents, seen or not. Other citations go to
+the same subclass, to a partner line in another subclass that shares two concepts, or anywhere. A text names five of the
+line's concepts and one of a cited patent, its made-up words with varying endings, subject words of its own and related
+subclasses, and phrases without meaning.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from .words import PAIRS, SUBCLASSES, SYLLABLES
+from .patents import UNCLASSIFIED, Ints, Patents, Rows, take
+from .words import ENDINGS, GENERAL, PAIRS, SENTENCES, SUBCLASSES, SYLLABLES, TITLES
 
-Ints = NDArray[Any]
-Words = NDArray[np.object_]
-
-BLOCK = 50_000  # patents invented at a time, about 0.4 GB; a multiple of all periods by number
 LINE = 8  # patents in a line of inventions, on average
 CITATIONS = 7.2  # citations drawn for a patent; about four stay, the others find nothing earlier or repeat one
 TARGETS = {"line": 0.6, "subclass": 0.2, "partner": 0.12, "anywhere": 0.08}  # where citations go
-
-# The kind of a patent, by its number modulo 100; all others are plain.
-CASES = {
-    **dict.fromkeys((7, 27, 47, 67, 87), "design"),
-    **dict.fromkeys((3, 23, 43, 63), "hard text"),
-    13: "plant",
-    33: "reissue",
-    53: "withdrawn",
-    59: "no abstract",
-    61: "NULL title",
-    71: "unclassified",
-}
-CASE = np.array([CASES.get(n, "plain") for n in range(100)])
-
-# For each type of patent: letters of its ids, first id, number of ids until 2024, distance of their numbers.
-TYPES = np.array(["utility", "design", "plant", "reissue"], object)
-TYPE = np.select([CASE == "design", CASE == "plant", CASE == "reissue"], [1, 2, 3], 0)  # by number modulo 100
-LETTERS = np.array(["", "D", "PP", "RE"], object)
-FIRST_ID = np.array([3_930_271, 238_315, 3_987, 28_671])
-IDS = np.array([8_250_000, 810_000, 32_000, 21_500])
-APART = np.array([1, 20, 100, 100])
-KINDS = np.array(["B2", "S1", "P2", "E1", "A"], object)  # the last one is that of utility patents before 2001
-TUESDAYS = np.array([str(date(1976, 1, 6) + timedelta(weeks=week)) for week in range(2556)], object)
+FAVOURED = 0.8  # how often a patent says the side it favours
+OWN, CLASS = 0.38, 0.27  # subject words of the own subclass, of its class; the rest are of its section
 
 SYMBOLS = np.array(list(SUBCLASSES), object)
 SECTION_OF = np.array([symbol[:1] for symbol in SUBCLASSES])
 CLASS_OF = np.array([symbol[:3] for symbol in SUBCLASSES])
+SUBJECTS = np.array([subclass["words"] for subclass in SUBCLASSES.values()], object)
+TERMS = np.array(PAIRS, object)
+SYLLABLE, ENDING = np.array(SYLLABLES, object), np.array(ENDINGS, object)
 
 
 @dataclass(frozen=True)
-class Numbering:
-    """What follows from a patent's number alone, in a sample of `patents`."""
-
-    patents: int
-    seed: int
-
-    def ids(self, number: Ints) -> Words:
-        """Return the patent ids of numbers; they rise with the number within a type."""
-        return LETTERS[TYPE[number % 100]] + self.serials(number).astype(str).astype(object)
-
-    def serials(self, number: Ints) -> Ints:
-        """Return the ids without their letters."""
-        kind = TYPE[number % 100]
-        return FIRST_ID[kind] + number * np.maximum(IDS[kind], self.patents // APART[kind]) // self.patents
-
-    def dates(self, number: Ints) -> Words:
-        """Return the dates of grant, Tuesdays from 1976 to 2024."""
-        return TUESDAYS[self.weeks(number)]
-
-    def weeks(self, number: Ints) -> Ints:
-        """Return the places of the dates in `TUESDAYS`."""
-        return number * len(TUESDAYS) // self.patents
-
-    def wipo_kinds(self, number: Ints) -> Words:
-        """Return the kind codes: those of 2001 and later, before that `A` for utility patents."""
-        return KINDS[self.kinds(number)]
-
-    def kinds(self, number: Ints) -> Ints:
-        """Return the places of the kind codes in `KINDS`."""
-        kind = TYPE[number % 100]
-        return np.where((kind == 0) & (number < self.patents * 25 // 49), len(KINDS) - 1, kind)
-
-
-@dataclass(frozen=True)
-class Plan(Numbering):
+class Plan(Patents):
     """What patents depend on of one another: about 40 bytes for each of `patents`."""
 
     cites: float  # citations drawn for a patent, on average
     line: Ints  # (patents,) line of inventions; lines 2m and 2m + 1 are partners
     side: Ints  # (patents,) 0 or 1: which names of concepts it favours
-    parent: Ints  # (patents,) the patent it continues, or -1; always in the same block
     branches: Ints  # (lines, 4) rows of SUBCLASSES, the primary one first
     concepts: Ints  # (lines, 6) rows of PAIRS; partners share the first two, the section has the others
     stems: Ints  # (lines, 2) made-up words, three syllables as one integer
@@ -109,7 +50,7 @@ class Plan(Numbering):
         rng = np.random.default_rng([seed, 0])
         lines = 2 * max(1, patents // (2 * LINE))
         number = np.arange(patents)
-        parent = draw_parents(number, rng)
+        parent = Patents.draw_parents(number, rng)
         line = rng.integers(0, lines, patents, dtype=np.int32)
         line = np.where(parent < 0, line, line[parent])
         # Sizes of subclasses as in the real table: a few are large, many are small.
@@ -122,26 +63,35 @@ class Plan(Numbering):
         section = np.unique(SECTION_OF, return_inverse=True)[1]
         own = rng.integers(0, len(PAIRS) // (section.max() + 1), (lines, 4)) * (section.max() + 1)
         concepts[:, 2:] = own + section[branches[:, :1]]
-        return Plan(
-            patents=patents,
-            seed=seed,
-            cites=cites,
-            line=line,
-            side=rng.integers(0, 2, patents, dtype=np.uint8),
-            parent=parent,
-            branches=branches,
-            concepts=concepts,
-            stems=rng.integers(0, len(SYLLABLES) ** 3, (lines, 2)),
-            by_line=np.sort(line.astype(np.int64) * patents + number),
-            by_subclass=np.sort(branches[line, 0].astype(np.int64) * patents + number),
-        )
+        side = rng.integers(0, 2, patents, dtype=np.uint8)
+        stems = rng.integers(0, len(SYLLABLES) ** 3, (lines, 2))
+        by_line = np.sort(line.astype(np.int64) * patents + number)
+        by_subclass = np.sort(branches[line, 0].astype(np.int64) * patents + number)
+        return Plan(patents, seed, parent, cites, line, side, branches, concepts, stems, by_line, by_subclass)
 
     def earlier(self, groups: Ints, group: Ints, number: Ints, rng: np.random.Generator) -> Ints:
         """Draw for each row a patent of `group` before `number`, or -1; `groups` is `by_line` or `by_subclass`."""
-        low = np.searchsorted(groups, group.astype(np.int64) * self.patents)
-        size = np.searchsorted(groups, group.astype(np.int64) * self.patents + number) - low
-        found = groups[np.minimum(low + rng.integers(0, np.maximum(size, 1)), self.patents - 1)]
-        return np.where(size > 0, found % self.patents, -1)
+        start = group.astype(np.int64) * self.patents
+        low, high = np.searchsorted(groups, [start, start + number])
+        found = groups[np.minimum(low + rng.integers(0, np.maximum(high - low, 1)), self.patents - 1)]
+        return np.where(high > low, found % self.patents, -1)
+
+
+def invent(plan: Plan, first: int) -> Rows:
+    """Invent the patents from number `first` to the end of its block: the rows of each table, and counts.
+
+    Of the counts, `citations_inside` are those with both ends in the table, `_duplicate` and `_self` ones among them;
+    `citations_dangling` cite what is not there. A family is a patent with those that continue it, under its abstract
+    up to case and white space. `unclassified` patents have no CPC row.
+    """
+    number, rng = plan.block(first)
+    pairs = cite(plan, number, rng)
+    words = _choose_words(plan, number, pairs, rng)
+    titles = [title[0].upper() + title[1:] for title in compose(TITLES, words, rng)]
+    patents = plan.patent_rows(number, titles, compose(SENTENCES, words, rng), rng)
+    classes = _classify(plan, number, rng)
+    dangling = rng.choice(number, len(pairs) // 3)
+    return plan.assemble(number, patents, classes, *plan.citation_rows(number, pairs, dangling, 100, rng))
 
 
 def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
@@ -157,25 +107,61 @@ def cite(plan: Plan, number: Ints, rng: np.random.Generator) -> Ints:
         (rng.random(len(citing)) * citing).astype(np.int64),
     ]
     cited = np.choose(rng.choice(len(TARGETS), len(citing), p=list(TARGETS.values())), targets)
-    continues = number[(plan.parent[number] >= 0) & (number % 2 == 0)]  # the odd ones do not cite their parent
-    citing, cited = np.append(citing, continues), np.append(cited, plan.parent[continues])
     good = (cited >= 0) & (cited != citing)
-    key = np.unique(citing[good] * plan.patents + cited[good])
-    return np.stack([key // plan.patents, key % plan.patents], axis=1)
-
-
-def draw_parents(number: Ints, rng: np.random.Generator) -> Ints:
-    """Let 3 % of patents continue one of the thirty before; both are plain, as the others have special texts."""
-    parent = np.maximum(number - rng.integers(1, 31, len(number)), -1)
-    parent = np.where(rng.random(len(number)) < 0.03, parent, -1)
-    plain = CASE[number % 100] == "plain"
-    same_block = parent // BLOCK == number // BLOCK
-    chained = parent[parent] >= 0  # no continuation of a continuation
-    return np.where(plain & plain[parent] & same_block & ~chained, parent, -1)
+    return plan.distinct_pairs(number, citing[good], cited[good])
 
 
 def near(subclass: Ints, level: Ints, rng: np.random.Generator) -> Ints:
     """Draw a subclass of the same branch; `level` is SECTION_OF or CLASS_OF, whose branches are contiguous."""
-    first = np.searchsorted(level, level)
-    size = np.searchsorted(level, level, side="right") - first
-    return first[subclass] + rng.integers(0, size[subclass])
+    first, end = (np.searchsorted(level, level, side=side) for side in ("left", "right"))
+    return rng.integers(first[subclass], end[subclass])
+
+
+def _classify(plan: Plan, number: Ints, rng: np.random.Generator) -> pa.Table:
+    """Return the CPC rows: 1 to 4 subclasses a patent, some of them twice, but none for some patents."""
+    many = rng.choice([1, 2, 3, 4], len(number), p=[0.45, 0.3, 0.15, 0.1])
+    many[UNCLASSIFIED[number % 100]] = 0
+    # Five places: the line's four subclasses, of which the patent has the first ones, and the primary one again.
+    places = plan.branches[plan.line[number]][:, [0, 1, 2, 3, 0]]
+    used = np.column_stack([np.arange(4) < many[:, None], (many > 0) & (rng.random(len(number)) < 0.5)])
+    sequence = used.cumsum(axis=1) - 1
+    patent, place = rng.permutation(np.argwhere(used)).T
+    return plan.class_rows(number[patent], sequence[patent, place], take(SYMBOLS, places[patent, place]), rng)
+
+
+def _choose_words(plan: Plan, number: Ints, pairs: Ints, rng: np.random.Generator) -> dict[str, Any]:
+    """Choose the words of each patent, by the letter of the gap they fill: (patents, words) each."""
+    n, line = len(number), plan.line[number]
+    own = np.repeat(plan.branches[line, :1], 4, axis=1)
+    chance = rng.random(own.shape)
+    subclass = np.where(chance < OWN + CLASS, near(own, CLASS_OF, rng), near(own, SECTION_OF, rng))
+    subclass = np.where(chance < OWN, own, subclass)
+    # Five of the line's six concepts and one of a patent it cites, in the name that patent does not favour.
+    chosen = np.take_along_axis(plan.concepts[line], rng.random((n, 6)).argsort(axis=1)[:, :5], axis=1)
+    start, end = np.searchsorted(pairs[:, 0], [number, number + 1])
+    drawn = np.minimum(start + rng.integers(0, np.maximum(end - start, 1)), len(pairs))
+    cited = np.where(end > start, np.append(pairs[:, 1], 0)[drawn], number)
+    borrowed = plan.concepts[plan.line[cited], rng.integers(0, 6, n)]
+    concept = np.column_stack([chosen[:, :2], borrowed, chosen[:, 2:]])
+    side = np.repeat(plan.side[number][:, None], 6, axis=1)
+    side[:, 2] = 1 - plan.side[cited]
+    side ^= rng.random(side.shape) >= FAVOURED
+    stem, base = plan.stems[line], len(SYLLABLES)
+    made_up = SYLLABLE[stem // base**2] + SYLLABLE[stem // base % base] + SYLLABLE[stem % base]
+    return {
+        "g": np.array(GENERAL, object)[rng.integers(0, len(GENERAL), (n, 2))],
+        "s": SUBJECTS[subclass, rng.integers(0, SUBJECTS.shape[1], subclass.shape)],
+        "c": TERMS[concept, side],
+        "k": made_up + ENDING[rng.integers(0, len(ENDING), stem.shape)],
+    }
+
+
+def compose(sentences: list[dict[str, Any]], words: dict[str, Any], rng: np.random.Generator) -> list[str]:
+    """Compose one text per patent from randomly drawn templates, with the gaps filled by the next words."""
+    texts = [""] * len(words["g"])
+    unused = {letter: iter(columns.T) for letter, columns in words.items()}
+    for sentence in sentences:
+        gaps, templates = [next(unused[letter]) for letter in sentence["gaps"]], sentence["templates"]
+        drawn = rng.integers(0, len(templates), len(texts))
+        texts = [text + templates[which].format(*fill) for text, which, *fill in zip(texts, drawn, *gaps, strict=True)]
+    return texts
