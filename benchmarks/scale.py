@@ -3,11 +3,12 @@
     python benchmarks/scale.py                                       # 300,000 and 1,000,000 patents
     python benchmarks/scale.py --patents 9000000 --memory 8GB --delete
 
-The tables are those of `benchmarks/scale_tables.py`, written to --tables-dir where they are missing.
-Each step runs in a process of its own, through the functions that patent_handler.py calls. Memory is the highest sum
-over the process and all that it starts, sampled every 0.2 s (Linux only); the phase after the queries is a row of its
-own. Results are kept in <work>/scale.json after each step, so the same command goes on where it was stopped; a step
-that fails has a row that says so. After a change of the library, use another --work.
+The tables are those of scale_tables.py, written to --tables-dir where they are missing. Each step runs in a process of
+its own, through the functions that patent_handler.py calls; the step `all` is that script with --triplets FULL. Memory
+is the highest sum over the process and all that it starts, sampled every 0.2 s (Linux only). A phase of a step, such as
+mining after its queries, is a row of its own. Results are kept in <work>/scale.json after each step, so the same
+command continues where it was stopped; a step that fails has a row that says so. After a change of the library, use
+another --work.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from patentcl.common.cli import Interrupted, option, parse_options, run_script
-from patentcl.common.files import DATA, remove, write_json
+from patentcl.common.files import DATA, REPOSITORY, remove, write_json
 from patentcl.common.resources import Resources, machine_memory
 from patentcl.graph.base import Graph, open_graph
 from patentcl.graph.options import Neo4jOptions
@@ -36,10 +38,10 @@ from patentcl.triplets import mine
 from patentcl.triplets.options import Mining
 from scale_tables import write_scale_tables
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.append(str(REPOSITORY / "tests"))
 MARK = "PATENTCL_SCALE"  # the variable of the environment by which a step's processes are found, also a server's
 COLUMNS = ("patents", "step", "seconds", "CPU seconds", "peak GB", "result GB", "times pandas", "growth", "sha256")
-STEPS = ("restructure", "pandas", "import", "10K", "100K", "FULL", "trainer", "neo4j")
+STEPS = ("restructure", "pandas", "import", "10K", "100K", "FULL", "trainer", "neo4j", "all")
 USUAL = STEPS[:6]
 
 
@@ -48,7 +50,7 @@ class Options:
     """What to measure."""
 
     patents: list[int] | None = option(None, "sizes (default: 300000 1000000)")
-    steps: list[str] | None = option(None, "steps, also trainer, neo4j (default: all others)", choices=STEPS)
+    steps: list[str] | None = option(None, "steps (default: all but trainer, neo4j, all)", choices=STEPS)
     tables_dir: Path = option(DATA / "scale-tables", "folder with the tables of each size", metavar="DIR")
     work: Path = option(DATA / "scale", "folder for results and scale.json", metavar="DIR")
     pandas_up_to: int = option(1_000_000, "largest size that pandas is given")
@@ -75,7 +77,7 @@ def restructuring(run: Run) -> Path:
 
 def in_pandas(run: Run) -> Path:
     """Tables → import CSVs with pandas."""
-    script, out = Path(__file__).with_name("scale_pandas.py"), run.data / "pandas"
+    script, out = REPOSITORY / "benchmarks" / "scale_pandas.py", run.data / "pandas"
     subprocess.run([sys.executable, str(script), str(run.tables), str(out)], check=True)  # noqa: S603
     return out
 
@@ -107,6 +109,16 @@ def in_neo4j(run: Run) -> Path:
         graph.import_csvs(data / "graph")
         run.begin("mining")
         return _mine(graph, data, "FULL", run)
+
+
+def everything(run: Run) -> Path:
+    """Tables → FULL triplets with the README's command, in one process."""
+    data = run.data / "all"
+    remove(data)
+    flags = {"tables": run.tables, "data": data, "triplets": "FULL", **asdict(run.resources)}
+    sys.argv[1:] = [word for name, value in flags.items() if value for word in (f"--{name}", str(value))]
+    runpy.run_path(str(REPOSITORY / "training_scripts" / "patent_handler.py"), run_name="__main__")
+    return data / "triplets" / "FULL"
 
 
 def _mine(graph: Graph, data: Path, size: str, run: Run) -> Path:
@@ -160,6 +172,7 @@ RUN: dict[str, Callable[[Run], Path]] = {
     **dict.fromkeys(("10K", "100K", "FULL"), mining),
     "trainer": start_of_training,
     "neo4j": in_neo4j,
+    "all": everything,
 }
 
 
@@ -208,15 +221,8 @@ def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
     tables = options.tables_dir / str(patents)
     if not (tables / "sample.json").exists():
         write_scale_tables(tables, patents)
-    command = [
-        sys.executable,
-        str(Path(__file__)),
-        *sys.argv[1:],
-        "--run",
-        step,
-        "--patents",
-        str(patents),
-    ]  # the last one counts
+    own = ["--run", step, "--patents", str(patents)]  # the last --patents counts
+    command = [sys.executable, __file__, *sys.argv[1:], *own]
     mark = f"{os.getpid()}-{time.time_ns()}"
     print(f"{patents:,} {step} …", flush=True)
     started, before = time.time(), os.times()
@@ -233,6 +239,8 @@ def measure(options: Options, patents: int, step: str) -> list[dict[str, Any]]:
         row |= {"disk": done["disk"], "sha256": done["sha256"]}
         phases += [(f"{step}: {name}", begin) for name, begin in done["phases"]]
         ended = done["ended"]
+        if step == "all":
+            print(*lines[-12:], sep="\n")
     else:
         row["error"] = lines[-1] if lines and process.returncode > 0 else f"killed by signal {-process.returncode}"
     ends = [ended, *(begin for _, begin in phases[2:]), ended]  # the first row is that of the whole step
@@ -270,19 +278,16 @@ def _sample(process: "subprocess.Popen[bytes]", mark: str) -> list[tuple[float, 
 def to_markdown(shown: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     """The rows as a table; growth is the time per patent, against that of the next smaller size."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    seconds = {(row["step"], row["patents"]): row["seconds"] for row in rows if not row["error"]}
     for row in shown:
-        others = [other for other in rows if not (other["error"] or row["error"])]
-        same = {other["patents"]: other["seconds"] for other in others if other["step"] == row["step"]}
-        smaller = max((size for size in same if size < row["patents"]), default=0)
-        growth = row["seconds"] / row["patents"] / same[smaller] * smaller if smaller else 0
-        pandas = [
-            other["seconds"] for other in others if (other["step"], other["patents"]) == ("pandas", row["patents"])
-        ]
-        ratio = pandas[0] / row["seconds"] if pandas and row["step"] == "restructure" else 0
+        step, patents, took = row["step"], row["patents"], row["seconds"]
+        smaller = max((size for name, size in seconds if name == step and size < patents), default=0)
+        growth = took / patents / seconds[step, smaller] * smaller if smaller and not row["error"] else 0
+        ratio = seconds.get(("pandas", patents), 0) / took if step == "restructure" and not row["error"] else 0
         cells = [
-            f"{row['patents']:,}",
-            row["step"],
-            f"{row['seconds']:.0f}",
+            f"{patents:,}",
+            step,
+            f"{took:.0f}",
             f"{row['cpu']:.0f}" if row["cpu"] else "",
             f"{row['memory'] / 1e9:.1f}",
             f"{row['disk'] / 1e9:.2f}" if row["disk"] else "",

@@ -1,27 +1,30 @@
-"""The benchmarks that keep finished runs: the comparison of recipes, and the steps at growing sizes."""
+"""Benchmarks that keep finished runs: the comparison of recipes, and the steps at growing sizes, with their tables."""
 
+import csv
 import hashlib
-import importlib.util
+import importlib
 import json
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from patentcl.common.cli import InputError
+from patentcl.sample.patents import BLOCK
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,7 @@ def test_each_step_has_a_row_and_a_step_that_failed_is_repeated(
     triplets = tmp_path / "work" / "300" / "triplets" / "FULL" / "triplets.parquet"
     assert full["sha256"] == hashlib.sha256(triplets.read_bytes()).hexdigest()
     assert full["disk"] > triplets.stat().st_size
+    assert rows("all")["all"]["sha256"] == full["sha256"]
 
 
 def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: ModuleType) -> None:
@@ -105,6 +109,77 @@ def test_growth_is_the_time_per_patent_against_the_next_smaller_size(scale: Modu
     assert cells[2] == ["100", "restructure", "10", "12", "2.0", "0.50", "5.0", "", "0123456789abcdef"]
     assert cells[4] == ["300", "restructure", "60", "12", "2.0", "0.50", "", "2.00", "0123456789abcdef"]
     assert cells[5][-1] == "E"
+
+
+@pytest.fixture(scope="module")
+def scale_tables() -> ModuleType:
+    return benchmark("scale_tables")
+
+
+@pytest.fixture(scope="module")
+def real(scale_tables: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two thousand patents with the proportions of the real tables."""
+    folder = tmp_path_factory.mktemp("real") / "tables"
+    scale_tables.write_scale_tables(folder, patents=2_000)
+    return folder
+
+
+def rows_of(folder: Path, table: str) -> list[dict[str, str]]:
+    with (folder / f"{table}.tsv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", strict=True))
+
+
+def test_real_proportions_give_real_texts_and_classes(real: Path) -> None:
+    texts = [row["patent_abstract"] for row in rows_of(real, "g_patent_abstract")]
+    words = sorted(len(text.split()) for text in texts if len(text) > 200)
+    assert len(words) > 1_800 and 120 < sum(words) / len(words) < 140
+    assert words[len(words) // 100] > 95 and words[-len(words) // 100] < 165
+    assert all(any(mark in text for text in texts) for mark in ('"', "ä", "中文", "\n"))
+    families = Counter(" ".join(text.lower().split()) for text in texts if len(text) > 200)
+    assert 0 < sum(n > 1 for n in families.values()) < len(texts) / 20  # others are distinct
+    rows = Counter(row["patent_id"] for row in rows_of(real, "g_cpc_current"))
+    assert 5 < sum(rows.values()) / 2_000 < 6
+    known = {row["id"] for row in rows_of(real, "cpc_group")}
+    assert len(known) == 650 and all(re.fullmatch("[A-HY][0-9]{2}[A-Z]", symbol) for symbol in known)
+    sizes = Counter(row["cpc_subclass"] for row in rows_of(real, "g_cpc_current"))
+    assert sizes.keys() <= known and max(sizes.values()) > 10 * sum(sizes.values()) / len(known)
+
+
+def test_real_proportions_give_real_citations(scale_tables: ModuleType, real: Path) -> None:
+    dates = {row["patent_id"]: row["patent_date"] for row in rows_of(real, "g_patent")}
+    rows = [(row["patent_id"], row["citation_patent_id"]) for row in rows_of(real, "g_us_patent_citation")]
+    inside = [pair for pair in rows if pair[1] in dates]
+    assert 0.23 < 1 - len(inside) / len(rows) < 0.27
+    later = sum(dates[citing] < dates[cited] for citing, cited in inside)
+    assert 0 < later < len(inside) / 50
+    plan, draw_pairs = scale_tables.Proportions.draw(400_000, seed=1), scale_tables.draw_pairs
+    pairs = np.concatenate([draw_pairs(plan, np.arange(n, n + BLOCK), np.random.default_rng(n)) for n in (0, 350_000)])
+    cites, cited = np.bincount(pairs[:, 0]), np.bincount(pairs[:, 1])
+    assert 9 < len(pairs) / (2 * BLOCK) < 12 and (pairs[:, 1] < pairs[:, 0]).all()
+    assert cites.max() > 500 and cited.max() > 300  # heavy tails
+    age = (pairs[:, 0] - pairs[:, 1])[pairs[:, 0] >= 350_000]
+    assert np.median(age) < 0.4 * 350_000  # more recent than any earlier patent
+
+
+def test_real_proportions_name_what_a_family_continues(real: Path) -> None:
+    texts = {row["patent_id"]: row["patent_abstract"] for row in rows_of(real, "g_patent_abstract")}
+    rows = rows_of(real, "g_us_rel_doc")
+    pairs = [(row["patent_id"], row["related_doc_number"]) for row in rows if "grant" in row["related_doc_kind"]]
+    assert 20 < len(pairs) < 100 < len(rows)
+    assert all(" ".join(texts[a].lower().split()) == " ".join(texts[b].lower().split()) for a, b in pairs)
+
+
+def test_real_proportions_give_the_same_bytes_into_a_new_folder(
+    scale_tables: ModuleType, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scale_tables.py", "--patents", "2000", "--out", str(tmp_path / "again")])
+    scale_tables.main()
+
+    assert {path.name for path in real.iterdir()} == {path.name for path in (tmp_path / "again").iterdir()}
+    for path in real.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    with pytest.raises(InputError, match="again"):
+        scale_tables.main()
 
 
 def test_the_pandas_baseline_writes_the_same_rows(tables: Path, mined_data: Path, tmp_path: Path) -> None:

@@ -2,19 +2,16 @@
 
 import csv
 import io
-import re
 import zipfile
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from patentcl.common.cli import InputError
 from patentcl.sample.__main__ import main
-from patentcl.sample.patents import BLOCK, invent
-from patentcl.sample.plan import Plan
-from patentcl.sample.proportions import Proportions, draw_pairs
+from patentcl.sample.patents import BLOCK
+from patentcl.sample.plan import Plan, invent
 from patentcl.sample.words import HARD, PAIRS, SUBCLASSES
 from patentcl.sample.write import write_sample
 
@@ -179,68 +176,8 @@ def test_citations_cross_the_blocks_of_a_large_sample(sample: Path) -> None:
     plan = Plan.draw(BLOCK + 500, seed=3)
     rows, counts = invent(plan, BLOCK)
     assert counts["patents"] == 500 and counts["citations_inside"] > 1000
-    first_block = set(plan.ids(plan.by_line % BLOCK))
-    assert len(first_block & set(rows["citations"]["citation_patent_id"])) > 500
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two thousand patents with the proportions of the real tables."""
-    folder = tmp_path_factory.mktemp("real") / "tables"
-    write_sample(folder, patents=2_000, real_proportions=True)
-    return folder
-
-
-def test_real_proportions_give_real_texts_and_classes(real: Path) -> None:
-    texts = [row["patent_abstract"] for row in read(real / "g_patent_abstract.tsv")]
-    words = sorted(len(text.split()) for text in texts if len(text) > 200)
-    assert len(words) > 1_800 and 120 < sum(words) / len(words) < 140
-    assert words[len(words) // 100] > 95 and words[-len(words) // 100] < 165
-    assert all(any(mark in text for text in texts) for mark in ('"', "ä", "中文", "\n"))
-    families = Counter(" ".join(text.lower().split()) for text in texts if len(text) > 200)
-    assert 0 < sum(n > 1 for n in families.values()) < len(texts) / 20  # others are distinct
-    rows = Counter(row["patent_id"] for row in read(real / "g_cpc_current.tsv"))
-    assert 5 < sum(rows.values()) / 2_000 < 6
-    known = {row["id"] for row in read(real / "cpc_group.tsv")}
-    assert len(known) == 650 and all(re.fullmatch("[A-HY][0-9]{2}[A-Z]", symbol) for symbol in known)
-    sizes = Counter(row["cpc_subclass"] for row in read(real / "g_cpc_current.tsv"))
-    assert sizes.keys() <= known and max(sizes.values()) > 10 * sum(sizes.values()) / len(known)
-
-
-def test_real_proportions_give_real_citations(real: Path) -> None:
-    dates = {row["patent_id"]: row["patent_date"] for row in read(real / "g_patent.tsv")}
-    rows = [(row["patent_id"], row["citation_patent_id"]) for row in read(real / "g_us_patent_citation.tsv")]
-    inside = [pair for pair in rows if pair[1] in dates]
-    assert 0.23 < 1 - len(inside) / len(rows) < 0.27
-    later = sum(dates[citing] < dates[cited] for citing, cited in inside)
-    assert 0 < later < len(inside) / 50
-    plan = Proportions.draw(400_000, seed=1)
-    pairs = np.concatenate([draw_pairs(plan, np.arange(n, n + BLOCK), np.random.default_rng(n)) for n in (0, 350_000)])
-    cites, cited = np.bincount(pairs[:, 0]), np.bincount(pairs[:, 1])
-    assert 9 < len(pairs) / (2 * BLOCK) < 12 and (pairs[:, 1] < pairs[:, 0]).all()
-    assert cites.max() > 500 and cited.max() > 300  # heavy tails
-    age = (pairs[:, 0] - pairs[:, 1])[pairs[:, 0] >= 350_000]
-    assert np.median(age) < 0.4 * 350_000  # more recent than any earlier patent
-
-
-def test_real_proportions_name_what_a_family_continues(real: Path) -> None:
-    texts = {row["patent_id"]: row["patent_abstract"] for row in read(real / "g_patent_abstract.tsv")}
-    rows = read(real / "g_us_rel_doc.tsv")
-    pairs = [(row["patent_id"], row["related_doc_number"]) for row in rows if "grant" in row["related_doc_kind"]]
-    assert 20 < len(pairs) < 100 < len(rows)
-    assert all(" ".join(texts[a].lower().split()) == " ".join(texts[b].lower().split()) for a, b in pairs)
-
-
-def test_real_proportions_give_the_same_bytes_and_fit_no_other_option(real: Path, tmp_path: Path) -> None:
-    write_sample(tmp_path / "again", patents=2_000, real_proportions=True)
-    assert contents(tmp_path / "again") == contents(real)
-    write_sample(tmp_path / "zip", patents=2_000, real_proportions=True, old_columns=True, zipped=True)
-    old = read(tmp_path / "zip" / "patent.tsv.zip")
-    assert [row["title"] for row in old] == [row["patent_title"] for row in read(real / "g_patent.tsv")]
-    with pytest.raises(InputError, match=r"--citations.*--real-proportions"):
-        write_sample(tmp_path / "more", citations=20, real_proportions=True)
-    with pytest.raises(InputError, match="real_proportions"):
-        write_sample(real, patents=2_000)
+    first_block = set(plan.ids(plan.by_line % BLOCK).to_pylist())
+    assert len(first_block.intersection(rows["citations"]["citation_patent_id"].to_pylist())) > 500
 
 
 def test_every_term_has_one_counterpart() -> None:
