@@ -11,7 +11,7 @@ import pytest
 from patentcl.common.cli import InputError
 from patentcl.common.files import fingerprint
 from patentcl.sample.write import write_sample
-from patentcl.tables.patentsview import find_tables
+from patentcl.tables.patentsview import find_tables, open_tables
 from patentcl.tables.restructure import restructure
 
 
@@ -27,9 +27,9 @@ def test_tables_are_found_under_their_keys_and_hashed_by_content(tables: Path, t
 
     original, copy = find_tables(tables), find_tables(tmp_path / "copy")
 
-    assert original.files["citation"].name == "g_us_patent_citation.tsv"
-    assert original.files.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
-    assert fingerprint(original.files.values()) == fingerprint(copy.files.values(), threads=2)
+    assert original["citation"].name == "g_us_patent_citation.tsv"
+    assert original.keys() == {"patent", "citation", "cpc", "abstract", "cpc_title"}
+    assert fingerprint(original.values()) == fingerprint(copy.values(), threads=2)
     with pytest.raises(InputError, match=r"--tables .*nowhere"):
         find_tables(tmp_path / "nowhere")
 
@@ -132,7 +132,7 @@ def test_names_inside_a_zip_are_not_used_as_paths(tables: Path, tmp_path: Path) 
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
-    source = find_tables(folder).open(scratch)["patent"]
+    source = open_tables(find_tables(folder), scratch)["patent"]
 
     assert source.path.parent == scratch
     assert not (tmp_path / "escaped").exists()
@@ -163,8 +163,8 @@ def test_a_web_page_and_a_corrupt_zip_are_refused(tables: Path, tmp_path: Path) 
     folder = changed(tables, tmp_path, "g_patent.tsv", None)
     (folder / "g_patent.tsv.zip").write_text("<html>Please sign in</html>")
     with pytest.raises(InputError, match=r"g_patent\.tsv\.zip.*HTML"):
-        find_tables(folder).open(tmp_path)
+        open_tables(find_tables(folder), tmp_path)
 
     (folder / "g_patent.tsv.zip").write_bytes(b"PK\3\4 broken")
     with pytest.raises(InputError, match=r"g_patent\.tsv\.zip.*ZIP"):
-        find_tables(folder).open(tmp_path)
+        open_tables(find_tables(folder), tmp_path)

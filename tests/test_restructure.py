@@ -146,7 +146,7 @@ def test_too_little_memory_or_disk_is_known_before_the_work(
         patch.setattr(Source, "rows", 9_000_000)
         restructure(tables, tmp_path / "graph", resources=Resources("1GB"))
 
-    size = sum(path.stat().st_size for path in find_tables(tables).files.values())
+    size = sum(path.stat().st_size for path in find_tables(tables).values())
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(size, 0, size // 2))
     with pytest.raises(InputError, match=r"--data"):
         restructure(tables, tmp_path / "graph")

@@ -60,7 +60,7 @@ def _tables(options: Options) -> tuple[Path, str]:
     """The folder of tables, with the sample written if it is needed, and a name that is different for other tables."""
     tables = options.tables or (DATA if has_tables(DATA) else None)
     if tables:
-        return tables.resolve(), f"{tables.resolve().name}-{fingerprint(find_tables(tables).files.values())[:6]}"
+        return tables.resolve(), f"{tables.resolve().name}-{fingerprint(find_tables(tables).values())[:6]}"
     sample = DATA / "demo" / "sample" / "tables"
     write_sample(sample, options.patents, overwrite=options.overwrite)
     return sample, "sample"

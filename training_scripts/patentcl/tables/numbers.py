@@ -66,6 +66,7 @@ def number(db: duckdb.DuckDBPyConnection, seed: int) -> pa.Table:
     classes = arrow(
         db, "SELECT patent, enum_code(symbol)::INTEGER AS code FROM class ORDER BY patent, sequence, symbol"
     )
+    db.execute("DROP TABLE read_class")  # frees memory
     codes = classes["code"].to_numpy()
     counts = np.bincount(classes["patent"].to_numpy(), minlength=len(kept))
     ends = np.append(0, counts.cumsum())

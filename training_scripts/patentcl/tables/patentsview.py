@@ -11,9 +11,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -28,43 +29,48 @@ LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes
 CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One table: its possible file stems, and for each of our column names the names that files use for it."""
 
     stems: tuple[str, ...]
     columns: dict[str, tuple[str, ...]]
-    optional: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    is_required: bool = True
+    optional: tuple[str, ...] = ()
 
 
 # A folder is searched for these in this order.
 TABLES = {
     "patent": Table(
         ("g_patent", "patent", "patents"),
-        {"patent_id": ("patent_id", "id"), "title": ("patent_title", "title")},
         {
+            "patent_id": ("patent_id", "id"),
+            "title": ("patent_title", "title"),
             "abstract": ("patent_abstract", "abstract"),
             "date": ("patent_date", "date"),
             "type": ("patent_type", "type"),
             "withdrawn": ("withdrawn",),
         },
+        optional=("abstract", "date", "type", "withdrawn"),
     ),
     "citation": Table(
         ("g_us_patent_citation", "uspatentcitation", "citations"),
-        {"citing": ("patent_id", "citing"), "cited": ("citation_patent_id", "citation_id", "cited")},
-        {"category": ("citation_category", "category")},
+        {
+            "citing": ("patent_id", "citing"),
+            "cited": ("citation_patent_id", "citation_id", "cited"),
+            "category": ("citation_category", "category"),
+        },
+        optional=("category",),
     ),
     "cpc": Table(
         ("g_cpc_current", "cpc_current", "classes"),
-        {"patent_id": ("patent_id",), "subclass": ("cpc_subclass", "group_id", "subclass")},
-        {"sequence": ("cpc_sequence", "sequence")},
-        is_required=False,
+        {
+            "patent_id": ("patent_id",),
+            "subclass": ("cpc_subclass", "group_id", "subclass"),
+            "sequence": ("cpc_sequence", "sequence"),
+        },
+        optional=("sequence",),
     ),
     "abstract": Table(
-        ("g_patent_abstract",),
-        {"patent_id": ("patent_id",), "abstract": ("patent_abstract", "abstract")},
-        is_required=False,
+        ("g_patent_abstract",), {"patent_id": ("patent_id",), "abstract": ("patent_abstract", "abstract")}
     ),
     "relation": Table(
         ("g_us_rel_doc", "usreldoc"),
@@ -74,12 +80,9 @@ TABLES = {
             "type": ("related_doc_type", "doctype"),
             "kind": ("related_doc_kind", "relkind"),
         },
-        is_required=False,
     ),
     "cpc_title": Table(
-        ("cpc_group", "g_cpc_title"),
-        {"symbol": ("id", "cpc_subclass"), "title": ("title", "cpc_subclass_title")},
-        is_required=False,
+        ("cpc_group", "g_cpc_title"), {"symbol": ("id", "cpc_subclass"), "title": ("title", "cpc_subclass_title")}
     ),
 }
 
@@ -102,43 +105,19 @@ class Source:
         return self.path.stat().st_size * start.count(b"\n") // max(len(start), 1) + 1
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The files of a corpus, by the keys of `TABLES`."""
+def find_tables(folder: Path) -> dict[str, Path]:
+    """Find the files of a corpus, by the keys of `TABLES`.
 
-    folder: Path
-    files: dict[str, Path]
-
-    def sizes(self) -> dict[Path, int]:
-        """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
-        return {path: _unpacked_size(path) for path in self.files.values()}
-
-    def open(self, scratch: Path, threads: int = 1) -> dict[str, Source]:
-        """Check the header of each table; stream the ZIPs into the folder `scratch`.
-
-        Raises `InputError` naming the file, line or column when a table is not what its name says.
-        """
-        zips = {path: size for path, size in self.sizes().items() if _is_zip(path)}
-        unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
-        sources = {key: _open(unpacked.get(path, path), path, TABLES[key]) for key, path in self.files.items()}
-        if "abstract" not in sources and sources["patent"].names["abstract"] is None:
-            patents = self.files["patent"].name
-            raise InputError(
-                f"{self.folder}: no abstracts. Add g_patent_abstract.tsv, or a column abstract to {patents}"
-            )
-        return sources
-
-
-def find_tables(folder: Path) -> Tables:
-    """Find the tables in `folder`. Raises `InputError` if there is no such folder or a required table is missing."""
+    Raises `InputError` if there is no such folder, or no patents or citations in it.
+    """
     if not folder.is_dir():
         raise InputError(f"--tables {folder} is not a folder. Name the one that holds PatentsView's tables")
     files = {key: path for key, table in TABLES.items() if (path := _find(folder, table))}
-    for key, table in TABLES.items():
-        if table.is_required and key not in files:
-            names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in table.stems)
+    for key in ("patent", "citation"):
+        if key not in files:
+            names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in TABLES[key].stems)
             raise InputError(f"--tables {folder}: found no {names}, nor its ZIP. Add it, or name another folder")
-    return Tables(folder, files)
+    return files
 
 
 def has_tables(folder: Path) -> bool:
@@ -151,18 +130,46 @@ def _find(folder: Path, table: Table) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _open(path: Path, shown: Path, table: Table) -> Source:
+def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
+    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
+    return {path: _unpacked_size(path) for path in files}
+
+
+def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict[str, Source]:
+    """Check the header of each table; stream the ZIPs into the folder `scratch`.
+
+    Raises `InputError` naming the file, line or column when a table is not what its name says.
+    """
+    zips = {path: size for path, size in unpacked_sizes(files.values()).items() if _is_zip(path)}
+    unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
+    sources = {key: _open(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
+    if "abstract" not in sources and sources["patent"].names["abstract"] is None:
+        patents = files["patent"]
+        raise InputError(
+            f"{patents.parent}: no abstracts. Add g_patent_abstract.tsv, or a column abstract to {patents.name}"
+        )
+    return sources
+
+
+def _open(path: Path, shown: str, table: Table) -> Source:
     """Check the header of a table, whose file the user knows as `shown`."""
-    header, delimiter = _header(path, str(shown))
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 20).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
+    delimiter = "\t" if "\t" in line else ","
+    columns = next(csv.reader([line], delimiter=delimiter), [])
+    header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(columns, 1))
     names = {}
-    for column, aliases in {**table.columns, **table.optional}.items():
+    for column, aliases in table.columns.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
         if names[column] is None and column not in table.optional:
             raise InputError(
                 f"{shown}, line 1: expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}. "
                 "Rename the column, or download the table again"
             )
-    return Source(path, str(shown), delimiter, header, names)
+    return Source(path, shown, delimiter, header, names)
 
 
 def _is_zip(path: Path) -> bool:
@@ -202,18 +209,6 @@ def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
                 out.write(block)
                 moved(len(block))
     return target
-
-
-def _header(path: Path, shown: str) -> tuple[tuple[str, ...], str]:
-    """The names in the first line, and what separates them."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(1 << 20).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
-    delimiter = "\t" if "\t" in line else ","
-    names = next(csv.reader([line], delimiter=delimiter), [])
-    return tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(names, 1)), delimiter
 
 
 def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:

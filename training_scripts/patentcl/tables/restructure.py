@@ -38,7 +38,7 @@ from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, number
-from .patentsview import TABLES, Source, Tables, check_lines, create_view, find_tables
+from .patentsview import TABLES, Source, check_lines, create_view, find_tables, open_tables, unpacked_sizes
 from .texts import read_abstracts, write_patents
 
 RECORD = "graph.json"
@@ -62,7 +62,7 @@ def restructure(
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
     found = find_tables(tables)
     columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
-    hashed = fingerprint(found.files.values(), resources.thread_count)
+    hashed = fingerprint(found.values(), resources.thread_count)
     params = {"tables": hashed, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
     if not overwrite and is_done(graph / RECORD, params):
         print(f"restructure: {graph} is up to date")
@@ -73,7 +73,7 @@ def restructure(
         _require_disk(found, graph, resources)
         advice = "Free disk space or raise --memory."
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
-            sources = found.open(scratch, resources.thread_count)
+            sources = open_tables(found, scratch, resources.thread_count)
             outside = _require_memory(sources, graph, resources)
             with connect(scratch / "work.duckdb", resources, outside=outside) as db:
                 record: dict[str, Any] = {"params": params, **_Run(db, sources, folder, seed).write(keep_withdrawn)}
@@ -85,12 +85,12 @@ def restructure(
     return record
 
 
-def _require_disk(tables: Tables, graph: Path, resources: Resources) -> None:
+def _require_disk(files: dict[str, Path], graph: Path, resources: Resources) -> None:
     """Raise `InputError` unless the result and the temporary files will fit, as measured with PatentsView's tables."""
-    sizes = tables.sizes()
+    sizes = unpacked_sizes(files.values())
     total = sum(sizes.values())
     zipped = sum(size for path, size in sizes.items() if size != path.stat().st_size)
-    what = f"restructuring the {shown(total)} of {tables.folder}"
+    what = f"restructuring the {shown(total)} of {files['patent'].parent}"
     require(graph.parent, 0.6 * total, 0, what, resources, temporary=zipped + 0.3 * total)
 
 
@@ -140,7 +140,7 @@ class _Run:
         db.execute(f"CREATE MACRO keep_withdrawn() AS {keep_withdrawn}")
         for key, table in TABLES.items():
             source = texts if key == "abstract" else self.sources.get(key)
-            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
+            create_view(db, f"{key}_rows", source, table.columns)
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
@@ -152,16 +152,8 @@ class _Run:
             self.rows["abstract"] = len(counted)
             self.dropped["abstracts: no such patent, or repeated"] = int((counted < 0).sum())
         links, counts = self._link(numbers)
-        families, joined = self._unite(patents, families)
-        times, distinct = family.times_of(families, patents["date"].combine_chunks().indices.to_numpy())
-        columns = {
-            "family": families,
-            "place": families % family.PLACES,
-            "time_place": times,
-            "bucket": families % family.BUCKETS,
-            **links,
-            "has_abstract": has_abstract,
-        }
+        columns, counted_families = self._families(patents, families)
+        columns |= {**links, "has_abstract": has_abstract}
         for name, values in columns.items():
             patents = patents.append_column(name, pa.array(values))
         classes = self._write_classes(patents)
@@ -169,8 +161,8 @@ class _Run:
             write_parquet(self.folder, patents)
         with _step("patents.csv", len(counted)) as moved:
             write_patents(db, texts, patents, counted, self.folder, moved)
-        abstracts = {"with abstract": int(has_abstract.sum()), "families": distinct, **joined}
-        counts = {"patents": len(patents), **classes, **abstracts, **counts}
+        counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
+        counts = {"patents": len(patents), **classes, **counts}
         return {"counts": counts, "rows": self.rows, "dropped": self.dropped}
 
     def _run(self, name: str, key: str, **tables: pa.Table) -> pa.Table:
@@ -227,16 +219,19 @@ class _Run:
         }
         return columns, counts
 
-    def _unite(self, patents: pa.Table, families: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-        """Join families (N,) of patents that are related, if there is a table of relations; return them and a count."""
-        if "relation" not in self.sources:
-            return families, {}
-        relations = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
-        united = family.united(families, relations["patent"].to_numpy(), relations["document"].to_numpy())
-        rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
-        self.dropped["related documents: of another type, or no such patent"] = rows - len(relations)
-        joined = len(np.unique(families)) - len(np.unique(united))
-        return united, {"families joined by related documents": joined}
+    def _families(self, patents: pa.Table, families: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Join the families (N,) of patents that are related; return them and their numbers, (N,) each, and counts."""
+        united = families
+        if "relation" in self.sources:
+            found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
+            rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
+            self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
+            united = family.united(families, found["patent"].to_numpy(), found["document"].to_numpy())
+        times, number = family.times_of(united, patents["date"].combine_chunks().indices.to_numpy())
+        place, bucket = united % family.PLACES, united % family.BUCKETS
+        joined = {"families joined by related documents": len(np.unique(families)) - number}
+        counts = {"families": number, **(joined if "relation" in self.sources else {})}
+        return {"family": united, "place": place, "time_place": times, "bucket": bucket}, counts
 
     def _write_classes(self, patents: pa.Table) -> dict[str, int]:
         """Write cpc_subclasses.csv and classifications.csv; return counts."""
