@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Embed, measure, evaluate, draw."""
     inputs, picture = parse_options(__doc__, Inputs, Picture, argv=argv)
     from patentcl.evaluation.compare import compare, embed_all, patents_to_compare, with_base
-    from patentcl.evaluation.held_out import evaluated_split, held_out_set
+    from patentcl.evaluation.held_out import held_out_set
     from patentcl.evaluation.metrics import picture_metrics
     from patentcl.evaluation.report import check_output
     from patentcl.figures.colours import chosen_colouring
@@ -76,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output(output, "evaluation")
     embeddings = embed_all(models, patents, cache, inputs.max_length)
     metrics = picture_metrics(embeddings, patents, seed)
-    held_out = held_out_set(dataset, evaluated_split(picture.split), inputs.corpus_sample, seed)
+    held_out = held_out_set(dataset, picture.split, inputs.corpus_sample, seed)
     report = compare(models, held_out, cache, inputs.max_length, seed)
     metrics = metrics.join(report.main_metrics(), how="outer")
-    print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_text(), sep="\n\n")
+    print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_markdown(), sep="\n\n")
     report.save(output, "evaluation", triplets=folder)
     titles = subclass_titles(inputs.data / "graph")
     save_scatter(make_scatter(embeddings, patents, metrics, picture.split, colouring, titles, seed), output)

@@ -80,7 +80,7 @@ def evaluate(options: Options) -> None:
         f"{len(held_out.queries):,} queries of the {options.split} split, {held_out.corpus.sum():,} patents to search, "
         f"{len(held_out.triplets):,} triplets"
     )
-    print(report.to_text())
+    print(report.to_markdown())
     report.save(output, options.split, triplets=folder)
     print(f"tables: {output / options.split}.csv, {output / options.split}.md")
 

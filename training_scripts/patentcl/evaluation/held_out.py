@@ -30,9 +30,9 @@ class HeldOut:
     parts: dict[str, np.ndarray]
     split: str = "test"
 
-    def hidden(self, rows: np.ndarray) -> np.ndarray:
-        """Mask (q, N) of texts excluded from the search for `rows` (q,): outside the corpus, or the query's family."""
-        return ~self.corpus | (self.family[rows][:, None] == self.family)
+    def hidden(self, row: int) -> np.ndarray:
+        """Mask (N,) of texts excluded from the search for the text in this row: its family, and outside the corpus."""
+        return ~self.corpus | (self.family == self.family[row])
 
     @cached_property
     def queries(self) -> np.ndarray:
@@ -50,13 +50,12 @@ class HeldOut:
         return (self.texts["subclass"] != "").to_numpy() & self.corpus
 
 
-def evaluated_split(shown: str) -> str:
-    """Return the split whose metrics belong to a picture of the split `shown`: test if that is not held out."""
-    return shown if shown in ("test", "val") else "test"
-
-
 def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) -> HeldOut:
-    """Gather what an evaluation on `split` needs; the corpus is cut to about `max_texts` (0: not cut), seeded."""
+    """Gather what an evaluation on `split` needs, on test for a split that is not held out.
+
+    The corpus is cut to about `max_texts` (0: not cut), seeded.
+    """
+    split = split if split == "val" else "test"
     triplets = data.triplets[data.triplets["split"] == split]
     pairs = data.retrieval[data.retrieval["split"] == split]
     triplet_rows, pair_rows = triplets[list(ROLES)].to_numpy(), pairs[list(ENDS)].to_numpy()
@@ -89,10 +88,9 @@ def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np
     classes = [{class_of(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
     trained = data.texts["family"][data.used_in("train")]
-    trained = trained[trained.isin(texts["family"])]
     return {
         "IN": np.array([bool(q & r) for q, r in both], dtype=bool),
         "OUT": np.array([bool(q and r) and not q & r for q, r in both], dtype=bool),
-        "known": texts["family"].isin(trained).to_numpy()[relevant],
+        "known": texts["family"].isin(trained[trained.isin(texts["family"])]).to_numpy()[relevant],
         "unseen": (texts["split"] != "train").to_numpy()[relevant],
     }

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, v_measure_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
+from ..models.vectors import unit_rows
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
 from .rankers import Ranker
@@ -20,7 +21,6 @@ from .scoring import Outcome, score
 # What a metric returns: a value per query or patent (n,), of which it is the mean; the two parts of a ratio per anchor
 # or patent (n, 2), of whose sums it is the quotient; a single number; or None where it does not apply.
 Measured = np.ndarray | float | None
-F = TypeVar("F", bound=Callable[..., Measured])
 
 DEPTH = 1_000  # MRR looks no deeper
 VOTERS, FOLDS = 10, 5  # of the kNN accuracy
@@ -50,10 +50,10 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def metric(name: str, group: str, **options: Any) -> Callable[[F], F]:
+def metric(name: str, group: str, **options: Any) -> Callable[[Callable[..., Measured]], Callable[..., Measured]]:
     """Register a function as the metric `name`; `options` are those of `Metric`."""
 
-    def register(measure: F) -> F:
+    def register(measure: Callable[..., Measured]) -> Callable[..., Measured]:
         METRICS[name] = Metric(name, group, measure, **options)
         return measure
 
@@ -68,21 +68,15 @@ def retrieval_metric(name: str, shown: Sequence[str] = ("",), compared: bool = F
 
     def register(of_query: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
         for part in ("", *PARTS):
-            measured = partial(_of_each_query, of_query=of_query, part=part)
+
+            def measured(outcome: Outcome, part: str = part) -> np.ndarray:
+                return np.array([of_query(ranks) for ranks in outcome.ranks[part]], dtype=float)
+
             options = {"quick": not part, "shown": part in shown, "compared": compared and not part}
             metric(f"{name} {part}".strip(), RETRIEVAL, **options)(measured)
         return of_query
 
     return register
-
-
-def _of_each_query(outcome: Outcome, of_query: Callable[[np.ndarray], float], part: str) -> np.ndarray:
-    queries, ranks = outcome.held_out.pairs[:, 0], outcome.ranks[part]
-    order = np.lexsort((ranks, queries))
-    order = order[ranks[order] > 0]
-    starts = np.unique(queries[order], return_index=True)[1]
-    by_query = np.split(ranks[order], starts)[1:]  # nothing lies before the first start
-    return np.array([of_query(ranks) for ranks in by_query], dtype=float)
 
 
 @retrieval_metric("nDCG@10", shown=("", *PARTS), compared=True)
@@ -132,9 +126,7 @@ def rank_among(outcome: Outcome, kind: str) -> Measured:
     "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section,
     if the corpus has any.
     """
-    if kind == "hard" and not outcome.held_out.classified.any():
-        return float("nan")
-    return outcome.first_hits[kind]
+    return np.array(outcome.first_hits[kind], dtype=float) if kind in outcome.first_hits else float("nan")
 
 
 for _kind in ("random", "hard"):
@@ -217,8 +209,7 @@ def v_measure(embeddings: np.ndarray, patents: pd.DataFrame, seed: int) -> float
 def _classified(embeddings: np.ndarray, patents: pd.DataFrame, level: str) -> tuple[np.ndarray, pd.DataFrame]:
     """Unit rows of the patents that have a symbol of this `level`, and those patents."""
     known = (patents[level] != "").to_numpy()
-    rows = np.asarray(embeddings, dtype=np.float32)[known]
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), patents[known]
+    return unit_rows(np.asarray(embeddings, dtype=np.float32)[known]), patents[known]
 
 
 @dataclass

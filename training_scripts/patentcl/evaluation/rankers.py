@@ -15,7 +15,6 @@ from ..models.vectors import unit_rows
 Ranker = Callable[[np.ndarray], np.ndarray]
 
 RRF_K = 60  # the constant of reciprocal rank fusion, as published
-HIDDEN = 2**30  # rank of a text that a search does not see
 NO_WORDS = "The texts to search contain no words besides stop words. Check the title and abstract columns."
 
 
@@ -50,22 +49,18 @@ def _joined(texts: pd.DataFrame) -> list[str]:
     return (texts["title"] + " " + texts["abstract"]).tolist()
 
 
-def ranks_among(order: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the ranks (q, N) from 1 of the texts of `mask` (q, N), and `HIDDEN` for the others.
-
-    `order` (q, N) holds the rows of all texts, best first, as `best_first` gives them.
-    """
-    ranks = np.empty(mask.shape, np.int32)
-    counts = np.cumsum(np.take_along_axis(mask, order, axis=1), axis=1, dtype=np.int32)
-    np.put_along_axis(ranks, order, counts, axis=1)
-    return np.where(mask, ranks, HIDDEN)
-
-
 def best_first(scores: np.ndarray) -> np.ndarray:
-    """Return the rows of the texts by score (q, N); of equal scores the first text comes first."""
-    return np.argsort(-scores, axis=1, kind="stable")
+    """Return the rows of the texts by score, (..., N) → (..., N); of equal scores the first text comes first."""
+    return np.argsort(-scores, axis=-1, kind="stable")
 
 
-def fuse(ranks: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the scores (q, N) of a reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114)."""
-    return np.sum([1 / (RRF_K + of_one) for of_one in ranks], axis=0)
+def fuse(orders: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """Return the scores (N,) of a reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114).
+
+    `orders` (N,) hold the rows of all texts, best first; those outside `mask` (N,) take no rank and score 0.
+    """
+    scores = np.zeros(len(mask))
+    for order in orders:
+        shown = order[mask[order]]
+        scores[shown] += 1 / (RRF_K + np.arange(1, len(shown) + 1))
+    return scores

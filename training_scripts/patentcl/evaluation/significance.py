@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 RESAMPLES = 2_000
+BATCH = 100  # resamples in memory at a time; the draws are the same for any number
 
 
 def ratio_interval(parts: np.ndarray, seed: int = 42) -> tuple[float, float]:
@@ -46,5 +47,5 @@ def _difference(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def _bootstrap(parts: np.ndarray, statistic: Callable[..., np.ndarray], seed: int) -> Any:
     """Resample the units, the rows of `parts` (n, columns), for a statistic of its columns."""
-    rng = np.random.default_rng(seed)
-    return bootstrap(list(parts.T), statistic, paired=True, method="percentile", n_resamples=RESAMPLES, rng=rng)
+    how = {"paired": True, "method": "percentile", "n_resamples": RESAMPLES, "batch": BATCH}
+    return bootstrap(list(parts.T), statistic, rng=np.random.default_rng(seed), **how)

@@ -132,7 +132,7 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         write_record(scratch / "run.json", record, weights)
         write_card(scratch / "README.md", base, record, separator(model), report.to_markdown())
     remove(job.work)
-    print(report.to_text(), record["verdict"], sep="\n")
+    print(report.to_markdown(), record["verdict"], sep="\n")
     return record
 
 
