@@ -33,10 +33,10 @@ from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure
-from patentcl.triplets.candidates import Candidates
 from patentcl.triplets.mine import Batches, run_batches
 from patentcl.triplets.options import Mining
 from patentcl.triplets.patents import read_patents
+from patentcl.triplets.select import Candidates
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from local_server import available, local_server, peak_memory

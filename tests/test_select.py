@@ -8,16 +8,15 @@ import pytest
 from patentcl.common.cli import InputError
 from patentcl.tables.cpc import Sections
 from patentcl.triplets.options import KINDS, Mining
+from patentcl.triplets.patents import held_out, split_numbers
 from patentcl.triplets.select import (
     POSITIVES,
     are_enough,
     choose,
     corpus_to_search,
-    held_out,
     negatives,
     positives,
     retrieval_pairs,
-    split_names,
 )
 
 TRAIN, VAL, TEST = range(3)  # the triplets hold indices of SPLITS
@@ -176,5 +175,5 @@ def test_places_below_the_bounds_are_held_out() -> None:
 
     assert (test, held) == (200_000, 300_000)
     places = np.array([0, 199_999, 200_000, 299_999, 300_000, 999_999])
-    assert split_names(places, test, held).tolist() == ["test", "test", "val", "val", "train", "train"]
+    assert split_numbers(places, test, held).tolist() == [TEST, TEST, VAL, VAL, TRAIN, TRAIN]
     assert held_out(200_000, Mining(test=0.2)) == (100_000, 200_000)  # at most 20,000 patents each

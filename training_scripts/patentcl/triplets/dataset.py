@@ -19,7 +19,7 @@ from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
 from .options import SPLITS, Mining
-from .select import held_out, split_numbers
+from .patents import held_out, split_numbers
 
 ROLES, ENDS = ("anchor", "positive", "negative"), ("query", "relevant")
 TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")

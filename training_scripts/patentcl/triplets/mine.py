@@ -9,7 +9,6 @@ a patent of a val or test family plays no role in a train triplet.
 import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +26,11 @@ from ..graph.errors import TooLarge
 from ..graph.parallel import in_parallel
 from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
-from .candidates import Candidates
 from .dataset import TABLES
 from .needs import check_needs
 from .options import HUB, KINDS, Mining, P, Q
-from .patents import read_patents
-from .select import held_out
+from .patents import held_out, read_patents
+from .select import Candidates, are_enough
 from .write import FILES, write_triplets
 
 LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
@@ -69,6 +67,7 @@ def mine(
         return read_json(folder / "triplets.json")
     check_replaceable(folder / "triplets.json", params, overwrite)
     check_needs(folder, csvs, source, mining, resources)
+    pa.set_cpu_count(resources.thread_count)
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph.batch(source["counts"]))
@@ -104,11 +103,10 @@ def query_parameters(source: dict[str, Any], mining: Mining) -> dict[str, int]:
     patents, classified = source["counts"]["patents"], source["counts"]["classified"]
     seed = source["params"]["seed"]
     test, held = held_out(patents, mining)
-    return {
-        **{"n": patents, "classified": classified, "drawable": classified or patents, "test": test, "held": held},
-        **{"draws": max(DRAWS, min(MAX_DRAWS, FEW_PATENTS // patents)), "p": P, "q": Q, "seed": seed % P},
-        **{"coupled": mining.coupled, "hub": HUB, "lo": 0, "hi": 1_000, "from": 0, "to": BUCKETS},
-    }
+    draws = max(DRAWS, min(MAX_DRAWS, FEW_PATENTS // patents))
+    named = {"n": patents, "classified": classified, "drawable": classified or patents, "test": test, "held": held}
+    named |= {"draws": draws, "p": P, "q": Q, "seed": seed % P, "coupled": mining.coupled, "hub": HUB}
+    return named | {"lo": 0, "hi": 1_000, "from": 0, "to": BUCKETS}
 
 
 class Query(NamedTuple):
@@ -117,12 +115,6 @@ class Query(NamedTuple):
     part: str
     text: str
     parameters: dict[str, int]
-
-    def halves(self) -> "list[Query]":
-        """The same for the lower and the upper half of the ranks."""
-        low, high = self.parameters["lo"], self.parameters["hi"]
-        ends = [low, (low + high) // 2, high]
-        return [self._replace(parameters={**self.parameters, "lo": lo, "hi": hi}) for lo, hi in pairwise(ends)]
 
 
 class Batches:
@@ -147,48 +139,43 @@ class Batches:
             print(f"mining: resuming after {answered} queries")
 
     def path(self, query: Query) -> Path:
-        """The file of an answer. The answer of a query that was too large is in the files of its halves."""
+        """The file of an answer."""
         return self.folder / "{from:06d}-{lo:09d}-{hi:09d}-{part}.parquet".format(part=query.part, **query.parameters)
 
     def answer(self, graph: Graph, query: Query) -> int:
-        """Run a query unless it has an answer; return 1, the number of queries answered.
-
-        One that needs more memory than there is, is asked in halves, and so are the later ones of its part.
-        """
-        ranks = query.parameters["hi"] - query.parameters["lo"]
-        if self.path(query).exists():
-            return 1
-        if ranks <= self._most.get(query.part, ranks):
-            try:
-                answer = graph.run(query.text, query.parameters)
-            except TooLarge:
-                if ranks == 1:
-                    raise
-                self._most[query.part] = ranks // 2 + 1
-            else:
-                self._write(query, answer, graph)
-                return 1
-        for half in query.halves():
-            self.answer(graph, half)
+        """Run a query unless it has an answer, which is kept; return 1, the number of queries answered."""
+        if not self.path(query).exists():
+            answer = self._ask(graph, query)
+            if not graph.holds(self.fingerprint):
+                raise InputError("another process replaced the graph while it was mined: import this one again")
+            with beside(self.path(query)) as scratch:
+                pq.write_table(answer, scratch)
         return 1
 
-    def _write(self, query: Query, answer: pa.Table, graph: Graph) -> None:
-        if not graph.holds(self.fingerprint):
-            raise InputError("another process replaced the graph while it was mined: import this one again")
-        types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
-        schema = pa.schema(zip(answer.column_names, types, strict=True))  # an empty column has no type on Neo4j
-        with beside(self.path(query)) as scratch:
-            pq.write_table(answer.cast(schema), scratch)
+    def _ask(self, graph: Graph, query: Query) -> pa.Table:
+        """The answer of a query. One that needs more memory than there is, is asked in halves, as are later ones."""
+        low, high = query.parameters["lo"], query.parameters["hi"]
+        if high - low <= self._most.get(query.part, high):
+            try:
+                answer = graph.run(query.text, query.parameters)
+                types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
+                return answer.cast(
+                    pa.schema(zip(answer.column_names, types, strict=True))
+                )  # Neo4j gives empty ones none
+            except TooLarge:
+                if high - low == 1:
+                    raise
+                self._most[query.part] = (high - low + 1) // 2
+        middle = (low + high) // 2
+        halves = [query.parameters | ends for ends in ({"hi": middle}, {"lo": middle})]
+        return pa.concat_tables([self._ask(graph, query._replace(parameters=half)) for half in halves])
 
     def read(self, query: Query) -> pa.Table:
         """The answer of a query."""
-        path = self.path(query)
-        if not path.exists():
-            return pa.concat_tables([self.read(half) for half in query.halves()])
         try:
-            return pq.read_table(path)
+            return pq.read_table(self.path(query))
         except (OSError, ValueError) as problem:
-            raise InputError(f"{path} is corrupt ({problem}): delete it and run mining again") from None
+            raise InputError(f"{self.path(query)} is corrupt ({problem}): delete it and run mining again") from None
 
 
 def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
@@ -207,7 +194,7 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
         graph.release()  # its memory is needed for what follows
         for batch in tqdm(asked, desc="reading answers", unit="batch"):
             candidates.add({part: batches.read(query) for part, query in batch.items()})
-        if candidates.are_enough():
+        if mining.count is not None and are_enough(candidates.triplets(), mining, candidates.where):
             break
 
 

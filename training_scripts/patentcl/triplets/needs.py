@@ -8,7 +8,8 @@ from .options import MAX_HELD_OUT, SPLITS, Mining
 
 # Measured with 0.3, 1 and 9 million patents and 2.4 triplets each; bytes, rounded up.
 BASE, TEXTS = 300_000_000, 600_000_000  # of memory: Python with its libraries, blocks of texts read and written
-KEPT, SORTED = 60, 130  # of memory: for each patent, and for each patent that is read or triplet that is put in order
+KEPT, READ = 60, 130  # of memory, for each patent: its arrays, and what reading it takes
+SORTED = 100  # of memory, for each triplet that is put in order
 ANSWERS = 150  # of disk, for each citing patent
 WRITTEN = 60  # of disk, for each triplet, while it is written
 
@@ -28,5 +29,5 @@ def check_needs(folder: Path, csvs: Path, source: dict[str, Any], mining: Mining
     read = candidates if mining.count is None else min(candidates, 4 * triplets)  # samples of anchors grow
     share = texts / max(patents, 1)
     disk = share * (csvs / "patents.csv").stat().st_size + WRITTEN * triplets + ANSWERS * citing
-    memory = BASE + KEPT * patents + max(TEXTS, SORTED * max(patents, read))
+    memory = BASE + KEPT * patents + max(TEXTS, READ * patents, SORTED * read)
     require(folder, disk, memory, f"mining {mining.name} triplets", resources)

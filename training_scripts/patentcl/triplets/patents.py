@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..common.cli import InputError
+from ..tables.family import PLACES
 from ..tables.import_csvs import PARQUET
-from .options import Mining
-from .select import held_out, split_numbers
+from .options import MAX_HELD_OUT, SPLITS, Mining
 
 _COLUMNS = ("patent_id", "date", "subclasses", "family", "bucket", "has_abstract")
 
@@ -38,9 +38,7 @@ class Patents:
     def first_shared(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The first subclass of each patent in `one` (n,) that its partner in `other` has; -1 where there is none."""
         counts, others = np.diff(self.starts)[one], np.diff(self.starts)[other]
-        row = np.repeat(
-            np.arange(len(one)), counts * others
-        )  # one for each pair of a subclass and one of the partner's
+        row = np.repeat(np.arange(len(one)), counts * others)  # one for each subclass and one of the partner's
         number = np.arange(len(row)) - np.repeat(np.cumsum(counts * others) - counts * others, counts * others)
         mine = self.subclasses[self.starts[one[row]] + number // others[row]]
         same = np.flatnonzero(mine == self.subclasses[self.starts[other[row]] + number % others[row]])
@@ -48,6 +46,18 @@ class Patents:
         shared = np.full(len(one), -1, np.int32)
         shared[rows] = mine[same[first]]
         return shared
+
+
+def held_out(patents: int, mining: Mining) -> tuple[int, int]:
+    """Bounds of the places: test lies below the first, val below the second."""
+    test, val = (min(share, MAX_HELD_OUT / patents) for share in (mining.test, mining.val))
+    return round(test * PLACES), round((test + val) * PLACES)
+
+
+def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
+    """Split of each place, (n,) → (n,): indices of `SPLITS`."""
+    number = {split: np.int8(SPLITS.index(split)) for split in SPLITS}
+    return np.where(places < test, number["test"], np.where(places < held, number["val"], number["train"]))
 
 
 def read_patents(graph: Path, number: int, mining: Mining) -> Patents:

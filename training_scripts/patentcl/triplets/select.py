@@ -5,17 +5,20 @@ gives some 20 million, so they are columns of small integers: 32 bits for a rank
 indices of `KINDS`, `POSITIVES` and `SPLITS`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..common.hashing import mix
 from ..tables.cpc import Sections
-from ..tables.family import PLACES
-from .options import KINDS, MAX_HELD_OUT, SPLITS, Mining, P, Positives
+from ..tables.family import BUCKETS
+from .options import KINDS, SPLITS, Mining, P, Positives
+from .patents import Patents
 
 Keep = Callable[[pd.DataFrame], np.ndarray]  # rows with anchor, positive, negative (ranks) → which to keep, (n,) bool
 
@@ -24,24 +27,56 @@ _TYPES = {
     **dict.fromkeys(("kind", "positive_kind"), np.int8),
 }
 POSITIVES = get_args(Positives)
+# A column of the answers → the count of the record that sums it.
+_SUMS = {
+    "cited": "citation pairs inside the table",
+    "with_abstract": "… both with an abstract",
+    "sharing": "… sharing a CPC subclass",
+    "other_family": "… of different families",
+}
 CANDIDATES_PER_KEPT = 2  # with a filter of negatives, so many train triplets are mined for each that is needed
 
 
-def held_out(patents: int, mining: Mining) -> tuple[int, int]:
-    """Bounds of the places: test lies below the first, val below the second."""
-    test, val = (min(share, MAX_HELD_OUT / patents) for share in (mining.test, mining.val))
-    return round(test * PLACES), round((test + val) * PLACES)
+class Candidates:
+    """The triplets that the answers allow. A batch of answers is reduced by itself: it holds all of its anchors.
 
+    `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`, `nth`, `order`, `split`);
+    `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record → numbers; `examiner`:
+    examiner's citations of the anchors; `negatives` (kinds, kinds + 1): pairs that wanted kind i and got j, or none.
+    """
 
-def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
-    """Split of each place, (n,) → (n,): indices of `SPLITS`."""
-    number = {split: np.int8(SPLITS.index(split)) for split in SPLITS}
-    return np.where(places < test, number["test"], np.where(places < held, number["val"], number["train"]))
+    def __init__(self, patents: Patents, mining: Mining, where: Sections, seed: int) -> None:
+        """Nothing yet. `seed` is that of the graph."""
+        self.patents, self.mining, self.where, self.seed = patents, mining, where, seed
+        self.parts: list[pd.DataFrame] = []
+        self.cited: list[np.ndarray] = []
+        self.counts: Counter[str] = Counter()
+        self.examiner = 0
+        self.negatives = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
 
+    def add(self, answers: Mapping[str, pa.Table]) -> None:
+        """Take the answers of one batch: part of the query → its rows."""
+        cited, sums = answers["cited"], dict(_SUMS)
+        if not self.where.exist:
+            del sums["sharing"]
+        pairs = positives(answers, self.mining, self.seed)
+        triplets, table = negatives(pairs, answers, self.mining, self.patents.family, self.seed)
+        anchor = triplets["anchor"].to_numpy()
+        self.parts.append(triplets.assign(order=self.patents.bucket[anchor], split=self.patents.split[anchor]))
+        self.cited.append(np.stack(members(cited, "relevant"), axis=1))
+        self.negatives += table
+        self.examiner += len(members(cited, "examiner")[0])
+        self.counts["anchors that cite inside the table"] += len(cited)
+        for column, label in sums.items():
+            self.counts[label] += pc.sum(cited[column]).as_py() or 0
+        self.counts["… not across splits"] += len(members(cited, "positives")[0])
+        self.counts["positives up to --per-anchor, with coupled ones"] += len(pairs)
+        self.counts["… with a negative"] += len(triplets)
 
-def split_names(places: np.ndarray, test: int, held: int) -> np.ndarray:
-    """Split of each place, (n,) → (n,) of "train", "val", "test"."""
-    return np.array(SPLITS, dtype=object)[split_numbers(places, test, held)]
+    def triplets(self) -> pd.DataFrame:
+        """All triplets so far, as one part."""
+        self.parts = [pd.concat(self.parts, ignore_index=True)]
+        return self.parts[0]
 
 
 def positives(answers: Mapping[str, pa.Table], mining: Mining, seed: int) -> pd.DataFrame:
@@ -52,15 +87,14 @@ def positives(answers: Mapping[str, pa.Table], mining: Mining, seed: int) -> pd.
     anchor, positive = members(answers["cited"], "positives")
     by_examiner = np.isin(_pair(anchor, positive), _pair(*members(answers["cited"], "examiner")))
     kind = np.where(by_examiner, POSITIVES.index("examiner"), POSITIVES.index("cited"))
-    tier = np.where(by_examiner | (mining.positives != "examiner"), 0, 1)
     shared = np.zeros(len(anchor), np.int64)
     if "coupled" in answers:
         citing, coupled = members(answers["coupled"], "coupled")
         new = ~np.isin(_pair(citing, coupled), _pair(anchor, positive))
         anchor, positive = np.concatenate([anchor, citing[new]]), np.concatenate([positive, coupled[new]])
         shared = np.concatenate([shared, members(answers["coupled"], "shared")[1][new]])
-        more = np.ones(new.sum(), np.int64)
-        kind, tier = np.concatenate([kind, POSITIVES.index("coupled") * more]), np.concatenate([tier, 2 * more])
+        kind = np.concatenate([kind, np.full(new.sum(), POSITIVES.index("coupled"))])
+    tier = np.array([mining.positives == "examiner", 0, 2])[kind]  # of cited, the examiner's and coupled ones
     order = np.lexsort((mix(positive * P + anchor, seed), -shared, tier, anchor))
     anchor = anchor[order]
     nth = np.arange(len(anchor)) - np.searchsorted(anchor, anchor)
@@ -132,8 +166,7 @@ def choose(triplets: pd.DataFrame, mining: Mining, where: Sections, keep: Keep |
     limits = {"train": mining.count, "val": mining.max_queries, "test": mining.max_queries}
     chosen, dropped = [], 0
     for number, split in enumerate(SPLITS):
-        rows = np.flatnonzero(triplets["split"] == number)
-        rows = rows[_taking_turns([triplets[name].to_numpy()[rows] for name in ("anchor", "order", "nth")], where)]
+        rows = _taking_turns(triplets, np.flatnonzero(triplets["split"] == number).astype(np.int32), where)
         if split == "train" and keep is not None:
             rows, dropped = _filtered(triplets, rows, mining.count, keep)
         chosen.append(rows[: limits[split]])
@@ -151,25 +184,27 @@ def _filtered(triplets: pd.DataFrame, rows: np.ndarray, limit: int | None, keep:
     return kept, looked - len(kept)
 
 
-def _taking_turns(keys: list[np.ndarray], where: Sections) -> np.ndarray:
-    """Indices (n,) of triplets by the turns of their sections; in a section by `keys`, of which the last counts most.
+def _taking_turns(triplets: pd.DataFrame, rows: np.ndarray, where: Sections) -> np.ndarray:
+    """The `rows` (n,) of triplets by the turns of their sections; in a section by nth, order and anchor.
 
-    The first of the keys, each (n,), is the anchor. The sections are sorted one by one: merging them takes a
-    fraction of the time of sorting all by turn.
+    Sorting by section first and then merging the sections takes a fraction of the time of sorting all by turn.
     """
-    section = where.of(keys[0]).astype(np.int32)
-    by_section = np.argsort(section, kind="stable")
-    parts = []
-    for rows in np.split(by_section, np.flatnonzero(np.diff(section[by_section])) + 1):
-        parts.append(rows[np.lexsort([key[rows] for key in keys])])
-    rows = np.concatenate(parts)
-    turn = (np.concatenate([np.arange(len(part)) for part in parts]) + 0.5) / where.share[section[rows]]
-    merged = np.argsort(turn, kind="stable")
-    rows, turn = rows[merged], turn[merged]
+    anchor, order, nth = (triplets[name].to_numpy()[rows] for name in ("anchor", "order", "nth"))
+    key = (nth.astype(np.int64) * BUCKETS + order) * (anchor.max(initial=0) + 1) + anchor  # one integer, below 2**63
+    section = where.of(anchor).astype(np.min_scalar_type(len(where.first)))  # short integers are sorted in no time
+    del anchor, order, nth  # here and below: twenty million of each are a lot
+    by_key = np.argsort(key).astype(np.int32)
+    by_key = by_key[np.argsort(section[by_key], kind="stable")]
+    section = section[by_key]
+    turn = np.arange(0.5, len(rows))
+    turn -= np.searchsorted(section, np.arange(len(where.first)))[section]
+    turn /= where.share[section]
+    merged = np.argsort(turn, kind="stable").astype(np.int32)
+    by_key, turn = by_key[merged], turn[merged]
     same = np.flatnonzero(np.diff(turn) == 0)
     tied = np.union1d(same, same + 1)  # of several sections
-    rows[tied] = rows[tied][np.lexsort([*(key[rows[tied]] for key in keys), turn[tied]])]
-    return rows
+    by_key[tied] = by_key[tied][np.lexsort((key[by_key[tied]], turn[tied]))]
+    return rows[by_key]
 
 
 def are_enough(triplets: pd.DataFrame, mining: Mining, where: Sections) -> bool:
@@ -177,13 +212,11 @@ def are_enough(triplets: pd.DataFrame, mining: Mining, where: Sections) -> bool:
 
     They do when no section has used up its anchors' first positives before that many are taken.
     """
-    if mining.count is None:
-        return False
     first = (triplets["split"] == SPLITS.index("train")) & (triplets["nth"] == 0)
     count = np.bincount(where.of(triplets.loc[first, "anchor"].to_numpy()), minlength=len(where.first))
     used_up = ((count + 0.5) / where.share).min(initial=np.inf)  # the turn at which the first section runs out
     before = np.clip(np.ceil(used_up * where.share - 0.5), 0, count)
-    return bool(before.sum() >= mining.count * (CANDIDATES_PER_KEPT if mining.filter_model else 1))
+    return bool(before.sum() >= (mining.count or 0) * (CANDIDATES_PER_KEPT if mining.filter_model else 1))
 
 
 def retrieval_pairs(cited: np.ndarray, split: np.ndarray, mining: Mining, seed: int) -> np.ndarray:

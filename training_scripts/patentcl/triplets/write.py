@@ -10,7 +10,6 @@ Nothing here holds all texts, or all triplets with their ids: both pass in block
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,11 @@ from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..tables.cpc import MACROS, Sections
 from ..tables.import_csvs import rows_of
-from .candidates import Candidates
 from .dataset import TABLES
+from .needs import BASE, KEPT
 from .options import KINDS, SPLITS
 from .patents import Patents
-from .select import POSITIVES, Keep, choose, corpus_to_search, retrieval_pairs
+from .select import POSITIVES, Candidates, Keep, choose, corpus_to_search, retrieval_pairs
 
 if TYPE_CHECKING:
     from ..models.load import Model
@@ -54,21 +53,6 @@ _CHOSEN = """CREATE TABLE chosen (
     codes INTEGER[4])"""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What becomes of the candidates, all in ranks: chosen triplets, retrieval pairs (n, 2), corpus (n,)."""
-
-    triplets: pd.DataFrame
-    dropped: int
-    retrieval: np.ndarray
-    corpus: np.ndarray
-
-    def used(self, split: str = "") -> np.ndarray:
-        """The patents of all roles in the triplets (of `split`): ranks, perhaps repeated."""
-        rows = self.triplets[self.triplets["split"] == SPLITS.index(split)] if split else self.triplets
-        return rows[ROLES].to_numpy().ravel()
-
-
 def write_triplets(
     folder: Path,
     data: Path,
@@ -82,34 +66,43 @@ def write_triplets(
     `source` is the record of the import CSVs in the folder `data`. Train triplets whose negative `model` finds closer
     than the positive are dropped. Raises `InputError` when no train triplet is left.
     """
-    graph, patents = data / "graph", candidates.patents
+    graph, patents, mining, seed = data / "graph", candidates.patents, candidates.mining, candidates.seed
     keep: Keep | None = None
     if model:
         keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources)
-    result = _choose(candidates, keep)
-    if not (result.triplets["split"] == SPLITS.index("train")).any():
+    with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
+        chosen, dropped = choose(candidates.triplets(), mining, candidates.where, keep)
+    candidates.parts.clear()  # their memory is needed for what follows
+    if not (chosen["split"] == SPLITS.index("train")).any():
         shared = "share a subclass and " if candidates.where.exist else ""
+        coupled = "" if mining.positives == "coupled" else ", or pass --positives coupled"
         raise InputError(
             f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
             f"train patents of different families that {shared}have abstracts, with a negative. "
-            "Use larger tables, lower --val and --test, or pass --positives coupled"
+            f"Use larger tables, lower --val and --test{coupled}"
         )
-    with resources.scratch(folder) as scratch:
-        _write_triplets(folder / "triplets.parquet", result.triplets, patents, scratch, resources)
-    _write_retrieval(folder / "retrieval.parquet", result.retrieval, patents)
-    _write_texts(folder / "texts.parquet", graph, result, patents, resources)
-    _write_ids(folder, result, candidates)
-    return {**_counts(result, candidates), **_dates(patents)}
-
-
-def _choose(candidates: Candidates, keep: Keep | None) -> Chosen:
-    """The triplets, and what an evaluation searches."""
-    patents, mining, seed = candidates.patents, candidates.mining, candidates.seed
-    with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
-        triplets, dropped = choose(candidates.take(), mining, candidates.where, keep)
-    retrieval = retrieval_pairs(candidates.cited(), patents.split, mining, seed)
+    retrieval = retrieval_pairs(np.concatenate(candidates.cited), patents.split, mining, seed)
     corpus = corpus_to_search(retrieval, np.flatnonzero(patents.has_abstract), mining, seed)
-    return Chosen(triplets, dropped, retrieval, corpus)
+    in_corpus, in_triplet = _mask(patents, corpus), _mask(patents, *(chosen[role] for role in ROLES))
+    with resources.scratch(folder) as scratch:
+        _write_triplets(folder / "triplets.parquet", chosen, patents, scratch, resources)
+    _write_retrieval(folder / "retrieval.parquet", retrieval, patents)
+    _write_texts(folder / "texts.parquet", graph, in_corpus | in_triplet, in_corpus, patents, resources)
+    train = chosen[chosen["split"] == SPLITS.index("train")]
+    _write_ids(folder / "ids_train.txt", _mask(patents, *(train[role] for role in ROLES)), patents)
+    for number in (1, 2):
+        _write_ids(folder / f"ids_{SPLITS[number]}.txt", patents.split == number, patents)
+    counted = {"counts": {**candidates.counts, "… chosen": len(chosen)}, "examiner's citations": candidates.examiner}
+    negatives = {**_negatives(candidates.negatives), "false negatives dropped": dropped}
+    return counted | {
+        "negatives": negatives,
+        "sections": _by_section(train["anchor"].to_numpy(), candidates.where),
+        **_counts(chosen, patents),
+        "queries": _held(patents.split[np.unique(retrieval[:, 0])]),
+        "relevant": _held(patents.split[retrieval[:, 0]]),
+        "corpus": len(corpus),
+        **_dates(patents),
+    }
 
 
 def _keep(
@@ -121,14 +114,15 @@ def _keep(
 
     ranks = rows[ROLES].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
-    texts = pa.concat_tables(_texts(graph, _mask(number, distinct), resources)).sort_by("rank").to_pandas()
+    wanted = np.isin(np.arange(number), distinct)
+    texts = pa.concat_tables(_texts(graph, wanted, resources)).sort_by("rank").to_pandas()
     anchor, positive, negative = unit_rows(embed(model, texts, cache))[where.reshape(ranks.shape)].swapaxes(0, 1)
     return (anchor * negative).sum(axis=1) <= (anchor * positive).sum(axis=1)
 
 
-def _mask(number: int, *ranks: np.ndarray) -> np.ndarray:
-    """Mask (number,) of the patents with these ranks."""
-    mask = np.zeros(number, bool)
+def _mask(patents: Patents, *ranks: Any) -> np.ndarray:
+    """Mask (N,) of the patents with these ranks."""
+    mask = np.zeros(len(patents.ids), bool)
     for some in ranks:
         mask[some] = True
     return mask
@@ -159,24 +153,25 @@ def _texts(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa
             )
 
 
-def _write_texts(path: Path, graph: Path, result: Chosen, patents: Patents, resources: Resources) -> None:
-    """Write one row per patent of a triplet or of the corpus."""
-    in_corpus, splits = _mask(len(patents.ids), result.corpus), pa.array(SPLITS)
+def _write_texts(
+    path: Path, graph: Path, wanted: np.ndarray, in_corpus: np.ndarray, patents: Patents, resources: Resources
+) -> None:
+    """Write one row per patent of the mask `wanted` (N,)."""
     with pq.ParquetWriter(path, TEXT_COLUMNS, use_dictionary=CODED) as writer:
-        for block in _texts(graph, _mask(len(patents.ids), result.corpus, result.used()), resources):
+        for block in _texts(graph, wanted, resources):
             rank = block["rank"].to_numpy()
-            more = {"split": splits.take(pa.array(patents.split[rank])), "in_corpus": pa.array(in_corpus[rank])}
-            for name, values in more.items():
-                block = block.append_column(name, values)
+            block = block.append_column("split", pa.array(SPLITS).take(pa.array(patents.split[rank])))
+            block = block.append_column("in_corpus", pa.array(in_corpus[rank]))
             writer.write_table(block.select(TEXT_COLUMNS.names).cast(TEXT_COLUMNS), row_group_size=TEXTS)
 
 
 def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratch: Path, resources: Resources) -> None:
     """Write the triplets, with the ids and the first subclass that anchor and positive share."""
     names = {"kinds": KINDS, "positives": POSITIVES, "symbols": patents.symbols, "splits": SPLITS}
+    outside = BASE + KEPT * len(patents.ids) + int(triplets.memory_usage().sum())
     with (
         readable_errors(f"{path} cannot be written", "Free disk space."),
-        connect(scratch / "triplets.duckdb", resources) as db,
+        connect(scratch / "triplets.duckdb", resources, outside=outside) as db,
         tqdm(total=len(triplets), desc="triplets", unit="triplet") as progress,
     ):
         db.execute(_CHOSEN)
@@ -201,36 +196,23 @@ def _write_retrieval(path: Path, retrieval: np.ndarray, patents: Patents) -> Non
     pq.write_table(pa.table({"query_id": query, "relevant_id": relevant, "split": split}), path)
 
 
-def _write_ids(folder: Path, result: Chosen, candidates: Candidates) -> None:
-    """Write the ids of each split in order of rank, one a line."""
-    patents = candidates.patents
-    for split in SPLITS:
-        of_split = _mask(len(patents.ids), result.used(split)) if split == "train" else candidates.in_split(split)
-        ranks = np.flatnonzero(of_split)
-        with (folder / f"ids_{split}.txt").open("w", encoding="utf-8", newline="\n") as file:
-            for start in range(0, len(ranks), BLOCK):
-                ids = patents.ids.take(pa.array(ranks[start : start + BLOCK])).to_pylist()
-                file.writelines(f"{name}\n" for name in ids)
+def _write_ids(path: Path, wanted: np.ndarray, patents: Patents) -> None:
+    """Write the ids of the mask `wanted` (N,), in order of rank, one a line."""
+    ids = patents.ids.filter(pa.array(wanted))
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for start in range(0, len(ids), BLOCK):
+            file.writelines(f"{name}\n" for name in ids[start : start + BLOCK].to_pylist())
 
 
-def _counts(result: Chosen, candidates: Candidates) -> dict[str, Any]:
+def _counts(chosen: pd.DataFrame, patents: Patents) -> dict[str, Any]:
     """What the record says of the triplets."""
-    chosen, retrieval, split = result.triplets, result.retrieval, candidates.patents.split
-    queries = np.unique(retrieval[:, 0])
     kinds = {name: chosen.loc[chosen["split"] == number, "kind"] for number, name in enumerate(SPLITS)}
     return {
-        "counts": {**candidates.counts, "… chosen": len(chosen)},
         "triplets": _tally(chosen["split"], SPLITS),
         "positives": _tally(chosen["positive_kind"], POSITIVES),
-        "sections": _by_section(chosen, candidates.where),
-        "negatives": {**_negatives(candidates.negatives), "false negatives dropped": result.dropped},
         "kinds": {split: _tally(kind, KINDS) for split, kind in kinds.items() if len(kind)},
-        "distinct negatives": int(np.count_nonzero(_mask(len(split), chosen["negative"].to_numpy()))),
-        "held out": _held(split),
-        "examiner's citations": candidates.examiner,
-        "queries": _held(split[queries]),
-        "relevant": _held(split[retrieval[:, 0]]),
-        "corpus": len(result.corpus),
+        "distinct negatives": int(np.count_nonzero(_mask(patents, chosen["negative"]))),
+        "held out": _held(patents.split),
     }
 
 
@@ -254,10 +236,9 @@ def _negatives(table: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _by_section(chosen: pd.DataFrame, where: Sections) -> dict[str, list[Any]]:
-    """Names of the sections, and their shares of the classified patents and of the train triplets' anchors."""
-    train = where.of(chosen.loc[chosen["split"] == SPLITS.index("train"), "anchor"].to_numpy())
-    reached = np.bincount(train, minlength=len(where.first)) / max(len(train), 1)
+def _by_section(anchors: np.ndarray, where: Sections) -> dict[str, list[Any]]:
+    """Names of the sections, and their shares of the classified patents and of the `anchors` of train triplets."""
+    reached = np.bincount(where.of(anchors), minlength=len(where.first)) / max(len(anchors), 1)
     shares = {"corpus": where.share.round(4).tolist(), "train": reached.round(4).tolist()}
     return {"names": where.names.tolist(), **shares}
 
@@ -267,21 +248,12 @@ def _dates(patents: Patents) -> dict[str, Any]:
 
     A family is as new as its newest patent, by which it is held out.
     """
-    order = np.lexsort((patents.day, patents.family))
-    last = np.flatnonzero(np.diff(patents.family[order], append=-1))  # the newest patent of each family
-    newest = np.empty_like(patents.day)
-    newest[order] = patents.day[order[np.repeat(last, np.diff(last, prepend=-1))]]
+    newest = pd.Series(patents.day).groupby(patents.family).transform("max").to_numpy()
     train, dated = patents.split == SPLITS.index("train"), patents.dates != ""
     of_split = {name: newest[(patents.split == i) & dated[newest]] for i, name in enumerate(SPLITS)}
-    return {
-        "dates of families": {
-            name: [str(patents.dates[day]) for day in (days.min(), days.max())]
-            for name, days in of_split.items()
-            if len(days)
-        },
-        "older": int((~train & (patents.day < newest[train].max(initial=0))).sum()),
-        "undated": int((~dated[patents.day]).sum()),
-    }
+    ends = {name: patents.dates[[days.min(), days.max()]].tolist() for name, days in of_split.items() if len(days)}
+    older = int((~train & (patents.day < newest[train].max(initial=0))).sum())
+    return {"dates of families": ends, "older": older, "undated": int((~dated[patents.day]).sum())}
 
 
 def write_training_csv(folder: Path, path: Path, resources: Resources = Resources()) -> int:
@@ -294,8 +266,8 @@ def write_training_csv(folder: Path, path: Path, resources: Resources = Resource
     except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{folder} holds a corrupt file ({problem}). Mine again with --overwrite.") from None
     size = sum(of_texts.row_group(i).total_byte_size for i in range(of_texts.num_row_groups))
-    need = 2 * 3 * of_triplets.num_rows * size / max(of_texts.num_rows, 1)  # sorted, then written
-    require(path.parent, need, 0, "triplet_training.csv", resources)
+    need = 3 * of_triplets.num_rows * size / max(of_texts.num_rows, 1)
+    require(path.parent, need, 0, path.name, resources, temporary=need)  # sorted, then written
     triplets, texts = literal(folder / "triplets.parquet"), literal(folder / "texts.parquet")
     sql = f"""
         SELECT anchor_id AS a_id, a.title AS a_title, a.abstract AS a_abstract,
@@ -304,9 +276,9 @@ def write_training_csv(folder: Path, path: Path, resources: Resources = Resource
         FROM {triplets} t JOIN {texts} a ON a.patent_id = anchor_id
         JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
         WHERE t.split = 'train' ORDER BY t.file_row_number"""  # noqa: S608
-    corrupt = readable_errors(f"{folder} holds a corrupt file", "Mine again with --overwrite.")
+    advice = "Free disk space, or pass a larger --memory. If a file to read is corrupt, mine again with --overwrite."
     with (
-        corrupt,
+        readable_errors(f"{path} cannot be written from the files beside it", advice),
         beside(path) as scratch,
         resources.scratch(path) as spill,
         connect(spill=spill, resources=resources) as db,
