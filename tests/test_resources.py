@@ -9,6 +9,8 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.duck import connect
 from patentcl.common.resources import GB, Resources, available_memory, machine_memory, require
+from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.options import Mining
 
 OTHER_DISK = Path("/dev/shm")  # noqa: S108 (on Linux)
 
@@ -84,6 +86,25 @@ def test_too_little_memory_names_the_flag_only_if_it_helps(tmp_path: Path, monke
     with pytest.raises(InputError, match=r"9\.0 GB.* 8\.0 GB ") as raised:
         require(tmp_path, 0, 9e9, "work", Resources("4GB"))
     assert "--memory" not in str(raised.value)
+
+
+def test_memory_that_the_import_needs_is_known_before_the_first_step(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, int]] = []
+
+    def needs(counts: dict[str, int]) -> tuple[float, float]:
+        asked.append(counts)
+        return 0, 3.5 * GB
+
+    monkeypatch.setattr(resources, "available_memory", lambda: 8 * GB)
+    monkeypatch.setattr("patentcl.graph.ladybug.needs", needs)
+
+    with pytest.raises(InputError, match=r"3\.5 GB.* 2\.0 GB.*--memory 4GB"):
+        tables_to_triplets(tables, tmp_path, "10", Mining("10"), resources=Resources("2GB"))
+
+    assert not (tmp_path / "graph").exists()
+    assert asked[0]["patents"] == pytest.approx(600, rel=0.1)
 
 
 def test_no_budget_exceeds_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The pipeline from tables to triplets in one call, for the script, the smoke run and the tests."""
 
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,18 @@ def tables_to_triplets(
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
     `graph` (default: the embedded one of `data`) is closed at the end. A step whose result exists is skipped.
-    Raises `InputError` for what the user can fix.
+    Raises `InputError` for what the user can fix: too little memory for the import, too, before the first step.
     """
     engine = graph or open_graph("embedded", data, resources)
+
+    def later(patents: int, citations: int) -> float:
+        from .graph.ladybug import LadybugGraph, needs  # an engine's package is imported where it is used
+
+        counts = Counter(patents=patents, citations=3 * citations // 4)  # the others are of patents outside the tables
+        return needs(counts)[1] if isinstance(engine, LadybugGraph) else 0
+
     try:
-        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, overwrite, resources)
+        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, overwrite, resources, later)
         engine.import_csvs(data / "graph", overwrite)
         mined = mine(engine, data, name, mining, overwrite, resources)
     finally:

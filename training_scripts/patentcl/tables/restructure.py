@@ -52,11 +52,13 @@ def restructure(
     keep_withdrawn: bool = False,
     overwrite: bool = False,
     resources: Resources = Resources(),
+    later: Callable[[int, int], float] = lambda patents, citations: 0,
 ) -> dict[str, Any]:
     """Write the import files of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
 
     The record holds the parameters, the counts, and what was dropped and why. A second call with the same tables and
-    parameters does nothing. Raises `InputError` for tables that cannot be read, and for too little memory or disk.
+    parameters does nothing. Raises `InputError` for tables that cannot be read, and for too little memory or disk;
+    `later` is the memory in bytes that the next steps need for about so many patents and rows of citations.
     """
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
@@ -74,7 +76,7 @@ def restructure(
         advice = "Free disk space or raise --memory."
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
             sources = open_tables(found, scratch, resources.thread_count)
-            outside = _require_memory(sources, graph, resources)
+            outside = _require_memory(sources, graph, resources, later)
             with connect(scratch / "work.duckdb", resources, outside=outside) as db:
                 record: dict[str, Any] = {"params": params, **_Run(db, sources, folder, seed).write(keep_withdrawn)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
@@ -94,11 +96,14 @@ def _require_disk(files: dict[str, Path], graph: Path, resources: Resources) -> 
     require(graph.parent, 0.6 * total, 0, what, resources, temporary=zipped + 0.3 * total)
 
 
-def _require_memory(sources: dict[str, Source], graph: Path, resources: Resources) -> int:
+def _require_memory(
+    sources: dict[str, Source], graph: Path, resources: Resources, later: Callable[[int, int], float]
+) -> int:
     """The memory that numpy and Python take beside DuckDB; raise `InputError` if there is too little for both."""
-    patents = sources["patent"].rows
-    outside = LIBRARIES + 75 * patents + 8 * sources["citation"].rows
-    require(graph.parent, 0, outside + 60 * patents, f"restructuring about {patents:,} patents", resources)
+    patents, citations = sources["patent"].rows, sources["citation"].rows
+    outside = LIBRARIES + 75 * patents + 8 * citations
+    needed = max(outside + 60 * patents, later(patents, citations))
+    require(graph.parent, 0, needed, f"a graph of about {patents:,} patents", resources)
     return outside
 
 

@@ -49,7 +49,7 @@ class Source:
 
     def __init__(self, base_url: str) -> None:
         """`base_url` is an address or a folder; "" is the portal, with the key in USPTO_API_KEY."""
-        self.base = base_url.rstrip("/") or f"{API}/files/{PRODUCT}"
+        self.base = base_url.rstrip("/") if base_url else f"{API}/files/{PRODUCT}"
         self.shown = re.sub(r"//[^/]*@", "//", self.base)  # without a password
         self.key = "" if base_url else _key()
         self.folder = None if self.base.startswith(("http://", "https://")) else Path(base_url.removeprefix("file://"))
