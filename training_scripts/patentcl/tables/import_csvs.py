@@ -101,17 +101,16 @@ def rows_of(folder: Path, name: str) -> str:
 
     Its buffers are small: without a size, DuckDB takes several of 16 times the longest line, half a GB each.
     """
-    columns, types = [], []
+    columns = []
     for header, kind in CSVS[name].items():
         column = f'"{header}"'
         if kind.endswith("[]"):
             column = f"CASE WHEN {column} = '' THEN [] ELSE string_split({column}, ';') END"
         columns.append(f'{column} AS "{plain_name(header)}"')
-        types.append(f"'{header}': '{kind.removesuffix('[]')}'")
+    types = {header: kind.removesuffix("[]") for header, kind in CSVS[name].items()}
     return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
         quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432,
-        buffer_size = 67108864, nullstr = {literal(NULL)},
-        columns = {{{", ".join(types)}}})"""  # noqa: S608
+        buffer_size = 67108864, nullstr = {literal(NULL)}, columns = {types})"""  # noqa: S608
 
 
 def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:

@@ -7,14 +7,12 @@ another of the same two patents. The ends are those of `Numbers`.
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .import_csvs import csv_writer
-from .numbers import PLAIN, Numbers
-from .patentsview import Source, read_blocks
+from .numbers import PLAIN, Numbers, Reader
 
 BLOCK = 1 << 18  # rows at a time
 _ROWS = """SELECT plain(citing), other(citing), plain(cited), other(cited),
@@ -22,17 +20,14 @@ _ROWS = """SELECT plain(citing), other(citing), plain(cited), other(cited),
 FROM citation_rows"""
 
 
-def read_links(
-    db: duckdb.DuckDBPyConnection, source: Source, numbers: Numbers, moved: Callable[[int], object]
-) -> tuple[np.ndarray, list[int]]:
-    """Read the citations of the view `citation_rows`: sorted, and four numbers of rows.
+def read_links(read: Reader, expected: int, numbers: Numbers) -> tuple[np.ndarray, list[int]]:
+    """Read about the `expected` number of citations: sorted ones, and four numbers of rows.
 
     They are all rows; of a known citing patent; of these, of a known cited one; and of these, of the patent itself.
-    `moved` is called with a number of rows that were read.
     """
-    packed, filled = np.empty(source.rows, np.int64), 0  # about; it grows
+    packed, filled = np.empty(expected, np.int64), 0  # it grows
     rows = np.zeros(4, np.int64)
-    for batch in read_blocks(db, _ROWS, source, BLOCK, moved):
+    for batch in read(_ROWS, BLOCK):
         citing, cited = numbers.of(*batch.columns[:2]), numbers.of(*batch.columns[2:4])
         known = citing < numbers.patents
         citing, cited, other = citing[known], cited[known], batch.column(4).to_numpy()[known]

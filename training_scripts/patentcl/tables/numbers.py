@@ -1,6 +1,7 @@
 """Ids of patents → numbers: the ranks of the patents in the table, and numbers for ids that are not there."""
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import duckdb
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from ..common.duck import arrow, literal
 
+Reader = Callable[[str, int], Iterator[pa.RecordBatch]]  # SQL, rows at a time → its rows in blocks
 PLAIN = 1 << 24  # above all numbers of patents
 # For DuckDB: an id as the number that it is, and any other id. The number is written as the id is, so that no two ids
 # are one number. Ids of spaces are one.

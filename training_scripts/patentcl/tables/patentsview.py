@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import pyarrow as pa
 
 from ..common.cli import InputError
 from ..common.duck import NULL, literal
@@ -34,43 +33,33 @@ class Table(NamedTuple):
 
     stems: tuple[str, ...]
     columns: dict[str, tuple[str, ...]]
-    optional: tuple[str, ...] = ()
+    optional: dict[str, tuple[str, ...]]
 
 
 # A folder is searched for these in this order.
 TABLES = {
     "patent": Table(
         ("g_patent", "patent", "patents"),
+        {"patent_id": ("patent_id", "id"), "title": ("patent_title", "title")},
         {
-            "patent_id": ("patent_id", "id"),
-            "title": ("patent_title", "title"),
             "abstract": ("patent_abstract", "abstract"),
             "date": ("patent_date", "date"),
             "type": ("patent_type", "type"),
             "withdrawn": ("withdrawn",),
         },
-        optional=("abstract", "date", "type", "withdrawn"),
     ),
     "citation": Table(
         ("g_us_patent_citation", "uspatentcitation", "citations"),
-        {
-            "citing": ("patent_id", "citing"),
-            "cited": ("citation_patent_id", "citation_id", "cited"),
-            "category": ("citation_category", "category"),
-        },
-        optional=("category",),
+        {"citing": ("patent_id", "citing"), "cited": ("citation_patent_id", "citation_id", "cited")},
+        {"category": ("citation_category", "category")},
     ),
     "cpc": Table(
         ("g_cpc_current", "cpc_current", "classes"),
-        {
-            "patent_id": ("patent_id",),
-            "subclass": ("cpc_subclass", "group_id", "subclass"),
-            "sequence": ("cpc_sequence", "sequence"),
-        },
-        optional=("sequence",),
+        {"patent_id": ("patent_id",), "subclass": ("cpc_subclass", "group_id", "subclass")},
+        {"sequence": ("cpc_sequence", "sequence")},
     ),
     "abstract": Table(
-        ("g_patent_abstract",), {"patent_id": ("patent_id",), "abstract": ("patent_abstract", "abstract")}
+        ("g_patent_abstract",), {"patent_id": ("patent_id",), "abstract": ("patent_abstract", "abstract")}, {}
     ),
     "relation": Table(
         ("g_us_rel_doc", "usreldoc"),
@@ -80,9 +69,10 @@ TABLES = {
             "type": ("related_doc_type", "doctype"),
             "kind": ("related_doc_kind", "relkind"),
         },
+        {},
     ),
     "cpc_title": Table(
-        ("cpc_group", "g_cpc_title"), {"symbol": ("id", "cpc_subclass"), "title": ("title", "cpc_subclass_title")}
+        ("cpc_group", "g_cpc_title"), {"symbol": ("id", "cpc_subclass"), "title": ("title", "cpc_subclass_title")}, {}
     ),
 }
 
@@ -130,11 +120,6 @@ def _find(folder: Path, table: Table) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
-    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
-    return {path: _unpacked_size(path) for path in files}
-
-
 def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict[str, Source]:
     """Check the header of each table; stream the ZIPs into the folder `scratch`.
 
@@ -162,7 +147,7 @@ def _open(path: Path, shown: str, table: Table) -> Source:
     columns = next(csv.reader([line], delimiter=delimiter), [])
     header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(columns, 1))
     names = {}
-    for column, aliases in table.columns.items():
+    for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
         if names[column] is None and column not in table.optional:
             raise InputError(
@@ -187,15 +172,18 @@ def _members(archive: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipI
         raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). Download it again") from None
 
 
-def _unpacked_size(path: Path) -> int:
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
-    if not _is_zip(path):
-        return path.stat().st_size
-    with _members(path) as (_, members):
-        return sum(member.file_size for member in members)
+def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
+    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
+    sizes = {path: path.stat().st_size for path in files}
+    for path in sizes:
+        with path.open("rb") as file:
+            start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
+        if _is_zip(path):
+            with _members(path) as (_, members):
+                sizes[path] = sum(member.file_size for member in members)
+    return sizes
 
 
 def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
@@ -227,17 +215,6 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
             strict_mode = true, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE}, store_rejects = true,
             rejects_limit = 100)"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
-
-
-def read_blocks(
-    db: duckdb.DuckDBPyConnection, sql: str, source: Source, rows: int, moved: Callable[[int], object]
-) -> Iterator[pa.RecordBatch]:
-    """Blocks of at most `rows` rows of a query that reads `source`; `moved` is called with the numbers of rows."""
-    with db.cursor() as cursor:  # another result may be open
-        for batch in cursor.sql(sql).to_arrow_reader(rows):
-            yield batch
-            moved(len(batch))
-        check_lines(cursor, source)
 
 
 def check_lines(db: duckdb.DuckDBPyConnection, source: Source) -> None:

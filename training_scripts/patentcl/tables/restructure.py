@@ -12,9 +12,8 @@ by which whole families are split, and a random `bucket`, by which mining sample
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`.
 
-DuckDB reads the tables and finds patents by their ids (`restructure.sql`), spilling to disk what does not fit; those
-that cite and are cited are found in numpy. What is sorted are integers, and no abstract is sorted, joined or kept. The
-files depend on neither threads nor memory.
+DuckDB reads the tables, spilling to disk what does not fit; patents are numbered, and found by their ids, in numpy. What
+is sorted are integers, and no text is sorted, joined or kept. The files depend on neither threads nor memory.
 """
 
 import hashlib
@@ -30,14 +29,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.duck import connect, readable_errors, scalar, sql_sections
+from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, check_replaceable, fingerprint, is_done, plain, read_json, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
 from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
-from .numbers import ID_MACROS, Numbers, number
+from .numbers import ID_MACROS, Numbers, Reader, number
 from .patentsview import TABLES, Source, check_lines, create_view, find_tables, open_tables, unpacked_sizes
 from .texts import read_abstracts, write_patents
 
@@ -145,14 +144,14 @@ class _Run:
         db.execute(f"CREATE MACRO keep_withdrawn() AS {keep_withdrawn}")
         for key, table in TABLES.items():
             source = texts if key == "abstract" else self.sources.get(key)
-            create_view(db, f"{key}_rows", source, table.columns)
+            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
             patents = number(db, self.seed)
             numbers = Numbers(patents)
-        with _step("abstracts", texts.rows) as moved:
-            counted, families, has_abstract = read_abstracts(db, texts, numbers, patents, self.seed, moved)
+        with self._reading("abstracts", texts) as read:
+            counted, families, has_abstract = read_abstracts(read, numbers, patents, self.seed)
         if "abstract" in self.sources:  # else they are a column of the patents
             self.rows["abstract"] = len(counted)
             self.dropped["abstracts: no such patent, or repeated"] = int((counted < 0).sum())
@@ -164,8 +163,8 @@ class _Run:
         classes = self._write_classes(patents)
         with _step("patents.parquet"):
             write_parquet(self.folder, patents)
-        with _step("patents.csv", len(counted)) as moved:
-            write_patents(db, texts, patents, counted, self.folder, moved)
+        with self._reading("patents.csv", texts) as read:
+            write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], counted, self.folder)
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
         counts = {"patents": len(patents), **classes, **counts}
         return {"counts": counts, "rows": self.rows, "dropped": self.dropped}
@@ -179,6 +178,19 @@ class _Run:
             if key in self.sources:
                 check_lines(cursor, self.sources[key])
         return result
+
+    @contextmanager
+    def _reading(self, name: str, source: Source) -> Iterator[Reader]:
+        """Show a step that reads all rows of `source` by one query."""
+        with _step(name, source.rows) as moved, self.db.cursor() as cursor:
+
+            def read(sql: str, rows: int) -> Iterator[pa.RecordBatch]:
+                for batch in cursor.sql(sql).to_arrow_reader(rows):
+                    yield batch
+                    moved(len(batch))
+                check_lines(cursor, source)
+
+            yield read
 
     def _read_patents(self) -> None:
         (found,) = self._run("patents", "patent").to_pylist()
@@ -211,8 +223,8 @@ class _Run:
     def _link(self, numbers: Numbers) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Read and write the citations; return how many each patent cites and is cited by, (N,) each, and counts."""
         source = self.sources["citation"]
-        with _step("citations", source.rows) as moved:
-            links, (rows, citing, linked, itself) = read_links(self.db, source, numbers, moved)
+        with self._reading("citations", source) as read:
+            links, (rows, citing, linked, itself) = read_links(read, source.rows, numbers)
         with _step("citations.csv", len(links)) as moved:
             columns, counts = write_links(links, numbers, self.folder, moved)
         self.rows["citation"] = rows

@@ -4,19 +4,16 @@ So no abstract is sorted or joined: what is known of a patent comes to its abstr
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..common.duck import arrow
 from .family import number_of
 from .import_csvs import CSVS, csv_writer, plain_name
-from .numbers import Numbers
-from .patentsview import Source, read_blocks
+from .numbers import Numbers, Reader
 
 BLOCK = 10_000  # texts at a time: DuckDB reads the next ones meanwhile
 # Letters and digits in lower case: of ASCII in Python, which is fast, of others by the macro. Then a zero byte.
@@ -31,21 +28,16 @@ _NO_LETTERS = bytes(code for code in range(1, 128) if not chr(code).isalnum())
 
 
 def read_abstracts(
-    db: duckdb.DuckDBPyConnection,
-    source: Source,
-    numbers: Numbers,
-    patents: pa.Table,
-    seed: int,
-    moved: Callable[[int], object],
+    read: Reader, numbers: Numbers, patents: pa.Table, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read the abstracts of the `patents` (N,).
 
     Return the rank of each row of the table of abstracts, or -1 if it does not count; the family of each patent, (N,)
     below 2**60; and whether its abstract is more than spaces, (N,). Of several abstracts of one patent the last one
-    with text counts. `moved` is called with numbers of rows that were read.
+    with text counts.
     """
     blocks = [(np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int64))]
-    for batch in read_blocks(db, _ABSTRACTS, source, BLOCK, moved):
+    for batch in read(_ABSTRACTS, BLOCK):
         filled = batch.column("filled").to_numpy(zero_copy_only=False)
         blocks.append((numbers.of(*batch.columns[:2]), filled, _family_numbers(batch.column("letters"), seed)))
     rank, has, family = map(np.concatenate, zip(*blocks, strict=True))
@@ -76,22 +68,15 @@ def _family_numbers(letters: pa.Array, seed: int) -> np.ndarray:
     return numbers
 
 
-def write_patents(
-    db: duckdb.DuckDBPyConnection,
-    source: Source,
-    patents: pa.Table,
-    counted: np.ndarray,
-    folder: Path,
-    moved: Callable[[int], object],
-) -> None:
+def write_patents(read: Reader, patents: pa.Table, titles: pa.ChunkedArray, counted: np.ndarray, folder: Path) -> None:
     """Write patents.csv in the order of the table of abstracts, then the patents without one.
 
-    `counted` are the ranks of the rows of that table, or -1; `moved` is called with numbers of rows.
+    `titles` are in the order of the column `row`; `counted` are the ranks of the rows of that table, or -1.
     """
-    titles = arrow(db, "SELECT title FROM kept")["title"].cast(pa.large_string()).combine_chunks()
+    titles = titles.cast(pa.large_string()).combine_chunks()
     names = [plain_name(header) for header in CSVS["patents.csv"]]
     with csv_writer(folder, "patents.csv") as write:
-        for ranks, abstracts in _abstracts(db, source, len(patents), counted, moved):
+        for ranks, abstracts in _abstracts(read, len(patents), counted):
             rows = patents.take(pa.array(ranks))
             classes = pc.binary_join(rows["subclasses"].cast(pa.list_(pa.string())), ";")
             texts = {
@@ -102,13 +87,11 @@ def write_patents(
             write(*[texts[name] if name in texts else rows[name] for name in names])
 
 
-def _abstracts(
-    db: duckdb.DuckDBPyConnection, source: Source, patents: int, counted: np.ndarray, moved: Callable[[int], object]
-) -> Iterator[tuple[np.ndarray, pa.Array]]:
+def _abstracts(read: Reader, patents: int, counted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Array]]:
     """Blocks of ranks (n,) and their abstracts (n,): those of the table, then empty ones."""
     others, done = np.ones(patents, bool), 0
     others[counted[counted >= 0]] = False
-    for batch in read_blocks(db, "SELECT coalesce(abstract, '') FROM abstract_rows", source, BLOCK, moved):
+    for batch in read("SELECT coalesce(abstract, '') FROM abstract_rows", BLOCK):
         ranks = counted[done : done + len(batch)]
         yield ranks[ranks >= 0], batch.column(0).filter(pa.array(ranks >= 0))
         done += len(batch)
