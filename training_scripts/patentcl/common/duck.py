@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,19 +18,15 @@ NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an 
 def connect(
     database: Path | str = ":memory:",
     resources: Resources = Resources(),
-    spill: Path | None = None,
     outside: int = 0,
 ) -> duckdb.DuckDBPyConnection:
     """Open a database for a process that stays within `resources`, without DuckDB's progress bar.
 
-    What does not fit goes to the folder `spill` (default: beside the database). `outside` is the memory in bytes that
-    the process takes beside the database.
+    What does not fit goes to a folder beside the database. `outside` is the memory in bytes that the process takes
+    beside the database.
     """
     pool = int(min(resources.bytes * POOL, max(resources.bytes - outside, 0) * OVERSHOOT))
-    settings: dict[str, Any] = {"threads": resources.thread_count, "memory_limit": f"{pool}B"}
-    if spill:
-        settings["temp_directory"] = str(spill)
-    db = duckdb.connect(str(database), config=settings)
+    db = duckdb.connect(str(database), config={"threads": resources.thread_count, "memory_limit": f"{pool}B"})
     db.execute("SET enable_progress_bar = false")
     return db
 

@@ -29,6 +29,11 @@ PRODUCT = "PVGPATDIS"
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a byte
 PRESIGNED = 25.0  # seconds for which an address from the portal is used again
 CHUNK = 1 << 16  # bytes; as many are lost when a connection is cut
+REFUSED = (401, 403)
+ADVICE = {  # for a status that waiting does not mend
+    **dict.fromkeys(REFUSED, "Copy the key from data.uspto.gov/myodp to USPTO_API_KEY, or check --base-url"),
+    429: "The portal gives a file 20 times a year for one key. Pass --base-url, or wait; asking again does not help",
+}
 
 
 class TryAgain(Exception):
@@ -153,21 +158,14 @@ class Source:
         return response
 
     def _check(self, response: requests.Response) -> None:
-        status, who = response.status_code, f"{_host(response.url)} answers {response.status_code}"
+        status = response.status_code
         if status in (200, 206) or (status == 404 and response.request.method == "HEAD"):
             return
         response.close()
-        is_ours, is_refused = self._is_ours(response.url), status in (401, 403)
-        if status == 429:
-            raise InputError(
-                f"{who}: too many requests. The portal gives a file 20 times a year for one key. "
-                "Use another source by --base-url, or wait; asking again does not help."
-            )
-        if is_refused and is_ours and self.key:
-            raise InputError(f"{who}: it does not accept the key in USPTO_API_KEY. Copy it from data.uspto.gov/myodp.")
-        if status in (408, 425) or status >= 500 or (is_refused and not is_ours):  # an address that expired
+        who, is_ours = f"{_host(response.url)} answers {status}", self._is_ours(response.url)
+        if status in (408, 425) or status >= 500 or (status in REFUSED and not is_ours):  # an address expired
             raise TryAgain(who, Retry().get_retry_after(response.raw) or 0)
-        raise InputError(f"{who} ({response.reason}). Check --base-url, or run again later.")
+        raise InputError(f"{who} ({response.reason}). {ADVICE.get(status, 'Check --base-url, or run again later')}.")
 
     def _is_ours(self, url: str) -> bool:
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]  # scheme, host and port

@@ -281,7 +281,7 @@ def write_training_csv(folder: Path, path: Path, resources: Resources = Resource
         readable_errors(f"{path} cannot be written from the files beside it", advice),
         beside(path) as scratch,
         resources.scratch(path) as spill,
-        connect(spill=spill, resources=resources) as db,
+        connect(spill / "texts.duckdb", resources) as db,
     ):
         rows = db.execute(f"COPY ({sql}) TO {literal(scratch)} (HEADER, FORCE_QUOTE *)").fetchall()
     return int(rows[0][0])
