@@ -40,10 +40,9 @@ from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.training.log import Log
-from patentcl.training.loop import Job
+from patentcl.training.loop import Job, average
 from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import fit
-from patentcl.training.validation import Validation, average
 from patentcl.triplets.dataset import Dataset, load_dataset
 from patentcl.triplets.options import Mining
 
@@ -185,11 +184,9 @@ def run(
     model = find_model(MINILM).take()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        log = Log(Path(folder) / "log")
-        validation = Validation(next(iter(held_out.values())).sets["val"], model, training, log)
-        job = Job(Path(folder), training, RunOptions(checkpoint_minutes=0), log)
+        job = Job(Path(folder), training, RunOptions(checkpoint_minutes=0), Log(Path(folder) / "log"))
         try:
-            fit(model, shuffled(data, training.seed), job, validation, work)
+            fit(model, shuffled(data, training.seed), job, next(iter(held_out.values())).sets["val"], work)
         except Interrupted:
             raise KeyboardInterrupt from None  # an unfinished run is not cached; it restarts
     trained = {key: value.clone() for key, value in model.state_dict().items()}

@@ -139,7 +139,6 @@ def start_of_training(run: Run) -> Path:
 
     # Evaluations embed as many texts at any size, half an hour of them without a GPU; the forecast takes more steps.
     vars(training).update(embed=lambda *args: None, forecast=lambda *args: None)
-    setattr(training.Validation, "evaluate", lambda *args: None)  # noqa: B010
     _mark(training, "tokenise", run, "tokens", "first step")
     remove(run.data / "embeddings")
     settings = Hyperparameters(run.options.model, evaluations=0, max_length=128, **{**RECIPES["best"], "batch_size": 2})

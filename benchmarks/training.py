@@ -128,14 +128,12 @@ def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], floa
     from patentcl.training.loop import Job
     from patentcl.training.options import Hyperparameters, RunOptions
     from patentcl.training.train import fit
-    from patentcl.training.validation import Validation
 
     chosen = Hyperparameters("", epochs=1, batch_size=options.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder) / "log")
-        validation = Validation(held_out_set(data, "val", max_texts=1), model, chosen, log)
         job = Job(Path(folder), chosen, RunOptions(checkpoint_minutes=0), log)
-        done = fit(model, data, job, validation, Path(folder))
+        done = fit(model, data, job, held_out_set(data, "val", max_texts=1), Path(folder))
         return [line["loss"] for line in log.read("step")], done["seconds"]
 
 

@@ -7,6 +7,7 @@ os.environ["PATENTCL_PRECISION"] = "fp32"  # the figures in the tests; some CPUs
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
+from patentcl.training import loop
 from patentcl.training.options import Hyperparameters
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
@@ -63,6 +65,18 @@ def trained(data: Dataset, tiny: Hyperparameters, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("models")
     train(data, folder / "tiny", folder / "cache", tiny)
     return folder / "tiny"
+
+
+@pytest.fixture
+def val_metrics(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the evaluations of a training give these values, the base model's first, and choose weights by them."""
+
+    def give(*values: float) -> None:
+        metrics = iter(values)
+        monkeypatch.setattr(loop, "LEAST_QUERIES", 1)
+        monkeypatch.setattr(loop, "quick", lambda *_: SimpleNamespace(values={"nDCG@10": next(metrics)}))
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
 
 from patentcl.common.cli import InputError
-from patentcl.models.load import MINILM, Model, find_model
+from patentcl.models.load import Model
 from patentcl.training.losses import LOSSES, InBatchContrast, Links, TripletMargin
 from patentcl.training.options import Hyperparameters
 from patentcl.triplets.dataset import Dataset
@@ -65,13 +65,6 @@ def test_every_loss_is_built_from_data_and_hyperparameters(data: Dataset, tiny: 
 
         assert loss(*columns(), rows).isfinite(), name
         assert {option: getattr(loss, option) for option in kind.options} == options
-
-
-def test_a_margin_that_is_never_reached_is_noted() -> None:
-    normalised = find_model(MINILM).load()
-
-    assert "--margin 5" in TripletMargin(5).note(normalised)
-    assert TripletMargin(0.3).note(normalised) == ""
 
 
 def test_an_option_of_another_loss_is_refused() -> None:

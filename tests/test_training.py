@@ -22,14 +22,13 @@ from patentcl.models import tokens as tokens_module
 from patentcl.models.embed import encode
 from patentcl.models.load import MINILM, Model, find_model
 from patentcl.models.tokens import join_texts, separator, token_ids, tokenise
-from patentcl.training import validation
+from patentcl.training import loop
 from patentcl.training.batches import Batches
 from patentcl.training.card import write_card
-from patentcl.training.forecast import forecast, step_flops
 from patentcl.training.gradient import Gradient, set_dropout
 from patentcl.training.losses import TripletMargin
 from patentcl.training.options import RECIPES, Hyperparameters, RunOptions, recipe_of
-from patentcl.training.train import train
+from patentcl.training.train import forecast, train
 from patentcl.triplets import dataset as dataset_module
 from patentcl.triplets.dataset import Dataset
 
@@ -125,18 +124,16 @@ def test_weights_are_averaged_with_the_base_models(small_model: Model) -> None:
         for parameter in tuned.parameters():
             parameter.add_(1)
 
-    validation.average(tuned, before, 0.25)
+    loop.average(tuned, before, 0.25)
 
     for key, value in tuned.named_parameters():
         torch.testing.assert_close(value, before[key] + 0.25)
 
 
 def test_the_best_weights_are_kept_and_patience_ends_a_training(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, val_metrics: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(validation, "LEAST_QUERIES", 1)
-    metrics = iter([0.5, 0.4, 0.3, 0.2])  # the base model comes first
-    monkeypatch.setattr(validation, "quick", lambda *_: SimpleNamespace(values={"nDCG@10": next(metrics)}))
+    val_metrics(0.5, 0.4, 0.3, 0.2)
     record = train(data, tmp_path / "m", trained.parent / "cache", replace(tiny, evaluations=4, patience=2))
 
     assert (record["steps"], record["kept step"]) == (9, 3)
@@ -168,14 +165,6 @@ def test_a_profile_shows_the_parts_of_a_step_and_the_utilisation(
     out = capsys.readouterr().out
     assert re.search(r"^ +forward ", out, re.MULTILINE) and re.search(r"^ +backward ", out, re.MULTILINE)
     assert re.search(r"TFLOP/s: \d+% of", out)
-
-
-def test_the_flops_of_a_step_are_those_counted_by_hand(small_model: Model) -> None:
-    # Two layers of width 32: query, key, value and output (32 x 32) and two products with 64; a pooler of 32 x 32.
-    weights = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32
-    by_hand = 6 * weights * (10 + 3) + 12 * 2 * 32 * (10**2 + 3**2)
-
-    assert step_flops(small_model.load(), np.array([10, 3])) == by_hand
 
 
 def test_tokens_are_read_from_disk_and_made_once(
@@ -229,7 +218,7 @@ def test_a_disk_without_room_for_the_tokens_is_refused(
         tokenise(small_model.load(), len(data.texts), data.blocks, data.fingerprint, tmp_path)
 
 
-def test_a_machine_without_memory_for_the_triplets_is_refused_before_they_are_tokenised(
+def test_a_machine_without_memory_for_the_triplets_is_refused_before_texts_are_embedded(
     data: Dataset, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("patentcl.common.resources.available_memory", lambda: 1_000)
@@ -237,7 +226,7 @@ def test_a_machine_without_memory_for_the_triplets_is_refused_before_they_are_to
     with pytest.raises(InputError, match=f" {len(data.triplets)} triplets "):
         train(data, tmp_path / "m", tmp_path / "cache", tiny)
 
-    assert not (tmp_path / "cache" / "tokens").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_interrupted_tokenisation_resumes(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -22,19 +22,21 @@ from sentence_transformers import SentenceTransformer
 from patentcl.common.cli import InputError, Interrupted
 from patentcl.common.files import read_json
 from patentcl.models.load import Model
-from patentcl.training import checkpoints, loop, validation
+from patentcl.training import checkpoints, loop
 from patentcl.training import train as train_module
-from patentcl.training.log import Log
 from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
 
 EVERY_STEP = RunOptions(checkpoint_minutes=1e-9)
-RESUME, OVERWRITE = RunOptions(resume=True), RunOptions(overwrite=True)
+RESUME = RunOptions(resume=True)
 HERE = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
 
 
-def after(step: int, act: Callable[[SentenceTransformer], object]) -> Callable[[int, SentenceTransformer], None]:
+OnStep = Callable[[int, SentenceTransformer], object]
+
+
+def after(step: int, act: Callable[[SentenceTransformer], object]) -> OnStep:
     """An `on_step` that acts once, when `step` (from 0) was taken."""
 
     def on_step(number: int, model: SentenceTransformer) -> None:
@@ -46,6 +48,19 @@ def after(step: int, act: Callable[[SentenceTransformer], object]) -> Callable[[
 
 def assert_same_weights(model: Path, other: Path) -> None:
     assert (model / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path) -> Run:
+    """Train `tiny`, with some `changes`, to `tmp_path / "tiny"`."""
+
+    def run(options: RunOptions | None = None, on_step: OnStep = lambda step, model: None, **changes: Any) -> Any:
+        return train(data, tmp_path / "tiny", trained.parent / "cache", replace(tiny, **changes), options, on_step)
+
+    return run
 
 
 @pytest.fixture
@@ -67,15 +82,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[dict[str, 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_training_resumes_to_the_same_model_after_a_signal(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, number: signal.Signals
+    run: Run, trained: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    cache = trained.parent / "cache"
     before = signal.signal(number, signal.SIG_DFL)  # as in a terminal; a process in the background may ignore it
     with pytest.raises(Interrupted, match=r"000000005.*--resume"):
-        train(data, tmp_path / "tiny", cache, tiny, on_step=after(4, lambda _: os.kill(os.getpid(), number)))
+        run(on_step=after(4, lambda _: os.kill(os.getpid(), number)))
     signal.signal(number, before)
 
-    record = train(data, tmp_path / "tiny", cache, tiny, RESUME)
+    record = run(RESUME)
 
     assert record["steps"] == 12
     assert_same_weights(tmp_path / "tiny", trained)
@@ -84,42 +98,37 @@ def test_a_training_resumes_to_the_same_model_after_a_signal(
 
 
 @pytest.fixture
-def unfinished(data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path) -> Path:
+def unfinished(run: Run, tmp_path: Path) -> Path:
     """The output of a training that crashed with a checkpoint of step 3."""
 
     def crash(_: SentenceTransformer) -> None:
         raise RuntimeError("3 at night")
 
     with pytest.raises(RuntimeError, match="3 at night"):
-        train(data, tmp_path / "tiny", trained.parent / "cache", tiny, EVERY_STEP, on_step=after(3, crash))
+        run(EVERY_STEP, after(3, crash))
     return tmp_path / "tiny"
 
 
 def test_an_unfinished_training_is_neither_replaced_nor_resumed_as_another(
-    data: Dataset, unfinished: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, unfinished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=r"tiny\.training .*--resume"):
-        train(data, unfinished, tmp_path / "cache", tiny)
+        run()
     with pytest.raises(InputError, match=r"tiny\.training .*lr 2e-05"):
-        train(data, unfinished, tmp_path / "cache", replace(tiny, lr=1e-3), RESUME)
+        run(RESUME, lr=1e-3)
     monkeypatch.setenv("PATENTCL_PRECISION", "bf16")
     with pytest.raises(InputError, match=r"tiny\.training .*PATENTCL_PRECISION 'fp32'"):
-        train(data, unfinished, tmp_path / "cache", tiny, RESUME)
+        run(RESUME)
 
 
 @pytest.mark.parametrize("log", [b"", b'{"event": "note", "te'])
 def test_an_unfinished_training_resumes_to_the_same_bytes(
-    data: Dataset,
-    unfinished: Path,
-    trained: Path,
-    tiny: Hyperparameters,
-    capsys: pytest.CaptureFixture[str],
-    log: bytes,
+    run: Run, unfinished: Path, trained: Path, capsys: pytest.CaptureFixture[str], log: bytes
 ) -> None:
     with (unfinished.with_name("tiny.training") / "training.log").open("ab") as file:
         file.write(log)  # a line that a full disk cut
 
-    train(data, unfinished, trained.parent / "cache", tiny, RESUME)
+    run(RESUME)
 
     assert "checkpoint-000000003.pt" in capsys.readouterr().out
     assert_same_weights(unfinished, trained)
@@ -157,23 +166,15 @@ train(small(Path(mined_data)), output, output.parent / "cache", hyperparameters(
 
 
 def test_after_kill_9_at_any_step_a_training_resumes_to_the_same_bytes(
-    mined_data: Path, data: Dataset, small_model: Model, trained: Path, tiny: Hyperparameters, tmp_path: Path
+    run: Run, mined_data: Path, small_model: Model, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.parent / "cache", tmp_path / "cache")
     for step, when, resume in ((7, "while it saves", "start"), (9, "after a step", "resume")):
-        command: list[str | Path] = [
-            sys.executable,
-            "-c",
-            KILLED,
-            mined_data,
-            small_model.folder,
-            tmp_path / "tiny",
-            str(step),
-        ]
-        ended = subprocess.run([*command, when, resume], env=HERE, capture_output=True)
+        arguments = [str(mined_data), str(small_model.folder), str(tmp_path / "tiny"), str(step), when, resume]
+        ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=HERE, capture_output=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
 
-    train(data, tmp_path / "tiny", tmp_path / "cache", tiny, RESUME)
+    run(RESUME)
 
     assert_same_weights(tmp_path / "tiny", trained)
 
@@ -196,9 +197,9 @@ def test_an_interrupt_that_ends_tee_as_well_keeps_the_checkpoint(
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as after `python patent_triplet_trainer.py 2>&1 | tee log` and Ctrl-C
-    command: list[str | Path] = [sys.executable, "-c", INTERRUPTED, mined_data, small_model.folder, tmp_path / "tiny"]
+    arguments = [mined_data, small_model.folder, tmp_path / "tiny"]
 
-    ended = subprocess.run(command, env=HERE, stdout=writing, stderr=writing)
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], env=HERE, stdout=writing, stderr=writing)
 
     os.close(writing)
     assert ended.returncode == 130
@@ -206,74 +207,64 @@ def test_an_interrupt_that_ends_tee_as_well_keeps_the_checkpoint(
     assert newest and newest.name == "checkpoint-000000005.pt"
 
 
-def test_an_interrupt_before_the_first_step_loses_nothing(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_before_the_first_step_loses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=r"tiny\.training .*--resume"):
         patch.setattr(train_module, "forecast", interrupt)
-        train(data, tmp_path / "tiny", trained.parent / "cache", tiny)
+        run()
 
-    assert train(data, tmp_path / "tiny", trained.parent / "cache", tiny)["steps"] == 12  # nothing to resume
+    assert run()["steps"] == 12  # nothing to resume
 
 
-def test_what_was_written_to_the_output_meanwhile_is_not_replaced(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path
-) -> None:
+def test_what_was_written_to_the_output_meanwhile_is_not_replaced(run: Run, tmp_path: Path) -> None:
     def write(_: SentenceTransformer) -> None:
         (tmp_path / "tiny").mkdir()
         (tmp_path / "tiny" / "thesis.txt").write_text("mine")
 
     with pytest.raises(InputError, match=r"run\.json"):
-        train(data, tmp_path / "tiny", trained.parent / "cache", tiny, on_step=after(1, write))
+        run(on_step=after(1, write))
 
     assert (tmp_path / "tiny" / "thesis.txt").read_text() == "mine"
     assert checkpoints.newest(tmp_path / "tiny.training")
 
 
-def test_a_working_folder_that_is_not_ours_is_refused(data: Dataset, tiny: Hyperparameters, tmp_path: Path) -> None:
+def test_a_working_folder_that_is_not_ours_is_refused(run: Run, tmp_path: Path) -> None:
     work = tmp_path / "tiny.training"
     work.mkdir()
     (work / "thesis.txt").touch()
 
     with pytest.raises(InputError, match=r"tiny\.training"):
-        train(data, tmp_path / "tiny", tmp_path / "cache", tiny, OVERWRITE)
+        run(RunOptions(overwrite=True))
 
     assert (work / "thesis.txt").exists()
 
 
-def test_a_working_folder_without_its_record_is_used(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path
-) -> None:
+def test_a_working_folder_without_its_record_is_used(run: Run, tmp_path: Path) -> None:
     work = tmp_path / "tiny.training"
     work.mkdir()
     (work / ".params.json.partial").touch()  # of a process that was killed
 
-    assert train(data, tmp_path / "tiny", trained.parent / "cache", tiny, RESUME)["steps"] == 12
+    assert run(RESUME)["steps"] == 12
 
 
-def test_a_training_that_replaces_a_model_can_be_resumed(
-    data: Dataset, trained: Path, unfinished: Path, tiny: Hyperparameters
-) -> None:
+def test_a_training_that_replaces_a_model_can_be_resumed(run: Run, trained: Path, unfinished: Path) -> None:
     shutil.copytree(trained, unfinished)
     assert read_json(unfinished / "run.json")["steps"] == 12  # the old model is there until the end
 
-    train(data, unfinished, trained.parent / "cache", tiny, RESUME)
+    run(RESUME)
 
     assert not unfinished.with_name("tiny.training").exists()
 
 
-def test_a_disk_that_is_too_small_is_reported_before(
-    small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = small_model.load()
-    weights = 4 * sum(p.numel() for p in model.parameters())
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10 * weights))
+def test_a_disk_that_is_too_small_is_refused_before(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = 4 * sum(len(part.ravel()) for part in load_file(trained / "model.safetensors").values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10 * weights))
 
-    assert str(tmp_path) in checkpoints.missing_space(tmp_path, model, keep=2)  # 3 + 1 times 3, and 2
-    assert checkpoints.missing_space(tmp_path, model, keep=1) == ""
+    with pytest.raises(InputError, match=r"tiny\.training.*--output"):
+        run(RunOptions(keep_checkpoints=2))  # 3 + 1 times 3, and 2
+    run(RunOptions(keep_checkpoints=1))
 
 
 TOGETHER = """
@@ -283,11 +274,11 @@ from pathlib import Path
 from tiny import hyperparameters, small
 from patentcl.common.cli import Interrupted
 from patentcl.common.distributed import rank
-from patentcl.training import forecast
+from patentcl.training import train as module
 from patentcl.training.options import RunOptions
 from patentcl.training.train import train
 
-forecast.LEAST_STEPS = 1
+module.LEAST_STEPS = 1
 mined_data, base, output = map(Path, sys.argv[1:])
 chosen = replace(hyperparameters(base), dropout=0, epochs=1)
 
@@ -307,13 +298,7 @@ for on_step in (strike, lambda step, model: None):
 
 
 def test_two_processes_train_the_model_of_one_and_stop_together(
-    mined_data: Path,
-    data: Dataset,
-    trained: Path,
-    small_model: Model,
-    tiny: Hyperparameters,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    run: Run, mined_data: Path, trained: Path, small_model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "together.py").write_text(TOGETHER)
     shutil.copytree(trained.parent / "cache", tmp_path / "cache")
@@ -322,9 +307,9 @@ def test_two_processes_train_the_model_of_one_and_stop_together(
     subprocess.run([*launch, *arguments], check=True, env={**HERE, "OMP_NUM_THREADS": "1"})
     assert capfd.readouterr().out.count("6 steps of") == 1  # all measure, one prints
 
-    train(data, tmp_path / "one", trained.parent / "cache", replace(tiny, dropout=0, epochs=1))
+    run(dropout=0, epochs=1)
 
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("tiny", "two"))
     for name, weights in one.items():
         if not name.endswith("key.bias"):  # it changes no output, so AdamW amplifies the rounding of a gradient of 0
             torch.testing.assert_close(two[name], weights, atol=1e-5, rtol=1e-4, msg=name)
@@ -365,9 +350,7 @@ def test_plain_python_starts_a_process_on_each_gpu(tmp_path: Path, how: str, cod
 
 
 @pytest.mark.parametrize("factor", [math.nan, 1e6])
-def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_checkpoint(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, factor: float
-) -> None:
+def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_checkpoint(run: Run, factor: float) -> None:
     @torch.no_grad()
     def spoil(model: SentenceTransformer) -> None:
         for parameter in model.parameters():
@@ -375,13 +358,12 @@ def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_check
 
     match = r"step 4 \(triplets \w+/\w+/\w+.*checkpoint-000000003"
     with pytest.raises(InputError, match=match):
-        train(data, tmp_path / "nan", trained.parent / "cache", tiny, EVERY_STEP, on_step=after(2, spoil))
+        run(EVERY_STEP, after(2, spoil))
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
-    data: Dataset,
+    run: Run,
     trained: Path,
-    tiny: Hyperparameters,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     full_disk: Callable[..., None],
@@ -390,7 +372,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     full_disk(lambda state, name: "optimizer" in state)
     monkeypatch.setattr(loop, "SAVE_RETRIES", 2)
     monkeypatch.setattr(loop, "RETRY_SECONDS", 0)
-    train(data, tmp_path / "tiny", trained.parent / "cache", tiny, EVERY_STEP)
+    run(EVERY_STEP)
 
     out = capsys.readouterr().out
     assert re.search(r"000000001.pt .*\[Errno 28\].*None", out)
@@ -398,52 +380,19 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     assert_same_weights(tmp_path / "tiny", trained)
 
 
-def test_an_interrupt_on_a_full_disk_reports_that_nothing_was_saved(
-    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path, full_disk: Callable[..., None]
-) -> None:
+def test_an_interrupt_on_a_full_disk_reports_that_nothing_was_saved(run: Run, full_disk: Callable[..., None]) -> None:
     full_disk(lambda state, name: True)
     with pytest.raises(Interrupted, match=r"None.*--resume"):
-        train(
-            data,
-            tmp_path / "tiny",
-            trained.parent / "cache",
-            tiny,
-            on_step=after(0, lambda _: os.kill(os.getpid(), signal.SIGINT)),
-        )
-
-
-def test_log_lines_that_a_full_disk_refuses_are_written_when_there_is_space(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = Log(tmp_path / "training.log")
-
-    def full(self: Path, *arguments: str, **more: str) -> IO[str]:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    log.write("step", {"step": 1, "loss": 3.0})
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
-        log.write("step", {"step": 2, "loss": 2.0})
-    log.write("step", {"step": 3, "loss": 1.0})
-
-    assert [line["loss"] for line in log.read("step")] == [3, 2, 1]
+        run(on_step=after(0, lambda _: os.kill(os.getpid(), signal.SIGINT)))
 
 
 def test_best_weights_that_could_not_be_saved_cost_nothing_else(
-    data: Dataset,
-    trained: Path,
-    tiny: Hyperparameters,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    full_disk: Callable[..., None],
+    run: Run, full_disk: Callable[..., None], val_metrics: Callable[..., None]
 ) -> None:
     full_disk(lambda state, name: "best-000000006" in name)
-    monkeypatch.setattr(validation, "LEAST_QUERIES", 1)
-    metrics = iter([0.4, 0.5, 0.6, 0.4, 0.3])  # the base model comes first
-    monkeypatch.setattr(validation, "quick", lambda *_: SimpleNamespace(values={"nDCG@10": next(metrics)}))
-    record = train(data, tmp_path / "m", trained.parent / "cache", replace(tiny, evaluations=4))
+    val_metrics(0.4, 0.5, 0.6, 0.4, 0.3)
 
-    assert record["kept step"] == 3  # step 6 was better, and its weights were not written
+    assert run(evaluations=4)["kept step"] == 3  # step 6 was better, and its weights were not written
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:

@@ -22,23 +22,23 @@ BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
 
 
-def encode(model: SentenceTransformer, patents: pd.DataFrame, batch_tokens: int = 0) -> np.ndarray:
+def encode(model: SentenceTransformer, patents: pd.DataFrame) -> np.ndarray:
     """Embed title + separator + abstract of each row; (N, d) float32. See `encode_tokens`."""
-    return encode_tokens(model, token_ids(model, join_texts(patents, separator(model))), batch_tokens)
+    return encode_tokens(model, token_ids(model, join_texts(patents, separator(model))))
 
 
-def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray], batch_tokens: int = 0) -> np.ndarray:
+def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.ndarray:
     """Embed texts given as token ids; (N, d) float32, computed in the device's `precision`.
 
-    Texts of similar length are computed together, `batch_tokens` at a time (0: a default of the device). Raises
-    `InputError` when the memory is too small for them.
+    Texts of similar length are computed together, `BATCH_TOKENS` at a time. Raises `InputError` when the memory is too
+    small for them.
     """
     embeddings = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     packing, training = packing_of(model), model.training
     packing.backend = packing.backend or choose_backend(model, gradients=False)
     model.eval()
     try:
-        for rows in _batches(texts, batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
+        for rows in _batches(texts, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
             with torch.inference_mode(), autocast(model), out_of_memory_translated():
                 batch = embed_packed(model, [texts[row] for row in rows], packing.backend)
             embeddings[rows] = batch.float().cpu().numpy()

@@ -32,6 +32,7 @@ from .load import Model, find_model
 
 CHUNK = 512  # texts that are sorted by length together, and what an interrupt can lose
 COLUMNS = ("patent_id", "title", "abstract")
+ADVICE = f"Pass a CSV file in UTF-8, or a Parquet file, with rows of {', '.join(COLUMNS)}."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def embed_corpus(
 
     Raises `InputError` if the file cannot be read, lacks a column or an id, or has no rows.
     """
-    count, name = _check(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
+    count, name = _count(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
     params = {"model": model.fingerprint, "texts": name, "max length": max_length, "precision": precision()}
     record = output / "vectors.json"
     if not overwrite and files.is_done(record, params):
@@ -126,19 +127,16 @@ def _chunks(texts: Path) -> Iterator[pd.DataFrame]:
             yield batch.to_pandas()
 
 
-def _check(texts: Path) -> int:
+def _count(texts: Path) -> int:
     """Read the file once; return the number of rows."""
     if not texts.is_file():
-        raise InputError(f"{texts} is not a file. Pass a CSV or Parquet file with {', '.join(COLUMNS)}.")
+        raise InputError(f"{texts} is not a file. {ADVICE}")
     unusable = "count(*) FILTER (patent_id = '' OR regexp_matches(patent_id, '[\r\n]'))"
     query = f"SELECT count(*), {unusable}, count(title), count(abstract) FROM ({_select(texts)})"  # noqa: S608
-    advice = f"Pass a CSV file in UTF-8, or a Parquet file, with {', '.join(COLUMNS)}."
-    with connect() as db, readable_errors(f"{texts} cannot be read", advice):
+    with connect() as db, readable_errors(f"{texts} cannot be read", ADVICE):
         count, unnamed, *_ = db.execute(query).fetchone() or (0, 0)
-    if not count:
-        raise InputError(f"{texts} has no rows.")
-    if unnamed:
-        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id or one with a line break.")
+    if unnamed or not count:
+        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id or one with a line break. {ADVICE}")
     return int(count)
 
 
@@ -148,14 +146,10 @@ def _select(texts: Path) -> str:
         source = f"read_parquet({literal(texts)}, hive_partitioning = false)"
     else:  # nothing is guessed: DuckDB would take lines that begin with # for comments
         with texts.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            header = next(csv.reader([file.readline(100_000)]), [])
-        if any(header.count(column) != 1 for column in COLUMNS):
-            raise InputError(f"{texts}, line 1: expected each of {', '.join(COLUMNS)} once, separated by commas.")
+            header = next(csv.reader(file), [])
         types = {name if name in COLUMNS else f"column {place}": "VARCHAR" for place, name in enumerate(header)}
-        source = (
-            f"read_csv({literal(texts)}, header = true, auto_detect = false, columns = {types}, delim = ',', "
-            "quote = '\"', escape = '\"', comment = '')"
-        )
+        options = "header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', comment = ''"
+        source = f"read_csv({literal(texts)}, columns = {types}, {options})"
     columns = ", ".join(f"coalesce({name}::VARCHAR, '') AS {name}" for name in COLUMNS)
     return f"SELECT {columns} FROM {source}"  # noqa: S608
 

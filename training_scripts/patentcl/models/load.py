@@ -10,7 +10,6 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
 from ..common.cli import InputError
@@ -127,8 +126,3 @@ def _load(model: Model, max_length: int, device: str | None) -> SentenceTransfor
 def first_position(network: SentenceTransformer) -> int:
     """The position number of a text's first token: 0 for BERT, 2 for MPNet and RoBERTa."""
     return int(getattr(network[0], "_infer_flatten_position_offset", int)())
-
-
-def normalises(model: SentenceTransformer) -> bool:
-    """Whether all embeddings have length 1, so that no distance is above 2."""
-    return any(isinstance(module, Normalize) for module in model)

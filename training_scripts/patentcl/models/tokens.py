@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,28 +42,12 @@ def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
     """The ids that the model reads of each text, special tokens included, truncated at its limit."""
-    limit, kind = model.max_seq_length, _dtype(model)
+    limit = model.max_seq_length
     if not texts:
         return []
-    if not model.tokenizer.is_fast:
-        ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, verbose=False)["input_ids"]
-        return [np.asarray(row, kind) for row in ids]
-    rows = _prepared(model).encode_batch_fast(texts)  # on all cores; the call above makes lists of more than the ids
-    return [np.fromiter(row.ids, kind, len(row)) for row in rows]
-
-
-def _prepared(model: SentenceTransformer) -> Any:
-    """The tokenizer's backend, set to truncate and not to pad; unchanged if it is, for it may be in use by a thread."""
-    backend, limit, side = model.tokenizer.backend_tokenizer, model.max_seq_length, model.tokenizer.truncation_side
-    wanted = None if limit is None else {"max_length": limit, "direction": side, "stride": 0}
-    now = {name: value for name, value in (backend.truncation or {}).items() if name != "strategy"} or None
-    if backend.padding:
-        backend.no_padding()
-    if wanted is None and now:
-        backend.no_truncation()
-    elif wanted and now != wanted:
-        backend.enable_truncation(**wanted)
-    return backend
+    others = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, **others)["input_ids"]
+    return [np.asarray(row, _dtype(model)) for row in ids]
 
 
 def _dtype(model: SentenceTransformer) -> np.dtype:
@@ -105,11 +89,8 @@ def tokenise(model: SentenceTransformer, count: int, blocks: Blocks, fingerprint
 def _name(model: SentenceTransformer, texts: str) -> str:
     """A hash of all that the ids depend on."""
     tokenizer = model.tokenizer
-    if tokenizer.is_fast:
-        rules = json.loads(tokenizer.backend_tokenizer.to_str())
-        rules |= {"truncation": None, "padding": None}  # they change with every call
-    else:
-        rules = sorted(tokenizer.get_vocab().items())
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else tokenizer.get_vocab()
+    rules |= {"truncation": None, "padding": None}  # they change with every call
     parts = f"{rules}\0{model.max_seq_length}\0{separator(model)}\0{texts}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
@@ -137,18 +118,12 @@ def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path)
 
 
 def _ahead(work: Callable[[pd.DataFrame], Rows], blocks: Iterator[pd.DataFrame]) -> Iterator[Rows]:
-    """Call `work` on each block, in order, while others are read and written: two at a time keep all cores busy.
+    """Call `work` on each block, in order, two at a time and one ahead, which keeps all cores busy.
 
     The tokenizer uses all cores by itself, but not while its result becomes arrays.
     """
     with ThreadPoolExecutor(2) as pool:
-        running: deque[Future[Rows]] = deque()
-        try:
-            for block in blocks:
-                running.append(pool.submit(work, block))
-                if len(running) == 3:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        running = deque(pool.submit(work, block) for block in islice(blocks, 2))
+        while running:
+            running.extend(pool.submit(work, block) for block in islice(blocks, 1))
+            yield running.popleft().result()

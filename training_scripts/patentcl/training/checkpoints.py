@@ -3,14 +3,12 @@
 A file is written to a scratch file and renamed, so that it is complete.
 """
 
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..common.cli import InputError, first_line
 from ..common.files import changes, check_replaceable, remove, write_record
@@ -31,7 +29,7 @@ def prepare(work: Path, params: dict[str, Any], options: RunOptions) -> None:
         if changed := changes(stamp, params):
             raise InputError(f"{work} has other parameters ({changed}). Replace --resume by --overwrite to restart.")
         return
-    if stamp.exists() and newest(work) and not options.overwrite:
+    if newest(work) and not options.overwrite:
         raise InputError(f"{work} holds an unfinished training. Add --resume to continue, or --overwrite to restart.")
     if options.resume:
         print(f"{work} does not exist; starting from step 0.")
@@ -91,13 +89,3 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     worse = [path for path in folder.glob(BEST) if best is None or path.stem != f"best-{best:09d}"]
     for path in (*old, *worse, *folder.glob("*-*.partial")):  # the last are of a process that was killed
         path.unlink()
-
-
-def missing_space(folder: Path, model: nn.Module, keep: int) -> str:
-    """A warning if the disk of `folder` has no room for `keep` checkpoints, the best weights and the model; else ""."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    needed = weights * (3 * (keep + 1) + 2)  # a checkpoint holds weights and AdamW's two moments, one is scratch
-    free = shutil.disk_usage(folder).free
-    if free >= needed:
-        return ""
-    return f"{folder} has {free / 1e9:.1f} GB free and the training needs {needed / 1e9:.1f} GB. Free disk space."

@@ -17,32 +17,26 @@ from ..common.distributed import rank, world
 
 
 class Log:
-    """A log file with a JSON object per line; lines that cannot be written are retried with the next one."""
+    """A log file with a JSON object per line; a full disk costs lines, not the training."""
 
-    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
-        """Append to `path`; also write events to the folder `tensorboard`."""
+    def __init__(self, path: Path, tensorboard: bool = False) -> None:
+        """Append to `path`, and with `tensorboard` write events to a folder of that name beside it."""
         self.path, self.board = path, None
-        self.unwritten = "\n" if path.exists() else ""  # ends a line that was cut
         if tensorboard and rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(tensorboard))
+            self.board = SummaryWriter(str(path.with_name("tensorboard")))
 
     def write(self, event: str, values: dict[str, Any]) -> None:
         """Append a line."""
         if rank() > 0:
             return
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, **values}
-        self.unwritten += json.dumps(line, ensure_ascii=False) + "\n"
-        with suppress(OSError):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(self.unwritten)
-            self.unwritten = ""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
         if self.board and "step" in values:
-            for name, value in values.items():
-                if isinstance(value, int | float) and name != "step":
-                    self.board.add_scalar(f"{event}/{name}", value, values["step"])
-            self.board.flush()
+            for name in values.keys() - {"step"}:
+                self.board.add_scalar(f"{event}/{name}", values[name], values["step"])
 
     def warn(self, sentence: str) -> None:
         """Print a sentence above the progress bar and write it to the log."""
@@ -67,7 +61,7 @@ class Log:
         from matplotlib.figure import Figure
 
         steps = pd.DataFrame(self.read("step"), columns=["step", "loss", "lr", "gradient norm"]).set_index("step")
-        vals = pd.DataFrame(self.read("val")).set_index("step").add_prefix("val ")
+        vals = pd.DataFrame(self.read("val") or {"step": [], "nDCG@10": []}).set_index("step").add_prefix("val ")
         table = pd.concat([vals, steps], axis=1).sort_index()
         figure = Figure(figsize=(7, 3.5), layout="constrained")
         left = figure.subplots()

@@ -8,7 +8,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,19 @@ from transformers import get_linear_schedule_with_warmup
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import add, check_the_same, rank, wait, world
+from ..evaluation.held_out import HeldOut
+from ..evaluation.metrics import quick
+from ..evaluation.rankers import dense_ranker
 from ..models.device import peak_memory_gb
+from ..models.embed import encode_tokens
+from ..models.tokens import join_texts, separator, token_ids
 from . import checkpoints
 from .batches import Batches
 from .gradient import Gradient
 from .log import Log, StopSignal
 from .options import Hyperparameters, RunOptions
-from .validation import Validation, average
 
+LEAST_QUERIES = 50  # to choose weights by; with fewer the choice would be chance
 MAX_NORM = 1.0  # of a step's gradient, as in the stock trainer
 EXPLODED = 10  # times the median loss of the first `BASELINE_STEPS` steps, or 10 if that is below 1
 BASELINE_STEPS = 20
@@ -67,23 +73,23 @@ class State:
     first_losses: list[float] = field(default_factory=list)
 
 
-@dataclass
-class UnreadStep:
-    """A step whose `values` (3,) are on their way from the device: loss, number of stop requests, gradient norm."""
-
-    step: int
-    batch: np.ndarray
-    values: Tensor
-    copied: torch.cuda.Event | None
+def average(model: SentenceTransformer, base: dict[str, Tensor], share: float) -> None:
+    """Set the weights to `share` of their own and the rest of `base`'s (Wortsman et al. 2022, arXiv:2109.01903)."""
+    if share < 1:
+        own = model.state_dict()
+        model.load_state_dict({k: base[k].lerp(v, share) if v.is_floating_point() else v for k, v in own.items()})
 
 
 class Loop:
-    """Trains a model; see `run`."""
+    """Trains a model, see `run`; and evaluates it on `held_out`, see `evaluate`."""
 
-    def __init__(self, job: Job, gradient: Gradient, batches: Batches, validation: Validation, ids: pd.Series) -> None:
+    def __init__(self, job: Job, gradient: Gradient, batches: Batches, held_out: HeldOut, ids: pd.Series) -> None:
         """`ids` (T,) are the patents of the rows in a batch, for messages."""
-        self.job, self.gradient, self.batches, self.validation, self.ids = job, gradient, batches, validation, ids
+        self.job, self.gradient, self.batches, self.held_out, self.ids = job, gradient, batches, held_out, ids
         hyper, model = job.hyperparameters, gradient.model
+        self.held_out_tokens = token_ids(model, join_texts(held_out.texts, separator(model)))
+        self.base = deepcopy(model.state_dict()) if hyper.average < 1 else {}
+        self.evaluation_seconds = 0.0  # of the last one
         self.total = math.ceil(batches.per_epoch * hyper.epochs)
         every = math.ceil(self.total / max(1, hyper.evaluations))
         self.evaluated = {*range(every, self.total, every), self.total} if hyper.evaluations else set()
@@ -91,8 +97,9 @@ class Loop:
         warmup = math.ceil(self.total * hyper.warmup)
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total)
         self.state, self.stop = State(), StopSignal()
-        self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and validation.can_choose
-        self._unread: UnreadStep | None = None
+        self.can_choose = len(np.unique(held_out.pairs[:, 0])) >= LEAST_QUERIES
+        self.keeps_best = hyper.keep == "best" and hyper.evaluations > 1 and self.can_choose
+        self._unread: tuple[int, np.ndarray, Tensor, torch.cuda.Event | None] | None = None
 
     def resume(self) -> None:
         """Continue from the newest checkpoint in the working folder, if there is one."""
@@ -124,19 +131,19 @@ class Loop:
         return self.state
 
     def _take_steps(self) -> None:
-        state, before = self.state, replace(self.state)
+        state = self.state
         minutes, patience = self.job.options.checkpoint_minutes, self.job.hyperparameters.patience
         with tqdm(total=self.total, initial=state.step, desc="train", bar_format=BAR, disable=rank() > 0) as bar:
             mark = saved = time.perf_counter()
             for step, batch in self._feed():
-                if 0 < patience <= state.since_best and self.validation.can_choose:
+                if 0 < patience <= state.since_best and self.can_choose:
                     self.job.log.warn(f"No better nDCG@10 in {state.since_best} evaluations; stopping early.")
                     return
                 self._step(step, batch)
                 self.job.on_step(step, self.gradient.model)
                 state.step, state.triplets = step + 1, state.triplets + len(batch)
                 state.seconds += time.perf_counter() - mark
-                self._show(bar, (state.triplets - before.triplets) / max(state.seconds - before.seconds, 1e-9))
+                self._show(bar)
                 if state.step in self.evaluated:
                     self._evaluate()
                 if self.stop.everywhere or (self.stop.name and world() == 1):  # several stop together, a step later
@@ -172,7 +179,7 @@ class Loop:
         both = add(torch.stack([loss, stop]))  # so that all processes learn of a signal at the same step
         values = torch.cat([both, norm[None].to(both.device)])
         copied = torch.cuda.Event() if values.is_cuda else None
-        self._unread = UnreadStep(step, batch, values.to("cpu", non_blocking=True), copied)
+        self._unread = step, batch, values.to("cpu", non_blocking=True), copied  # on their way from the device
         if copied:
             copied.record()
         self.optimizer.step()
@@ -183,46 +190,58 @@ class Loop:
         """Read and log the loss of the last step. Raises `InputError` if it is not finite or exploded."""
         if self._unread is None:
             return
-        unread, self._unread = self._unread, None
-        if unread.copied:
-            unread.copied.synchronize()
-        loss, stop, norm = unread.values.tolist()
+        step, batch, values, copied = self._unread
+        self._unread = None
+        if copied:
+            copied.synchronize()
+        loss, stop, norm = values.tolist()
         self.state.loss, self.stop.everywhere = loss, stop > 0
         first = self.state.first_losses
         usual = max(1.0, float(np.median(first))) if first else math.inf
         if not (math.isfinite(loss) and math.isfinite(norm) and loss <= EXPLODED * usual):
-            raise InputError(self._diverged(unread, norm))
+            raise InputError(self._diverged(step, batch, norm))
         if len(first) < BASELINE_STEPS:
             first.append(loss)
         every = max(1, min(10, self.total // 50))
-        step = unread.step + 1
-        if step % every == 0 or step == self.total:
+        if (step + 1) % every == 0 or step + 1 == self.total:
             lr = self.schedule.get_last_lr()[0]
-            self.job.log.write("step", {"step": step, "loss": loss, "lr": lr, "gradient norm": norm})
+            self.job.log.write("step", {"step": step + 1, "loss": loss, "lr": lr, "gradient norm": norm})
 
-    def _diverged(self, unread: UnreadStep, norm: float) -> str:
-        names = ", ".join("/".join(self.ids.iloc[triplet]) for triplet in unread.batch[:16])
-        names += f" and {len(unread.batch) - 16} more" if len(unread.batch) > 16 else ""
+    def _diverged(self, step: int, batch: np.ndarray, norm: float) -> str:
+        names = ", ".join("/".join(self.ids.iloc[triplet]) for triplet in batch[:16])
+        names += f" and {len(batch) - 16} more" if len(batch) > 16 else ""
         return (
-            f"Non-finite or exploding loss {self.state.loss:g} (gradient norm {norm:g}) at step {unread.step + 1} "
+            f"Non-finite or exploding loss {self.state.loss:g} (gradient norm {norm:g}) at step {step + 1} "
             f"(triplets {names}). Inspect these patents or restart with a lower --lr. The last good checkpoint is "
             f"{checkpoints.newest(self.job.work) or 'not written yet'}."
         )
 
-    def _show(self, bar: tqdm, rate: float) -> None:
-        """Move `bar` on, with what is known of loss and metric, `rate` in triplets per second, and the peak memory."""
+    def _show(self, bar: tqdm) -> None:
+        """Move `bar` on, with what is known of loss and metric, triplets per second, and the peak memory."""
         values = {"loss": self.state.loss, "val nDCG@10": self.state.ndcg}
         shown = [f"{name} {value:.4f}" for name, value in values.items() if math.isfinite(value)]
+        rate = self.state.triplets / max(self.state.seconds, 1e-9)
         bar.set_postfix_str(", ".join([*shown, f"{rate:.1f} triplets/s", f"{peak_memory_gb():.1f} GB"]), refresh=False)
         bar.update()
 
+    def evaluate(self) -> float:
+        """Log the metrics of the model as it would be saved now, averaged if so chosen; return nDCG@10."""
+        model, started = self.gradient.model, time.perf_counter()
+        own = deepcopy(model.state_dict()) if self.base else {}
+        average(model, self.base, self.job.hyperparameters.average)
+        metrics = quick(dense_ranker(encode_tokens(model, self.held_out_tokens)), self.held_out).values
+        if own:
+            model.load_state_dict(own)
+        self.job.log.write("val", {"step": self.state.step, **metrics})
+        self.evaluation_seconds = time.perf_counter() - started
+        return metrics["nDCG@10"]
+
     def _evaluate(self) -> None:
-        """Evaluate on the validation set, and save the weights if they are the best so far."""
+        """Evaluate, and save the weights if they are the best so far."""
         self._read_loss()
         state, metric = self.state, torch.zeros(1, device=self.gradient.model.device)
         if rank() == 0:
-            metric += self.validation.evaluate(self.gradient.model, state.step)
-            self.gradient.model.train()
+            metric += self.evaluate()
         state.ndcg = float(add(metric))
         state.since_best += 1
         if state.ndcg > state.best:
@@ -269,4 +288,4 @@ class Loop:
             except InputError as error:
                 self.state.best_step = None
                 self.job.log.warn(f"Keeping the last weights: {error}.")
-        average(self.gradient.model, self.validation.base, self.job.hyperparameters.average)
+        average(self.gradient.model, self.base, self.job.hyperparameters.average)

@@ -6,13 +6,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import pairwise_euclidean_sim
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, relu
 
 from ..models.device import to_device
-from ..models.load import normalises
 from ..triplets.dataset import Dataset
 
 
@@ -27,10 +25,6 @@ class Loss(ABC):
         """Make the loss for training on `data`, with its `options`."""
         return cls(**options)
 
-    def note(self, model: SentenceTransformer) -> str:
-        """What to report before `model` is trained."""
-        return ""
-
     @abstractmethod
     def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """The mean loss of a batch: three times embeddings (B, d), and their rows (B, 3) in the table of texts."""
@@ -43,15 +37,6 @@ class TripletMargin(Loss):
     margin: float  # by how much the negative should be further away than the positive
     options = ("margin",)
     is_mean = True
-
-    def note(self, model: SentenceTransformer) -> str:
-        """A warning if no distances can reach the margin."""
-        if self.margin < 2 or not normalises(model):
-            return ""
-        return (
-            f"The base model normalises embeddings, so distances are at most 2 and --margin {self.margin:g} is never "
-            "reached: every triplet contributes. One below 0.5 would ignore solved ones."
-        )
 
     def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """See `Loss`."""

@@ -11,9 +11,11 @@ An unfinished training is in `<output>.training/` (checkpoints, log); at the end
 import errno
 import os
 import platform
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from torch.utils.benchmark import Timer
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
 from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
 from ..common.resources import require
 from ..evaluation.compare import check_names, compare
-from ..evaluation.held_out import held_out_set
+from ..evaluation.held_out import HeldOut, held_out_set
 from ..evaluation.leakage import TRAINED_ON
-from ..models.device import peak_memory_gb, precision
+from ..models.device import device_dtype, peak_memory_gb, precision
 from ..models.embed import embed
 from ..models.load import Model, find_model
 from ..models.packing import choose_backend
@@ -39,16 +42,16 @@ from ..triplets.dataset import Dataset
 from . import checkpoints
 from .batches import Batches
 from .card import write_card
-from .forecast import forecast
 from .gradient import Gradient, set_dropout
 from .log import Log
-from .loop import Job, Loop
+from .loop import LEAST_QUERIES, Job, Loop
 from .losses import LOSSES
 from .options import Hyperparameters, RunOptions, recipe_of
-from .validation import LEAST_QUERIES, Validation
 
 MEMORY_PER_TRIPLET, MEMORY_PER_TEXT = 45, 10  # bytes: order, lengths and links, besides the model (measured)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
+WARM_UP, MEASURED = 2, 4  # steps of a forecast; the first ones load or compile kernels
+LEAST_STEPS = 50  # of a training that is worth a forecast
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")  # whose versions are recorded
 
 
@@ -86,7 +89,7 @@ def train(
             if rank() == 0:
                 checkpoints.prepare(work, params | {"PATENTCL_PRECISION": precision()}, options)
             wait()
-            log = Log(work / "training.log", work / "tensorboard" if options.tensorboard else None)
+            log = Log(work / "training.log", options.tensorboard)
             return _train(Job(work, hyperparameters, options, log, on_step), data, output, cache, base, params)
         except KeyboardInterrupt:
             raise Interrupted(f"{work} is kept. Add --resume to continue.") from None
@@ -95,16 +98,15 @@ def train(
 def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, params: dict[str, Any]) -> dict[str, Any]:
     chosen = job.hyperparameters
     model = base.load(chosen.max_length)
-    if warning := checkpoints.missing_space(job.work, model, job.options.keep_checkpoints):
-        job.log.warn(warning)
+    parts = 3 * (job.options.keep_checkpoints + 1) + 2  # with AdamW's moments; one is scratch; best weights, the model
+    disk = 0 if checkpoints.newest(job.work) else parts * sum(p.numel() * p.element_size() for p in model.parameters())
+    memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
+    require(job.work, disk, memory, f"training on {len(data.triplets):,} triplets", flag="--output")
     held_out = held_out_set(data, "val", max_texts=VAL_TEXTS, seed=chosen.seed)
-    validation = Validation(held_out, model, chosen, job.log)
     test = held_out_set(data, "test", seed=chosen.seed)
     if rank() == 0:
         embed(base, test.texts, cache, chosen.max_length)  # before the model changes
-        if not job.log.read("val"):
-            validation.evaluate(model, 0)
-    run = fit(base.take(chosen.max_length), data, job, validation, cache, len(test.texts))
+    run = fit(base.take(chosen.max_length), data, job, held_out, cache, len(test.texts))
     if rank() > 0:
         return run
     check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
@@ -144,11 +146,12 @@ def _save_weights(model: SentenceTransformer, folder: Path, work: Path) -> None:
 
 
 def fit(
-    model: SentenceTransformer, data: Dataset, job: Job, validation: Validation, cache: Path, test_texts: int = 0
+    model: SentenceTransformer, data: Dataset, job: Job, held_out: HeldOut, cache: Path, test_texts: int = 0
 ) -> dict[str, Any]:
     """Train `model` on the train triplets; return the steps, time, throughput, and the machine.
 
-    Tokens are cached in `cache`. `test_texts` texts will be evaluated at the end; only the forecast depends on it.
+    It is evaluated on `held_out`, and tokens are cached in `cache`. `test_texts` texts will be evaluated at the end;
+    only the forecast depends on it.
     """
     chosen, options, log = job.hyperparameters, job.options, job.log
     model.train()
@@ -156,8 +159,6 @@ def fit(
         set_dropout(model, chosen.dropout)
     if rank() > 0:
         wait()  # until the first process has written the tokens
-    needed = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
-    require(cache, 0, needed, f"training on {len(data.triplets):,} triplets")
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
     if rank() == 0:
         wait()
@@ -166,17 +167,16 @@ def fit(
     backend = choose_backend(model, options.attention, log.warn)
     kind = LOSSES[chosen.loss]
     loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
-    if note := loss.note(model):
-        log.warn(note)
-    if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not validation.can_choose:
-        log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
-    loop = Loop(job, gradient, batches, validation, data.texts["patent_id"])
+    loop = Loop(job, gradient, batches, held_out, data.texts["patent_id"])
+    if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not loop.can_choose:
+        log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
+    if chosen.evaluations and rank() == 0 and not log.read("val"):
+        loop.evaluate()  # the base model
     loop.resume()
     if loop.state.step < loop.total:  # on every process, because gradients are added there, too
-        count = sum(step > loop.state.step for step in loop.evaluated)
-        count += test_texts / max(1, len(validation.held_out.texts))
-        forecast(gradient, batches, loop.state.step, loop.total, validation.seconds * count, options.profile)
+        count = sum(step > loop.state.step for step in loop.evaluated) + test_texts / max(1, len(held_out.texts))
+        forecast(gradient, batches, loop.state.step, loop.total, loop.evaluation_seconds * count, options.profile)
     state = loop.run()
     cuda = torch.cuda.is_available()
     return {
@@ -192,3 +192,51 @@ def fit(
         "peak memory GB": round(peak_memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def forecast(
+    gradient: Gradient, batches: Batches, first: int, total: int, evaluations: float = 0, profile: bool = False
+) -> None:
+    """Measure some steps without taking them, and print how long the `total - first` that are left will take.
+
+    `evaluations` is the time of evaluations in seconds, 0 if unknown. With `profile`, also print where the time of
+    a step goes, and the share of the device's peak that it reaches.
+    """
+    left = total - first
+    if left < LEAST_STEPS and not profile:
+        return
+    end = min(total, (first // batches.per_epoch + 1) * batches.per_epoch)  # of the epoch, whose order is made once
+    steps = np.linspace(first, end, WARM_UP + MEASURED, endpoint=False, dtype=int).tolist()
+    seconds = []
+    for step in steps:
+        batch = batches[step]  # a training reads it while the step before is computed
+        started = time.perf_counter()
+        gradient.compute(step, batch)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    each = float(np.mean(seconds[WARM_UP:]))  # without the optimizer, a few percent
+    duration = timedelta(seconds=round(each * left + evaluations))
+    of_these = f"with {timedelta(seconds=round(evaluations))} of evaluations" if evaluations else "without evaluations"
+    print(f"{left:,} steps of {each:.2f} s: {duration} {of_these}, until {datetime.now() + duration:%a %H:%M}")
+    if profile:
+        _print_profile(gradient, batches, steps[WARM_UP:], each)
+    gradient.model.zero_grad()
+
+
+def _print_profile(gradient: Gradient, batches: Batches, steps: list[int], seconds: float) -> None:
+    """Print the slowest operations, and the FLOP/s of steps that take `seconds` each."""
+    with torch.profiler.profile(with_flops=True) as profiled:
+        for step in steps:
+            gradient.compute(step, batches[step])
+    device, operations = gradient.model.device, profiled.key_averages()
+    slowest = "cuda_time_total" if device.type == "cuda" else "cpu_time_total"
+    print(operations.table(slowest, row_limit=10, max_name_column_width=32))
+    flops = sum(operation.flops for operation in operations) / len(steps)
+    size = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(size, size, device=device, dtype=device_dtype())
+    peak = 2 * size**3 / Timer("a @ a", globals={"a": a}, num_threads=torch.get_num_threads()).timeit(5).mean
+    print(
+        f"{flops / 1e12:.2f} TFLOP per step without attention, {flops / seconds / 1e12:.2f} TFLOP/s: "
+        f"{flops / seconds / peak:.0%} of the {peak / 1e12:.2f} TFLOP/s of a large {precision()} matrix product"
+    )
