@@ -25,8 +25,7 @@ from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
-from patentcl.triplets.mine import mine, query_parameters, query_parts
-from patentcl.triplets.needs import check_needs
+from patentcl.triplets.mine import check_needs, mine, query_parameters, query_parts
 from patentcl.triplets.options import HUB, KINDS, Mining, Positives
 from patentcl.triplets.report import report
 from patentcl.triplets.write import write_training_csv

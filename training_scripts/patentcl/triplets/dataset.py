@@ -25,7 +25,8 @@ ROLES, ENDS = ("anchor", "positive", "negative"), ("query", "relevant")
 TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
 MAX_ROW = 1 << 25  # bytes of a row in a CSV
-BLOCK = 2_000  # texts in memory at a time, about 2 MB: those of nine million patents fill the memory
+TEXTS = 32_768  # rows of a row group of texts, some 25 MB: those of nine million patents fill the memory
+BLOCK = 2_000  # texts that are handled at a time
 THREADS = min(4, os.cpu_count() or 1)  # each reads a row group of texts
 IN_MEMORY = ("patent_id", "family", "split", "in_corpus", "subclass")  # of every text
 
@@ -64,19 +65,10 @@ class Dataset:
 
     def blocks(self, start: int = 0) -> Iterator[pd.DataFrame]:
         """Title and abstract of all texts from row `start` on, a few thousand at a time."""
-        columns = ["title", "abstract"]
-        if self.file is None:
-            for row in range(start, len(self.texts), BLOCK):
-                yield self.texts[columns].iloc[row : row + BLOCK]
-            return
-        with pq.ParquetFile(self.file) as parquet:
-            ends = _ends(parquet)
-            first = int(np.searchsorted(ends, start, side="right"))
-            skip = start - int(ends[first - 1] if first else 0)
-            for batch in parquet.iter_batches(BLOCK, range(first, len(ends)), columns):
-                part, skip = batch.slice(skip), max(0, skip - len(batch))
-                if len(part):
-                    yield part.to_pandas()
+        for first in range(start, len(self.texts), TEXTS):
+            part = self.read_texts(np.arange(first, min(first + TEXTS, len(self.texts))), ["title", "abstract"])
+            for row in range(0, len(part), BLOCK):
+                yield part.iloc[row : row + BLOCK]
 
     def head(self, train: int, held_out: int) -> "Dataset":
         """The first `train` triplets, and the first `held_out` triplets and retrieval pairs of val and of test.
@@ -166,9 +158,9 @@ def _find(ids: pa.Array | pa.ChunkedArray, texts: pd.DataFrame) -> np.ndarray:
 def _read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None) -> pd.DataFrame:
     """Read `rows` (n,), in any order: all columns, or those given. Only row groups that hold some are read."""
     wanted, places = np.unique(rows, return_inverse=True)
-    with pq.ParquetFile(file) as parquet:
-        ends, schema = _ends(parquet), parquet.schema_arrow
+    schema, metadata = pq.read_schema(file), pq.read_metadata(file)
     columns = list(columns or schema.names)
+    ends = np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
     group_of = np.searchsorted(ends, wanted, side="right")
 
     def read(group: int) -> pa.Table:
@@ -182,12 +174,6 @@ def _read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None) -> p
     texts = pa.concat_tables(parts or [schema.empty_table()]).select(columns).to_pandas()
     pa.default_memory_pool().release_unused()  # decompressed row groups
     return texts.iloc[places].reset_index(drop=True)
-
-
-def _ends(parquet: pq.ParquetFile) -> np.ndarray:
-    """The row after the last one of each row group."""
-    metadata = parquet.metadata
-    return np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
 
 
 def _load_csv(path: Path, seed: int) -> Dataset:

@@ -20,21 +20,25 @@ from tqdm import tqdm
 from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, fingerprint, is_done, locked, read_json, remove, write_record
 from ..common.progress import ticking
-from ..common.resources import Resources
+from ..common.resources import Resources, require
 from ..graph.base import Graph
 from ..graph.errors import TooLarge
 from ..graph.parallel import in_parallel
 from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
 from .dataset import TABLES
-from .needs import check_needs
-from .options import HUB, KINDS, Mining, P, Q
-from .patents import held_out, read_patents
+from .options import HUB, KINDS, MAX_HELD_OUT, SPLITS, Mining, P, Q
+from .patents import KEPT, held_out, read_patents
 from .select import Candidates, are_enough
-from .write import FILES, write_triplets
+from .write import BASE, FILES, write_triplets
 
 LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
 QUERY = Path(__file__).with_name("triplets.cypher")
+# Measured with 0.3, 1 and 9 million patents and 2.4 triplets each; bytes, rounded up.
+TEXTS = 600_000_000  # of memory: blocks of texts that are read and written
+READ, SORTED = 130, 100  # of memory: to read a patent, and for each triplet that is put in order
+ANSWERS = 150  # of disk, for each citing patent
+WRITTEN = 60  # of disk, for each triplet, while it is written
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
 
 
@@ -82,6 +86,25 @@ def mine(
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
     return record
+
+
+def check_needs(folder: Path, csvs: Path, source: dict[str, Any], mining: Mining, resources: Resources) -> None:
+    """Raise `InputError` if the triplets written to `folder` do not fit on the disk or into the memory.
+
+    `source` is the record of the import files in `csvs`.
+    """
+    counts = source["counts"]
+    patents, citing = counts["patents"], counts["citing patents"]
+    of_each = mining.per_anchor if mining.positives == "coupled" else counts["citations"] / max(citing, 1)
+    candidates = citing * min(mining.per_anchor, of_each)
+    held_out = 2 * min(mining.max_queries, MAX_HELD_OUT)
+    triplets = candidates if mining.count is None else min(candidates, mining.count + held_out)
+    texts = min(patents, len(SPLITS) * triplets + (mining.corpus or patents))
+    read = candidates if mining.count is None else min(candidates, 4 * triplets)  # samples of anchors grow
+    share = texts / max(patents, 1)
+    disk = share * (csvs / "patents.csv").stat().st_size + WRITTEN * triplets + ANSWERS * citing
+    memory = BASE + KEPT * patents + max(TEXTS, READ * patents, SORTED * read)
+    require(folder, disk, memory, f"mining {mining.name} triplets", resources)
 
 
 def query_parts(mining: Mining) -> dict[str, str]:
@@ -180,16 +203,12 @@ class Batches:
 
 def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
     """Query samples of the anchors, a range of ranks at a time, and add the answers, until there are enough."""
-    parts, fixed = query_parts(mining), query_parameters(source, mining)
-    for start, end in _samples(source, mining, fixed["held"]):
-        sample = {**fixed, "from": start, "to": end}
-        ranges = _ranges(sample, batches.batch, graph.sessions)
-        asked = [{part: Query(part, text, {**sample, **ranks}) for part, text in parts.items()} for ranks in ranges]
+    parts = query_parts(mining)
+    for sample in _samples(source, mining, batches.batch, graph.sessions):
+        asked = [{part: Query(part, text, ranks) for part, text in parts.items()} for ranks in sample]
         queries = [query for batch in asked for query in batch.values()]
-        with (
-            tqdm(total=len(queries), desc=f"mining {end / BUCKETS:.1%} of anchors", unit="query") as progress,
-            ticking(progress),
-        ):
+        desc = f"mining {sample[0]['to'] / BUCKETS:.1%} of anchors"
+        with tqdm(total=len(queries), desc=desc, unit="query") as progress, ticking(progress):
             in_parallel(partial(batches.answer, graph), queries, graph.sessions, progress.update, graph.stop)
         graph.release()  # its memory is needed for what follows
         for batch in tqdm(asked, desc="reading answers", unit="batch"):
@@ -198,23 +217,22 @@ def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: B
             break
 
 
-def _ranges(sample: dict[str, int], batch: int, sessions: int) -> list[dict[str, int]]:
-    """Ranges of ranks that hold about `batch` anchors of the sample each, and one at least for each session."""
-    share = (sample["to"] - sample["from"]) / BUCKETS + (sample["held"] / PLACES if sample["from"] == 0 else 0)
-    patents = sample["n"]
-    step = min(round(batch / min(1.0, share)), ceil(patents / sessions))
-    return [{"lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
+def _samples(source: dict[str, Any], mining: Mining, batch: int, sessions: int) -> Iterator[list[dict[str, int]]]:
+    """Growing shares of the anchors, the first of which is expected to be enough: the parameters of each batch.
 
-
-def _samples(source: dict[str, Any], mining: Mining, held: int) -> Iterator[tuple[int, int]]:
-    """Growing shares of the anchors, as ranges of buckets: the first is expected to be enough."""
-    train = 1 - held / PLACES
-    expected = source["counts"]["citing patents"] * train**2 * 0.5
+    A batch is a range of ranks with about `batch` anchors of the sample; each session gets one at least.
+    """
+    fixed = query_parameters(source, mining)
+    patents, held = fixed["n"], fixed["held"] / PLACES
+    expected = source["counts"]["citing patents"] * (1 - held) ** 2 * 0.5
     share = 1.0 if mining.count is None else min(1.0, mining.count / max(expected, 1))
     start = 0
     while start < BUCKETS:
         end = min(BUCKETS, max(start + 1, round(share * BUCKETS)))
         if end > 0.7 * BUCKETS:
             end = BUCKETS
-        yield start, end
+        read = (end - start) / BUCKETS + (0 if start else held)
+        step = min(round(batch / min(1.0, read)), ceil(patents / sessions))
+        sample = {**fixed, "from": start, "to": end}
+        yield [{**sample, "lo": lo, "hi": min(lo + step, patents)} for lo in range(0, patents, step)]
         start, share = end, share * 2

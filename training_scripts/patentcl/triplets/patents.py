@@ -1,4 +1,4 @@
-"""All patents of the graph as arrays by rank, some 100 bytes a patent: what choosing and writing triplets needs."""
+"""All patents of the graph as arrays by rank: what choosing and writing triplets needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from ..tables.family import PLACES
 from ..tables.import_csvs import PARQUET
 from .options import MAX_HELD_OUT, SPLITS, Mining
 
+KEPT = 60  # bytes of memory for each patent
 _COLUMNS = ("patent_id", "date", "subclasses", "family", "bucket", "has_abstract")
 
 

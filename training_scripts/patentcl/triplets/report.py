@@ -30,7 +30,7 @@ def report(record: dict[str, Any]) -> str:
         lines.append(f"the tables give fewer train triplets than the {params['triplets']:,} requested{advice}")
     for split, count in record["triplets"].items():
         queries = record["queries"].get(split)
-        note = "" if queries is None else f"{queries:,} queries that cite {record['relevant'][split]:,}"
+        note = f"{queries:,} queries that cite {record['relevant'][split]:,}" if queries else ""
         lines.append(_line(f"triplets {split}", count, note))
     if params["split"] == "time":
         lines += _time_lines(record)

@@ -7,6 +7,7 @@ indices of `KINDS`, `POSITIVES` and `SPLITS`.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
@@ -37,38 +38,38 @@ _SUMS = {
 CANDIDATES_PER_KEPT = 2  # with a filter of negatives, so many train triplets are mined for each that is needed
 
 
+@dataclass
 class Candidates:
     """The triplets that the answers allow. A batch of answers is reduced by itself: it holds all of its anchors.
 
-    `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`, `nth`, `order`, `split`);
-    `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record → numbers; `examiner`:
-    examiner's citations of the anchors; `negatives` (kinds, kinds + 1): pairs that wanted kind i and got j, or none.
+    `seed`: that of the graph; `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`,
+    `nth`, `order`, `split`); `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record
+    → numbers; `negatives` (kinds, kinds + 1): how many pairs wanted kind i and got j, or none.
     """
 
-    def __init__(self, patents: Patents, mining: Mining, where: Sections, seed: int) -> None:
-        """Nothing yet. `seed` is that of the graph."""
-        self.patents, self.mining, self.where, self.seed = patents, mining, where, seed
-        self.parts: list[pd.DataFrame] = []
-        self.cited: list[np.ndarray] = []
-        self.counts: Counter[str] = Counter()
-        self.examiner = 0
-        self.negatives = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
+    patents: Patents
+    mining: Mining
+    where: Sections
+    seed: int
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    cited: list[np.ndarray] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    negatives: np.ndarray = field(default_factory=lambda: np.zeros((len(KINDS), len(KINDS) + 1), np.int64))
 
     def add(self, answers: Mapping[str, pa.Table]) -> None:
         """Take the answers of one batch: part of the query → its rows."""
-        cited, sums = answers["cited"], dict(_SUMS)
-        if not self.where.exist:
-            del sums["sharing"]
+        cited = answers["cited"]
         pairs = positives(answers, self.mining, self.seed)
         triplets, table = negatives(pairs, answers, self.mining, self.patents.family, self.seed)
         anchor = triplets["anchor"].to_numpy()
         self.parts.append(triplets.assign(order=self.patents.bucket[anchor], split=self.patents.split[anchor]))
         self.cited.append(np.stack(members(cited, "relevant"), axis=1))
         self.negatives += table
-        self.examiner += len(members(cited, "examiner")[0])
+        self.counts["examiner's citations"] += len(members(cited, "examiner")[0])
         self.counts["anchors that cite inside the table"] += len(cited)
-        for column, label in sums.items():
-            self.counts[label] += pc.sum(cited[column]).as_py() or 0
+        for column, label in _SUMS.items():
+            if self.where.exist or column != "sharing":
+                self.counts[label] += pc.sum(cited[column]).as_py() or 0
         self.counts["… not across splits"] += len(members(cited, "positives")[0])
         self.counts["positives up to --per-anchor, with coupled ones"] += len(pairs)
         self.counts["… with a negative"] += len(triplets)

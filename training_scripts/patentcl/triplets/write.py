@@ -25,21 +25,19 @@ from ..common.duck import connect, literal, readable_errors, sql_sections
 from ..common.files import beside
 from ..common.progress import ticking
 from ..common.resources import Resources, require
-from ..tables.cpc import MACROS, Sections
+from ..tables.cpc import MACROS
 from ..tables.import_csvs import rows_of
-from .dataset import TABLES
-from .needs import BASE, KEPT
+from .dataset import ROLES, TABLES, TEXTS
 from .options import KINDS, SPLITS
-from .patents import Patents
+from .patents import KEPT, Patents
 from .select import POSITIVES, Candidates, Keep, choose, corpus_to_search, retrieval_pairs
 
 if TYPE_CHECKING:
     from ..models.load import Model
 
 FILES = (*TABLES, *(f"ids_{split}.txt" for split in SPLITS))
-ROLES = ["anchor", "positive", "negative"]
+BASE = 300_000_000  # bytes of memory that Python and its libraries take
 BLOCK = 122_880  # rows of a row group as DuckDB writes it
-TEXTS = 32_768  # rows of a row group of texts, some 25 MB
 TEXT_COLUMNS = pa.schema(
     {
         **dict.fromkeys(("patent_id", "title", "abstract", "date", "section", "class", "subclass"), pa.string()),
@@ -88,21 +86,8 @@ def write_triplets(
         _write_triplets(folder / "triplets.parquet", chosen, patents, scratch, resources)
     _write_retrieval(folder / "retrieval.parquet", retrieval, patents)
     _write_texts(folder / "texts.parquet", graph, in_corpus | in_triplet, in_corpus, patents, resources)
-    train = chosen[chosen["split"] == SPLITS.index("train")]
-    _write_ids(folder / "ids_train.txt", _mask(patents, *(train[role] for role in ROLES)), patents)
-    for number in (1, 2):
-        _write_ids(folder / f"ids_{SPLITS[number]}.txt", patents.split == number, patents)
-    counted = {"counts": {**candidates.counts, "… chosen": len(chosen)}, "examiner's citations": candidates.examiner}
-    negatives = {**_negatives(candidates.negatives), "false negatives dropped": dropped}
-    return counted | {
-        "negatives": negatives,
-        "sections": _by_section(train["anchor"].to_numpy(), candidates.where),
-        **_counts(chosen, patents),
-        "queries": _held(patents.split[np.unique(retrieval[:, 0])]),
-        "relevant": _held(patents.split[retrieval[:, 0]]),
-        "corpus": len(corpus),
-        **_dates(patents),
-    }
+    _write_ids(folder, chosen, patents)
+    return _counts(chosen, candidates, retrieval, dropped) | {"corpus": len(corpus), **_dates(patents)}
 
 
 def _keep(
@@ -112,7 +97,7 @@ def _keep(
     from ..models.embed import embed  # torch takes seconds to import; mining rarely needs it
     from ..models.vectors import unit_rows
 
-    ranks = rows[ROLES].to_numpy()
+    ranks = rows[list(ROLES)].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
     wanted = np.isin(np.arange(number), distinct)
     texts = pa.concat_tables(_texts(graph, wanted, resources)).sort_by("rank").to_pandas()
@@ -196,51 +181,52 @@ def _write_retrieval(path: Path, retrieval: np.ndarray, patents: Patents) -> Non
     pq.write_table(pa.table({"query_id": query, "relevant_id": relevant, "split": split}), path)
 
 
-def _write_ids(path: Path, wanted: np.ndarray, patents: Patents) -> None:
-    """Write the ids of the mask `wanted` (N,), in order of rank, one a line."""
-    ids = patents.ids.filter(pa.array(wanted))
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for start in range(0, len(ids), BLOCK):
-            file.writelines(f"{name}\n" for name in ids[start : start + BLOCK].to_pylist())
+def _write_ids(folder: Path, chosen: pd.DataFrame, patents: Patents) -> None:
+    """Write the ids of each split in order of rank, one a line: those of train triplets, and all that are held out."""
+    train = chosen[chosen["split"] == SPLITS.index("train")]
+    for number, split in enumerate(SPLITS):
+        wanted = _mask(patents, *(train[role] for role in ROLES)) if split == "train" else patents.split == number
+        ids = patents.ids.filter(pa.array(wanted))
+        with (folder / f"ids_{split}.txt").open("w", encoding="utf-8", newline="\n") as file:
+            for start in range(0, len(ids), BLOCK):
+                file.writelines(f"{name}\n" for name in ids[start : start + BLOCK].to_pylist())
 
 
-def _counts(chosen: pd.DataFrame, patents: Patents) -> dict[str, Any]:
+def _counts(chosen: pd.DataFrame, candidates: Candidates, retrieval: np.ndarray, dropped: int) -> dict[str, Any]:
     """What the record says of the triplets."""
-    kinds = {name: chosen.loc[chosen["split"] == number, "kind"] for number, name in enumerate(SPLITS)}
+    patents, where, counts, wanted = candidates.patents, candidates.where, candidates.counts, candidates.negatives
+    by_split = {split: chosen.loc[chosen["split"] == number, "kind"] for number, split in enumerate(SPLITS)}
+    train = chosen.loc[chosen["split"] == SPLITS.index("train"), "anchor"].to_numpy()
+    reached = np.bincount(where.of(train), minlength=len(where.first)) / max(len(train), 1)
+    pairs = [(i, j) for i in range(len(KINDS)) for j in range(len(KINDS)) if i != j]
     return {
+        "examiner's citations": counts.pop("examiner's citations"),
+        "counts": {**counts, "… chosen": len(chosen)},
         "triplets": _tally(chosen["split"], SPLITS),
         "positives": _tally(chosen["positive_kind"], POSITIVES),
-        "kinds": {split: _tally(kind, KINDS) for split, kind in kinds.items() if len(kind)},
+        "sections": {
+            "names": where.names.tolist(),
+            "corpus": where.share.round(4).tolist(),  # of the classified patents
+            "train": reached.round(4).tolist(),  # of the anchors
+        },
+        "negatives": {  # how many pairs wanted and got each kind, and what they took instead
+            "wanted": dict(zip(KINDS, wanted.sum(axis=1).tolist(), strict=True)),
+            "got": dict(zip(KINDS, wanted.sum(axis=0).tolist(), strict=False)),
+            "fell back": {f"{KINDS[i]} → {KINDS[j]}": int(wanted[i, j]) for i, j in pairs},
+            "none found": int(wanted[:, -1].sum()),
+            "false negatives dropped": dropped,
+        },
+        "kinds": {split: _tally(kind, KINDS) for split, kind in by_split.items() if len(kind)},
         "distinct negatives": int(np.count_nonzero(_mask(patents, chosen["negative"]))),
-        "held out": _held(patents.split),
+        "patents": _tally(patents.split, SPLITS),
+        "queries": _tally(patents.split[np.unique(retrieval[:, 0])], SPLITS),
+        "relevant": _tally(patents.split[retrieval[:, 0]], SPLITS),
     }
 
 
 def _tally(numbers: Any, names: tuple[str, ...]) -> dict[str, int]:
     """How many of the `numbers` stand for each of `names`."""
     return dict(zip(names, np.bincount(numbers, minlength=len(names)).tolist(), strict=True))
-
-
-def _held(split: np.ndarray) -> dict[str, int]:
-    return {name: count for name, count in _tally(split, SPLITS).items() if name != "train"}
-
-
-def _negatives(table: np.ndarray) -> dict[str, Any]:
-    """How many pairs wanted and got each kind, what they took instead, and how many have none."""
-    pairs = [(i, j) for i in range(len(KINDS)) for j in range(len(KINDS)) if i != j]
-    return {
-        "wanted": dict(zip(KINDS, table.sum(axis=1).tolist(), strict=True)),
-        "got": dict(zip(KINDS, table.sum(axis=0).tolist(), strict=False)),
-        "fell back": {f"{KINDS[i]} → {KINDS[j]}": int(table[i, j]) for i, j in pairs},
-        "none found": int(table[:, -1].sum()),
-    }
-
-
-def _by_section(anchors: np.ndarray, where: Sections) -> dict[str, list[Any]]:
-    """Names of the sections, and their shares of the classified patents and of the `anchors` of train triplets."""
-    reached = np.bincount(where.of(anchors), minlength=len(where.first)) / max(len(anchors), 1)
-    shares = {"corpus": where.share.round(4).tolist(), "train": reached.round(4).tolist()}
-    return {"names": where.names.tolist(), **shares}
 
 
 def _dates(patents: Patents) -> dict[str, Any]:
@@ -261,10 +247,7 @@ def write_training_csv(folder: Path, path: Path, resources: Resources = Resource
 
     Raises `InputError` if it does not fit on the disk: each text is repeated for every triplet.
     """
-    try:
-        of_triplets, of_texts = (pq.read_metadata(folder / name) for name in TABLES[:2])
-    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
-        raise InputError(f"{folder} holds a corrupt file ({problem}). Mine again with --overwrite.") from None
+    of_triplets, of_texts = (pq.read_metadata(folder / name) for name in TABLES[:2])
     size = sum(of_texts.row_group(i).total_byte_size for i in range(of_texts.num_row_groups))
     need = 3 * of_triplets.num_rows * size / max(of_texts.num_rows, 1)
     require(path.parent, need, 0, path.name, resources, temporary=need)  # sorted, then written
@@ -276,9 +259,8 @@ def write_training_csv(folder: Path, path: Path, resources: Resources = Resource
         FROM {triplets} t JOIN {texts} a ON a.patent_id = anchor_id
         JOIN {texts} p ON p.patent_id = positive_id JOIN {texts} n ON n.patent_id = negative_id
         WHERE t.split = 'train' ORDER BY t.file_row_number"""  # noqa: S608
-    advice = "Free disk space, or pass a larger --memory. If a file to read is corrupt, mine again with --overwrite."
     with (
-        readable_errors(f"{path} cannot be written from the files beside it", advice),
+        readable_errors(f"{path} cannot be written", "Free disk space, pass a larger --memory, or mine again."),
         beside(path) as scratch,
         resources.scratch(path) as spill,
         connect(spill / "texts.duckdb", resources) as db,
