@@ -65,18 +65,14 @@ def test_titles_come_from_cpc_group_or_g_cpc_title_or_are_empty(tables: Path, tm
 
 
 def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line: int = 0) -> Path:
-    folder = tmp_path / "changed"
-    shutil.copytree(tables, folder)
-    file = folder / name
+    """A copy of the tables in which one file is missing (None) or has another content, or another line."""
+    file = shutil.copytree(tables, tmp_path / "changed") / name
+    lines = file.read_bytes().split(b"\n")
     if change is None:
         file.unlink()
-    elif line:
-        lines = file.read_bytes().split(b"\n")
-        lines[line - 1] = change
-        file.write_bytes(b"\n".join(lines))
     else:
-        file.write_bytes(change)
-    return folder
+        file.write_bytes(b"\n".join([*lines[: line - 1], change, *lines[line:]]) if line else change)
+    return file.parent
 
 
 @pytest.mark.parametrize(
@@ -85,32 +81,14 @@ def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
         ("g_us_patent_citation.tsv", None, 0, r"--tables .*g_us_patent_citation\.tsv"),
         ("g_patent_abstract.tsv", None, 0, r"g_patent_abstract\.tsv"),
         ("g_cpc_current.tsv", b"<!DOCTYPE html><html>sign in</html>", 0, r"g_cpc_current\.tsv.*HTML"),
-        (
-            "g_patent.tsv",
-            b'"patent_id"\t"name"\n',
-            0,
-            r"g_patent\.tsv, line 1: .*patent_title or title",
-        ),
+        ("g_patent.tsv", b'"patent_id"\t"name"\n', 0, r"g_patent\.tsv, line 1: .*patent_title or title"),
+        ("g_patent.tsv", b"patent_id\ttitle\tTitle\n", 0, r"g_patent\.tsv, line 1: .*title"),
+        ("g_patent.tsv", b"patent_id\ttitle\n", 0, r"g_patent\.tsv .*--tables"),
         ("g_cpc_current.tsv", b'"1"\t0\t"A"', 5, r"g_cpc_current\.tsv, line 5, column cpc_class: .* 7 .* 3\b"),
-        (
-            "g_cpc_current.tsv",
-            b"1\t0\ta\tb\tc\td\te\tf",
-            5,
-            r"g_cpc_current\.tsv, line 5: .* 7 .* 8\b",
-        ),
-        (
-            "g_cpc_current.tsv",
-            b"1\t0\tA\tA01\t\xff\td\te",
-            5,
-            r"tsv, line 5, column cpc_subclass: .*(?i:utf-8)",
-        ),
+        ("g_cpc_current.tsv", b"1\t0\ta\tb\tc\td\te\tf", 5, r"g_cpc_current\.tsv, line 5: .* 7 .* 8\b"),
+        ("g_cpc_current.tsv", b"1\t0\tA\tA01\t\xff\td\te", 5, r"tsv, line 5, column cpc_subclass: .*(?i:utf-8)"),
         ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
-        (
-            "g_patent.tsv",
-            b'"9"\t"utility"\t"in May"\t"A pump"\t"A"\t1\t0\t"x.xml"',
-            3,
-            r"g_patent\.tsv, patent 9: .*in May",
-        ),
+        ("g_patent.tsv", b"9\tutility\tin May\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*in May"),
         ("g_cpc_current.tsv", b"9\t0\tA\tA01\tA01B;A01C\td\te", 5, r"g_cpc_current\.tsv, patent 9: .*A01B;A01C"),
     ],
 )

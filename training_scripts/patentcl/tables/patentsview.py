@@ -146,6 +146,9 @@ def _open(path: Path, shown: str, table: Table) -> Source:
     delimiter = "\t" if "\t" in line else ","
     columns = next(csv.reader([line], delimiter=delimiter), [])
     header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(columns, 1))
+    lower = [name.lower() for name in header]
+    if twice := [name for name in header if lower.count(name.lower()) > 1]:
+        raise InputError(f"{shown}, line 1: the column {twice[0]} occurs twice. Remove one")
     names = {}
     for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)

@@ -12,8 +12,8 @@ by which whole families are split, and a random `bucket`, by which mining sample
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`.
 
-DuckDB reads the tables, spilling to disk what does not fit; patents are numbered, and found by their ids, in numpy. What
-is sorted are integers, and no text is sorted, joined or kept. The files depend on neither threads nor memory.
+DuckDB reads the tables, spilling to disk what does not fit; numpy numbers the patents and finds them by their ids. What
+is sorted are integers, and no abstract is sorted, joined or kept. The files depend on neither threads nor memory.
 """
 
 import hashlib
@@ -195,7 +195,9 @@ class _Run:
     def _read_patents(self) -> None:
         (found,) = self._run("patents", "patent").to_pylist()
         if found["kept"] == 0:
-            raise InputError(f"{self.sources['patent'].shown} contains no patents; pass another --tables")
+            raise InputError(
+                f"{self.sources['patent'].shown} contains no patents, or only withdrawn ones; pass another --tables"
+            )
         self.rows |= {"patent": found["rows"], "withdrawn": found["withdrawn"]}
         self.dropped |= {
             "patents: no id": found["nameless"],
