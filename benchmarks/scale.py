@@ -41,28 +41,12 @@ from scale_tables import write_scale_tables
 sys.path.append(str(REPOSITORY / "tests"))
 MARK = "PATENTCL_SCALE"  # the variable of the environment by which a step's processes are found, also a server's
 COLUMNS = ("patents", "step", "seconds", "CPU seconds", "peak GB", "result GB", "times pandas", "growth", "sha256")
-STEPS = ("restructure", "pandas", "import", "10K", "100K", "FULL", "trainer", "neo4j", "all")
-USUAL = STEPS[:6]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure."""
-
-    patents: list[int] | None = option(None, "sizes (default: 300000 1000000)")
-    steps: list[str] | None = option(None, "steps (default: all but trainer, neo4j, all)", choices=STEPS)
-    tables_dir: Path = option(DATA / "scale-tables", "folder with the tables of each size", metavar="DIR")
-    work: Path = option(DATA / "scale", "folder for results and scale.json", metavar="DIR")
-    pandas_up_to: int = option(1_000_000, "largest size that pandas is given")
-    model: str = option("minilm", "base model of the step trainer", metavar="NAME|DIR")
-    delete: bool = option(False, "delete the tables and results of a size after its last step")
-    run: str = option("", argparse.SUPPRESS)  # the step that this process is for
 
 
 class Run(NamedTuple):
     """One step at one size. `begin` tells that a phase begins, which has a row of its own."""
 
-    options: Options
+    options: "Options"
     resources: Resources
     tables: Path
     data: Path
@@ -175,6 +159,20 @@ RUN: dict[str, Callable[[Run], Path]] = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    patents: list[int] | None = option(None, "sizes (default: 300000 1000000)")
+    steps: list[str] | None = option(None, "steps (default: all but trainer, neo4j, all)", choices=tuple(RUN))
+    tables_dir: Path = option(DATA / "scale-tables", "folder with the tables of each size", metavar="DIR")
+    work: Path = option(DATA / "scale", "folder for results and scale.json", metavar="DIR")
+    pandas_up_to: int = option(1_000_000, "largest size that pandas is given")
+    model: str = option("minilm", "base model of the step trainer", metavar="NAME|DIR")
+    delete: bool = option(False, "delete the tables and results of a size after its last step")
+    run: str = option("", argparse.SUPPRESS)  # the step that this process is for
+
+
 def main() -> None:
     """Measure the steps that have no result yet, and print the table."""
     options, resources = parse_options(__doc__, Options, Resources)
@@ -185,7 +183,7 @@ def main() -> None:
     file = options.work / "scale.json"
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
     for patents in options.patents or (300_000, 1_000_000):
-        for step in options.steps or USUAL:
+        for step in options.steps or [*RUN][:6]:
             if step == "pandas" and patents > options.pandas_up_to:
                 continue
             known = [row for row in rows if (row["patents"], row["of"]) == (patents, step)]

@@ -135,9 +135,9 @@ def _classify(plan: Proportions, number: Ints, rng: np.random.Generator) -> pa.T
     patent = np.repeat(np.arange(len(number)), many)
     sequence = np.arange(len(patent)) - np.repeat(np.cumsum(many) - many, many)
     place = np.where(sequence == 0, 0, rng.choice(len(PLACES), len(patent), p=PLACES))
-    subclass = plan.branches[plan.line[number[patent]], place]
+    symbol = take(SYMBOLS, plan.branches[plan.line[number[patent]], place])
     at = rng.permutation(len(patent))
-    return plan.class_rows(number[patent[at]], sequence[at], take(SYMBOLS, subclass[at]), rng)
+    return plan.class_rows(number[patent[at]], sequence[at], symbol.take(pa.array(at)), rng)
 
 
 def _relate(plan: Proportions, number: Ints) -> pa.Table:
@@ -145,16 +145,14 @@ def _relate(plan: Proportions, number: Ints) -> pa.Table:
     rng = np.random.default_rng([plan.seed, 1 + number[0] // BLOCK, 1])
     continues = number[plan.parent[number] >= 0]
     count = len(number) * 6 // 10
-    applications = rng.integers(60_000_000, 64_000_000, count)  # some are named by two patents
+    applications = pa.array(rng.integers(60_000_000, 64_000_000, count)).cast(pa.string())  # two patents name some
     kind = rng.choice(len(RELATED), count, p=[0.25, 0.1, 0.05, 0.6])
     granted = np.repeat([1, 0], [len(continues), count])
     table = {
         "patent_id": plan.ids(np.append(continues, rng.choice(number, count))),
         "related_doc_type": take(RELATED, np.append(np.zeros(len(continues), int), kind)),
         "related_doc_kind": take(["parent doc", "parent grant document"], granted),
-        "related_doc_number": pa.concat_arrays(
-            [plan.ids(plan.parent[continues]), pa.array(applications).cast(pa.string())]
-        ),
+        "related_doc_number": pa.concat_arrays([plan.ids(plan.parent[continues]), applications]),
         "related_doc_sequence": np.zeros(len(granted), int),
     }
     return pa.table(table)
@@ -218,11 +216,9 @@ def write_scale_tables(out: Path, patents: int, seed: int = 42) -> None:
 def main() -> None:
     """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patents", type=int, default=300_000)
+    parser.add_argument("--patents", type=int, required=True, metavar="N")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
-    parser.add_argument("--seed", type=int, default=42)
-    given = parser.parse_args()
-    write_scale_tables(given.out, given.patents, given.seed)
+    write_scale_tables(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
