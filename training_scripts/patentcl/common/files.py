@@ -19,7 +19,6 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY / "data"
 MODELS = REPOSITORY / "models"
 T = TypeVar("T")
-LARGE = 1 << 30  # bytes that take a while
 
 
 @contextmanager
@@ -91,14 +90,14 @@ def fingerprint(paths: Iterable[Path], threads: int = 1) -> str:
 def each_file(
     work: Callable[[Path, Callable[[int], None]], T], sizes: dict[Path, int], threads: int, desc: str
 ) -> dict[Path, T]:
-    """The results of `work` on files of these sizes in bytes, in threads and with a bar if they are large.
+    """The results of `work` on files of these sizes in bytes, in threads and with a bar if that takes a while.
 
     `work` calls its second argument with the number of bytes that it has done; after Ctrl-C that ends it.
     """
-    total, ended = sum(sizes.values()), threading.Event()
+    ended = threading.Event()
     largest_first = sorted(sizes, key=lambda path: -sizes[path])
     with (
-        tqdm(total=total, desc=desc, unit="B", unit_scale=True, leave=False, disable=total < LARGE) as progress,
+        tqdm(total=sum(sizes.values()), desc=desc, unit="B", unit_scale=True, delay=2, leave=False) as progress,
         ThreadPoolExecutor(threads) as pool,
     ):
 
