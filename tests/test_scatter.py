@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from zlib import crc32
 
@@ -16,7 +17,7 @@ from patentcl.common.cli import InputError
 from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
-from patentcl.figures.colours import PALETTE, SECTION_COLOURS, chosen_colouring, colour_groups
+from patentcl.figures.colours import PALETTE, SECTION_COLOURS, ColorBy, colour_groups
 from patentcl.figures.layout import common_frame, project
 from patentcl.figures.style import shortened
 from patentcl.pipeline import tables_to_triplets
@@ -92,9 +93,9 @@ def test_years_are_at_most_nine_periods_from_dark_to_light() -> None:
     dates = [f"{year}-05-01" for year in (1976, 1979, 1980, 2001, 2012)]
     groups = colour_groups(patents([""] * 6).assign(date=[*dates, ""]), by="year")
 
-    assert groups.of == ["1975", "1975", "1980", "2000", "2010", "undated"]  # 37 years: eight spans of five
-    assert groups.names["1975"] == "1975–1979"
-    red_green_blue = [to_rgb(groups.colours[key]) for key in ("1975", "1980", "2000", "2010")]
+    periods = ["1975–1979", "1980–1984", "2000–2004", "2010–2014"]  # 37 years: eight spans of five
+    assert groups.of == [periods[0], *periods, "undated"] and groups.names[periods[0]] == periods[0]
+    red_green_blue = [to_rgb(groups.colours[key]) for key in periods]
     assert sorted(red_green_blue, key=sum) == red_green_blue
     close = colour_groups(patents([""] * 2).assign(date=["2007-11-20", "2009-01-01"]), by="year")
     assert close.names == {"2007": "2007", "2009": "2009"}
@@ -102,16 +103,17 @@ def test_years_are_at_most_nine_periods_from_dark_to_light() -> None:
 
 @pytest.mark.parametrize(
     ("symbols", "date", "by"),
-    [("A01B", "2001-01-01", "section"), ("", "2001-01-01", "year"), ("", "", "none")],
+    [("A01B", "2001-01-01", "CPC section"), ("", "2001-01-01", "year"), ("", "", "")],
 )
 def test_colours_stand_for_what_the_corpus_has(symbols: str, date: str, by: str) -> None:
     frame = patents([symbols] * 5).assign(date=date)
 
-    assert chosen_colouring(frame, "auto") == by
-    assert sum(colour_groups(frame, chosen_colouring(frame, "auto")).counts.values()) == 5
-    if not symbols:
-        with pytest.raises(InputError, match="--color-by class"):
-            chosen_colouring(frame, "class")
+    groups = colour_groups(frame, "auto")
+    assert groups.by == by and sum(groups.counts.values()) == 5
+    kinds: list[tuple[ColorBy, str]] = [("class", symbols), ("year", date)]
+    for kind, is_there in kinds:
+        with nullcontext() if is_there else pytest.raises(InputError, match=f"--color-by {kind}"):
+            colour_groups(frame, kind)
 
 
 def test_titles_name_subclasses_in_the_legend() -> None:

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from patentcl.evaluation.held_out import held_out_set
     from patentcl.evaluation.metrics import picture_metrics
     from patentcl.evaluation.report import check_output
-    from patentcl.figures.colours import chosen_colouring
+    from patentcl.figures.colours import colour_groups
     from patentcl.figures.page import save_scatter
     from patentcl.figures.scatter import make_scatter
     from patentcl.tables.overview import subclass_titles
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = load_dataset(folder)
     models = with_base(inputs.models or DEFAULT)
     patents = patents_to_compare(dataset, picture.sample, picture.split, seed)
-    colouring = chosen_colouring(patents, picture.color_by)
+    colour_groups(patents, picture.color_by)  # which may refuse, so before the embedding
     check_output(output, "evaluation")
     embeddings = embed_all(models, patents, cache, inputs.max_length)
     metrics = picture_metrics(embeddings, patents, seed)
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_markdown(), sep="\n\n")
     report.save(output, "evaluation", triplets=folder)
     titles = subclass_titles(inputs.data / "graph")
-    save_scatter(make_scatter(embeddings, patents, metrics, picture.split, colouring, titles, seed), output)
+    save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

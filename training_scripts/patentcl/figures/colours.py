@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from ..common.cli import InputError
 from ..tables.cpc import SECTIONS
-from .style import BLUE, shortened
+from .style import BLUE, drawable, shortened
 
 ColorBy = Literal["auto", "section", "class", "subclass", "year", "none"]
 
@@ -30,12 +30,11 @@ SECTION_COLOURS = {
 }
 # For classes and subclasses, which have no colour of their own: the same nine, Tol's order.
 PALETTE = ["#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499"]
-OTHER, OTHER_COLOUR = "other", "#8F8F8F"
-UNCLASSIFIED, UNCLASSIFIED_COLOUR = "unclassified", "#DDDDDD"
-UNDATED = "undated"
+OTHER, UNCLASSIFIED, UNDATED = "other", "unclassified", "undated"
+GREYS = {OTHER: "#8F8F8F", UNCLASSIFIED: "#DDDDDD", UNDATED: "#DDDDDD"}
 # For periods, from old to new, as they have an order; the lightest colours are hard to see on white.
 YEARS, LIGHTEST = "viridis", 0.93
-SPANS = (1, 2, 5, 10, 20, 50, 100, 1000)  # years of a period
+SPANS = (1, 2, 5, 10, 20, 50, 100, 10_000)  # years of a period
 
 NAME_LENGTH = 52  # characters of a legend entry
 
@@ -44,9 +43,11 @@ NAME_LENGTH = 52  # characters of a legend entry
 class Groups:
     """The colour group of every patent, and how the groups look in the legend.
 
-    `of`: N group keys; `colours`: key → "#RRGGBB" in legend order; `names`: key → text for the legend.
+    `by`: what colours stand for, "" for nothing; `of`: N group keys; `colours`: key → "#RRGGBB" in legend order;
+    `names`: key → text for the legend.
     """
 
+    by: str
     of: list[str]
     colours: dict[str, str]
     names: dict[str, str]
@@ -56,21 +57,13 @@ class Groups:
         """Return the number of patents of each group, in legend order."""
         return {key: self.of.count(key) for key in self.colours}
 
-
-def chosen_colouring(patents: pd.DataFrame, by: ColorBy) -> ColorBy:
-    """`by`, or for "auto" the first of section, year and none that these patents have.
-
-    Raises `InputError` if they have no symbol or date of the given kind.
-    """
-    has_classes, has_dates = ((patents[name] != "").any() for name in ("subclass", "date"))
-    if by == "auto":
-        return "section" if has_classes else "year" if has_dates else "none"
-    if not {"year": has_dates, "none": True}.get(by, has_classes):
-        raise InputError(f"--color-by {by}: these patents have no {'date' if by == 'year' else 'classes'}. Use auto")
-    return by
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return name and count of each group, as a figure can draw them."""
+        return {key: f"{drawable(self.names[key])}  ({count:,})" for key, count in self.counts.items()}
 
 
-def colour_groups(patents: pd.DataFrame, by: ColorBy = "section", titles: Mapping[str, str] | None = None) -> Groups:
+def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[str, str] | None = None) -> Groups:
     """Group patents by their primary CPC symbol, one colour for each of the nine most frequent symbols.
 
     Ties and the legend are in alphabetical order. Sections have the same colour in all data; classes and subclasses
@@ -78,39 +71,44 @@ def colour_groups(patents: pd.DataFrame, by: ColorBy = "section", titles: Mappin
     `titles` names classes or subclasses in the legend (symbol → title; long ones are cut).
 
     By "year", groups are at most nine periods of equal length, from dark to light. By "none", there is one group.
+    "auto" is the first of section, year and none that these patents have. Raises `InputError` if they have no symbol or
+    date of the given kind.
     """
-    if by == "none":
-        return Groups(["patents"] * len(patents), {"patents": BLUE}, {"patents": "patents"})
-    if by == "year":
+    has_classes = (patents["section"] != "").any()
+    if by == "year" or (by == "auto" and not has_classes and (patents["date"] != "").any()):
         return _periods(patents)
-    symbols = patents[by].fillna("").astype(str)
+    if by == "none" or (by == "auto" and not has_classes):
+        return Groups("", ["patents"] * len(patents), {"patents": BLUE}, {"patents": "patents"})
+    if not has_classes:
+        raise InputError(f"--color-by {by}: these patents have no classes. Use auto")
+    level = "section" if by == "auto" else by
+    symbols = patents[level].astype(str)
     counts = symbols[symbols != ""].value_counts()
     sections = counts[counts.index.isin(list(SECTIONS))]
-    has_cpc_sections = by == "section" and not sections.empty  # a custom corpus has other symbols
+    has_cpc_sections = level == "section" and not sections.empty  # a custom corpus has other symbols
     counts = sections if has_cpc_sections else counts
     chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
-    colours = SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))
-    colours = {**colours, OTHER: OTHER_COLOUR, UNCLASSIFIED: UNCLASSIFIED_COLOUR}
-    present = [*chosen, *(key for key in (OTHER, UNCLASSIFIED) if key in of)]
+    colours = (SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))) | GREYS
     known = {**SECTIONS, **(titles or {})}
-    names = {key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in present}
-    return Groups(of, {key: colours[key] for key in present}, names)
+    names = {
+        key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in [*chosen, *GREYS] if key in of
+    }
+    return Groups(f"CPC {level}", of, {key: colours[key] for key in names}, names)
 
 
 def _periods(patents: pd.DataFrame) -> Groups:
-    years = pd.to_datetime(patents["date"], errors="coerce").dt.year
-    known = years.dropna().astype(int)
-    span = next(n for n in SPANS if (known // n).max() - (known // n).min() < len(PALETTE) or n == SPANS[-1])
-    starts = sorted(set(known // span * span))
-    names = {str(start): f"{start}–{start + span - 1}" if span > 1 else str(start) for start in starts}
-    scale = matplotlib.colormaps[YEARS]
-    shade = {start: LIGHTEST * (start - starts[0]) / max(starts[-1] - starts[0], 1) for start in starts}
-    colours = {str(start): to_hex(scale(shade[start])) for start in starts}
-    of = [UNDATED if pd.isna(year) else str(int(year) // span * span) for year in years]
-    if UNDATED in of:
-        colours, names = {**colours, UNDATED: UNCLASSIFIED_COLOUR}, {**names, UNDATED: UNDATED}
-    return Groups(of, colours, names)
+    years = pd.to_datetime(patents["date"], errors="coerce").dt.year.dropna().astype(int)
+    if years.empty:
+        raise InputError("--color-by year: these patents have no date. Use auto")
+    span = next(n for n in SPANS if (years // n).max() - (years // n).min() < len(PALETTE))
+    starts = years // span * span
+    names = {start: f"{start}–{start + span - 1}" if span > 1 else str(start) for start in sorted(set(starts))}
+    of = starts.map(names).reindex(patents.index, fill_value=UNDATED).tolist()
+    age = {start: (start - starts.min()) / max(starts.max() - starts.min(), 1) for start in names}
+    colours = {name: to_hex(matplotlib.colormaps[YEARS](LIGHTEST * age[start])) for start, name in names.items()}
+    colours |= {UNDATED: GREYS[UNDATED]} if UNDATED in of else {}
+    return Groups("year", of, colours, {key: key for key in colours})
 
 
 def _plain(title: str) -> str:

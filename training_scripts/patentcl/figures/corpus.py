@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .colours import colour_groups
-from .style import BLUE, INK, drawable, plain_axes
+from .style import BLUE, INK, plain_axes
 
 
 def patents_per_year(patents: pd.DataFrame) -> Figure:
@@ -17,24 +17,19 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
     `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out) and section.
     """
     years = pd.to_datetime(patents["date"], errors="coerce").dt.year
-    has_classes = bool((patents["section"] != "").any())
-    groups = colour_groups(patents, "section" if has_classes else "none")
-    counts = pd.crosstab(years, np.array(groups.of, dtype=object))
-    if len(counts):  # years without patents stay as gaps
-        counts = counts.reindex(range(int(years.min()), int(years.max()) + 1), fill_value=0)
+    dated = patents[years.notna()]
+    groups = colour_groups(dated, "section" if (dated["section"] != "").any() else "none")
     figure = Figure(figsize=(12, 4.4), layout="constrained")
-    sections = ", by primary CPC section" if has_classes else ""
-    axes = plain_axes(figure.subplots(), f"Patents per year of grant{sections} ({len(patents):,})")
-    floor = np.zeros(len(counts))
-    for key, colour in groups.colours.items():
-        if key in counts:
-            label = f"{drawable(groups.names[key])}  ({counts[key].sum():,})"
-            axes.bar(counts.index, counts[key], bottom=floor, width=0.9, color=colour, label=label)
-            floor += counts[key].to_numpy()
+    coloured = f", by primary {groups.by}" if groups.by else ""
+    axes = plain_axes(figure.subplots(), f"Patents per year of grant{coloured} ({len(patents):,})")
     axes.set_ylabel("patents", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(counts):
+    if len(dated):
+        stacks = [years.dropna()[np.array(groups.of) == key] for key in groups.colours]
+        bins = np.arange(years.min(), years.max() + 2) - 0.5
+        colours, labels = list(groups.colours.values()), list(groups.labels.values())
+        axes.hist(stacks, bins, stacked=True, color=colours, label=labels, rwidth=0.9)  # type: ignore[arg-type]
         figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK, reverse=True)
     return figure
 

@@ -1,9 +1,9 @@
 """The interactive picture: one HTML page that loads nothing, with the titles of the patents on hover."""
 
 import json
-import re
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -30,36 +30,28 @@ def scatter_page(scatter: Scatter) -> str:
         "order": scatter.order.tolist(),
         "group": [list(groups.colours).index(key) for key in groups.of],
         "colours": list(groups.colours.values()),
-        "id": patents["patent_id"].astype(str).tolist(),
-        "title": patents["title"].fillna("").astype(str).tolist(),
-        "classes": _below_titles(scatter),
+        "title": patents["title"].tolist(),
+        "below": [
+            " · ".join(filter(None, (number, ", ".join(symbols), date)))
+            for number, symbols, date in zip(*(patents[c] for c in ("patent_id", "subclasses", "date")), strict=True)
+        ],
     }
     legend = (
         f'<button aria-pressed="true"><i style="background:{escape(colour)}"></i>'
         f"{escape(groups.names[key])} <small>{groups.counts[key]:,}</small></button>"
         for key, colour in groups.colours.items()
     )
-    parts = {
-        "title": escape(scatter.title),
-        "legend": "\n".join(legend),
-        "panels": "\n".join(_panel(name, scatter) for name in scatter.points),
-        "data": _inert(data),
-    }
-    # In one pass, so that a placeholder in a title stays text.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text(encoding="utf-8"))
-
-
-def _below_titles(scatter: Scatter) -> list[str]:
-    """What stands below each title: the classes, or the date in a corpus without classes."""
-    if any(len(symbols) for symbols in scatter.patents["subclasses"]):
-        return [", ".join(symbols) or "unclassified" for symbols in scatter.patents["subclasses"]]
-    return [date or "undated" for date in scatter.patents["date"]]
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(scatter.title),
+        legend="\n".join(legend),
+        panels="\n".join(_panel(name, scatter) for name in scatter.points),
+        data=_inert(data),
+    )
 
 
 def _panel(name: str, scatter: Scatter) -> str:
-    rows = (
-        f"<tr><th>{escape(metric)}</th><td>{number_text(value)}</td></tr>" for metric, value in scatter.values_of(name)
-    )
+    values = scatter.metrics.reindex([name]).iloc[0]
+    rows = (f"<tr><th>{escape(str(metric))}</th><td>{number_text(value)}</td></tr>" for metric, value in values.items())
     return (
         f'<figure><figcaption>{escape(name)}</figcaption><div class="panel"><canvas></canvas><canvas></canvas></div>'
         f"<table>{''.join(rows)}</table></figure>"

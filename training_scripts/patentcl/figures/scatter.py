@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from ..evaluation.metrics import METRICS
-from .colours import ColorBy, Groups, chosen_colouring, colour_groups
+from .colours import ColorBy, Groups, colour_groups
 from .layout import common_frame, project
 from .style import FAINT, INK, drawable, number_text, shortened
 
@@ -30,7 +30,7 @@ class Scatter:
     """What a scatter picture shows.
 
     `points`: model → (N, 2), as `project` returns them; `patents`: N rows; `groups`: their colours; `metrics`: a row
-    for each model (others show none).
+    for each model, and for others that are not shown.
     """
 
     points: dict[str, np.ndarray]
@@ -44,10 +44,6 @@ class Scatter:
         """The order (N,) in which patents are drawn, shuffled so that no group hides another."""
         return np.random.default_rng(0).permutation(len(self.patents))
 
-    def values_of(self, model: str) -> list[tuple[str, float]]:
-        """The metrics of a model."""
-        return [(str(name), column[model]) for name, column in self.metrics.items() if model in column.index]
-
 
 def make_scatter(
     embeddings: Mapping[str, np.ndarray],
@@ -60,13 +56,12 @@ def make_scatter(
 ) -> Scatter:
     """Lay out the embeddings (N, d) of `patents`, of the `split` that the title names, and colour them.
 
-    `titles` names classes or subclasses in the legend. Raises `InputError` as `chosen_colouring` does.
+    `titles` names classes or subclasses in the legend. Raises `InputError` as `colour_groups` does.
     """
-    by = chosen_colouring(patents, color_by)
+    groups = colour_groups(patents, color_by, titles)
     where = "all splits" if split == "all" else f"the {split} split"
-    coloured = {"none": "", "year": ", coloured by year"}.get(by, f", coloured by CPC {by}")
-    title = f"{len(patents):,} patents of {where}{coloured}"
-    return Scatter(project(embeddings, seed), patents, colour_groups(patents, by, titles=titles), metrics, title)
+    title = f"{len(patents):,} patents of {where}" + (f", coloured by {groups.by}" if groups.by else "")
+    return Scatter(project(embeddings, seed), patents, groups, metrics, title)
 
 
 def scatter_figure(scatter: Scatter) -> Figure:
@@ -94,22 +89,22 @@ def scatter_figure(scatter: Scatter) -> Figure:
         panel.spines[:].set(linewidth=0.6, color=FAINT)
         panel.set_title(drawable(shortened(name, 46)), size=12, color=INK, loc="left")
         _write_metrics(text, name, scatter)
-    names = [f"{drawable(scatter.groups.names[key])}  ({count:,})" for key, count in scatter.groups.counts.items()]
     marks = [Line2D([], [], ls="", marker="o", ms=7, color=colour) for colour in scatter.groups.colours.values()]
-    figure.legend(
-        marks, names, loc="outside lower left", ncols=entries, frameon=False, labelcolor=INK, handletextpad=0.2
-    )
+    look = {"frameon": False, "labelcolor": INK, "handletextpad": 0.2}
+    figure.legend(marks, scatter.groups.labels.values(), loc="outside lower left", ncols=entries, **look)
     return figure
 
 
 def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
     """One line per metric of the model; of several models the best value is bold."""
-    shown = scatter.metrics[scatter.metrics.index.isin(list(scatter.points))]
+    shown = scatter.metrics.reindex(list(scatter.points))
     axes.set(xlim=(0, 1), ylim=(max(1, len(shown.columns)), 0))
-    for line, (metric, value) in enumerate(scatter.values_of(name)):
+    for line, (metric, values) in enumerate(shown.items()):
         higher_is_better = METRICS[metric].higher_is_better if metric in METRICS else True  # "nDCG@10 (test)" is none
-        best = shown[metric].max() if higher_is_better else shown[metric].min()
-        weight = "bold" if value == best and len(shown) > 1 else "normal"
-        axes.text(0, line + 0.5, drawable(shortened(metric, 40)), size=10.5, color=INK, va="center")
-        axes.text(1, line + 0.5, number_text(value), size=10.5, color=INK, va="center", ha="right", weight=weight)
+        best = values.max() if higher_is_better else values.min()
+        weight = "bold" if values[name] == best and len(shown) > 1 else "normal"
+        axes.text(0, line + 0.5, drawable(shortened(str(metric), 40)), size=10.5, color=INK, va="center")
+        axes.text(
+            1, line + 0.5, number_text(values[name]), size=10.5, color=INK, va="center", ha="right", weight=weight
+        )
         axes.axhline(line + 1, color="#E4E4E4", lw=0.6)
