@@ -1,7 +1,7 @@
 """Families: patents whose abstracts have the same letters and digits, or that are related; and the numbers of a family.
 
-A family has a pseudo-random number. Its `place`, family % PLACES, decides its split; its `bucket`, family % BUCKETS,
-when mining reads it as anchors.
+Related are continuations, divisions and reissues, which repeat a text or edit it. A family has a pseudo-random number.
+Its `place`, family % PLACES, decides its split; its `bucket`, family % BUCKETS, when mining reads it as anchors.
 """
 
 import hashlib

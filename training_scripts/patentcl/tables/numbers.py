@@ -78,13 +78,12 @@ def number(db: duckdb.DuckDBPyConnection, seed: int) -> pa.Table:
     rows = np.lexsort((lower, upper, primary)).astype(np.int32)  # the row of each rank
 
     lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(codes)).take(pa.array(rows))
-    patents = kept.drop_columns(["lower", "upper"]).combine_chunks().take(pa.array(rows))
+    taken = kept.drop_columns(["lower", "upper"]).combine_chunks().take(pa.array(rows))
     columns = {
+        **dict(zip(taken.column_names, taken.columns, strict=True)),
         "rank": np.arange(len(rows), dtype=np.int32),
         "row": rows,
         "subclass": pa.DictionaryArray.from_arrays(primary[rows], symbols),
         "subclasses": pa.ListArray.from_arrays(lists.offsets, pa.DictionaryArray.from_arrays(lists.values, symbols)),
     }
-    for name, values in columns.items():
-        patents = patents.append_column(name, pa.array(values))
-    return patents
+    return pa.table(columns)

@@ -4,11 +4,6 @@ Patents are numbered 0 … N-1 (`rank`) in the order of section, class, subclass
 hash of the id; unclassified patents come last. Each section, class and subclass is then one contiguous range of
 ranks, so a random patent of any branch is arithmetic: `first + something % count`.
 
-A `family` is the set of patents whose abstracts have the same letters and digits, ignoring case: a seeded hash of that
-text. Where the table of related documents is there, families of continuations, divisions and reissues are joined, as
-these repeat a text or edit it. Its numbers are a random `place` from 0 to 999,999 and a `time_place` from new to old,
-by which whole families are split, and a random `bucket`, by which mining samples anchors.
-
 A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
 cite are in the graph too, as `OutsidePatent`.
 
