@@ -80,7 +80,7 @@ def test_a_folder_with_a_record_of_another_program_is_never_replaced(tmp_path: P
         check_replaceable(record, {"seed": 1}, overwrite=True)
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"params": 3}', '{"params": {}, "files": [1]}', "{", ""])
+@pytest.mark.parametrize("text", ["[1]", "3", "{", ""])
 def test_a_corrupt_record_is_named_and_replaced_only_with_overwrite(tmp_path: Path, text: str) -> None:
     record = tmp_path / "run.json"
     record.write_text(text)

@@ -127,15 +127,13 @@ def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> No
 def read_json(path: Path) -> dict[str, Any]:
     """Read the record of a step. Raises `InputError` if the file is missing or is not a record."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Run the step that writes it first.") from None
-    except ValueError as problem:
-        raise InputError(f"{path} is not JSON ({problem}). Repeat its step with --overwrite.") from None
-    if isinstance(record, dict) and "asked" in record:  # the name in records of earlier versions
+    except (ValueError, TypeError) as problem:
+        raise InputError(f"{path} is not the record of a step ({problem}). Repeat its step with --overwrite.") from None
+    if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
-    if not isinstance(record, dict) or not all(isinstance(record.get(key, {}), dict) for key in ("params", "files")):
-        raise InputError(f"{path} is not the record of a step. Repeat its step with --overwrite.")
     return record
 
 
