@@ -22,7 +22,7 @@ def test_a_budget_is_an_amount_of_at_least_1_gb(memory: str) -> None:
 
 
 def test_the_default_is_half_of_the_machine_and_at_least_4_gb(monkeypatch: pytest.MonkeyPatch) -> None:
-    for machine, budget in ((32, 16), (8, 4), (6, 4)):
+    for machine, budget in ((32, 16), (8, 4), (6, 4), (3, 3)):
         monkeypatch.setattr(resources, "machine_memory", lambda machine=machine: machine * GB)
         assert Resources().bytes == budget * GB
     assert Resources("2.5GB").bytes == 2.5 * GB

@@ -47,7 +47,7 @@ class Resources:
     def bytes(self) -> int:
         """The memory that the process may use, at most what the machine has."""
         machine = machine_memory()
-        return min(machine, _amount(self.memory)) if self.memory else max(machine // 2, LEAST)
+        return min(machine, _amount(self.memory) if self.memory else max(machine // 2, LEAST))
 
     @property
     def thread_count(self) -> int:
