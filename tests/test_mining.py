@@ -455,6 +455,8 @@ def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..
 
     with pytest.raises(InputError, match="--positives coupled"):
         tables_to_triplets(folder, tmp_path, "10K", Mining())
+    with pytest.raises(InputError, match=r"--test$"):  # it was passed already
+        tables_to_triplets(folder, tmp_path, "10K", Mining(positives="coupled"))
 
     assert not (tmp_path / "triplets" / "10K").exists()
 
@@ -468,6 +470,15 @@ def test_a_training_csv_has_all_texts_and_can_be_trained_on(mined_data: Path, tm
     assert list(table) == [*(f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")), "cpc_id"]
     assert {"train", "val", "test"} == set(dataset.triplets["split"])
     assert set(dataset.texts["split"][dataset.used_in("train")]) == {"train"}
+
+
+def test_a_training_csv_that_does_not_fit_on_the_disk_is_refused(
+    mined_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
+
+    with pytest.raises(InputError, match=r"triplet_training\.csv .*disk"):
+        write_training_csv(mined_data / "triplets" / "200", tmp_path / "triplet_training.csv")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, neo4j, mining, resources = parse_options(__doc__, Options, Neo4jOptions, Mining, Resources, argv=argv)
     if neo4j.import_ != "none" and options.graph != "neo4j":
         raise InputError(f"--import {neo4j.import_} needs --graph neo4j")
-    tables, csvs, folder = options.tables or options.data, options.data / "graph", options.data / "triplets"
+    tables, csvs = options.tables or options.data, options.data / "graph"
+    folder = options.data / "triplets" / mining.name
     by_hand = import_command(csvs, neo4j)
     if options.graph == "none":
         record = restructure(tables, csvs, options.seed, options.keep_withdrawn, options.overwrite, resources)
@@ -61,25 +62,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {by_hand}")
         return
     graph = open_graph(options.graph, options.data, resources, neo4j)
-    records = tables_to_triplets(
-        tables,
-        options.data,
-        mining.name,
-        mining,
-        graph,
-        seed=options.seed,
-        keep_withdrawn=options.keep_withdrawn,
-        overwrite=options.overwrite,
-        resources=resources,
-    )
+    given = {"seed": options.seed, "keep_withdrawn": options.keep_withdrawn, "overwrite": options.overwrite}
+    records = tables_to_triplets(tables, options.data, mining.name, mining, graph, resources=resources, **given)
     print_counts(records["restructure"])
     print(report(records["mining"]))
     if options.csv:
-        rows = write_training_csv(folder / mining.name, folder / mining.name / "triplet_training.csv", resources)
-        print(f"wrote {rows:,} rows to {folder / mining.name / 'triplet_training.csv'}")
+        csv = folder / "triplet_training.csv"
+        print(f"wrote {write_training_csv(folder, csv, resources):,} rows to {csv}")
     if neo4j.import_ != "offline":  # which prints the command itself
         print(f"to import the graph into a stopped Neo4j server: {by_hand}")
-    print(f"triplets: {folder / mining.name}")
+    print(f"triplets: {folder}")
 
 
 def print_counts(record: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ a patent of a val or test family plays no role in a train triplet.
 import re
 from collections.abc import Iterator
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of
 QUERY = Path(__file__).with_name("triplets.cypher")
 # Measured with 0.3, 1 and 9 million patents and 2.4 triplets each; bytes, rounded up.
 TEXTS = 600_000_000  # of memory: blocks of texts that are read and written
-READ, SORTED = 130, 100  # of memory: to read a patent, and for each triplet that is put in order
+READ, SORTED = 130, 80  # of memory: to read a patent, and for each triplet that is put in order
 ANSWERS = 150  # of disk, for each citing patent
 WRITTEN = 60  # of disk, for each triplet, while it is written
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
@@ -81,7 +81,7 @@ def mine(
         run_batches(graph, source, mining, batches, candidates)
         with beside(folder) as scratch:
             scratch.mkdir()
-            record = {"params": params, **write_triplets(scratch, data, source, candidates, model, resources)}
+            record = {"params": params, **write_triplets(scratch, data, candidates, model, resources)}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
@@ -97,10 +97,9 @@ def check_needs(folder: Path, csvs: Path, source: dict[str, Any], mining: Mining
     patents, citing = counts["patents"], counts["citing patents"]
     of_each = mining.per_anchor if mining.positives == "coupled" else counts["citations"] / max(citing, 1)
     candidates = citing * min(mining.per_anchor, of_each)
-    held_out = 2 * min(mining.max_queries, MAX_HELD_OUT)
-    triplets = candidates if mining.count is None else min(candidates, mining.count + held_out)
+    triplets = min(candidates, (mining.count or inf) + 2 * min(mining.max_queries, MAX_HELD_OUT))
     texts = min(patents, len(SPLITS) * triplets + (mining.corpus or patents))
-    read = candidates if mining.count is None else min(candidates, 4 * triplets)  # samples of anchors grow
+    read = min(candidates, 4 * triplets)  # samples of anchors grow
     share = texts / max(patents, 1)
     disk = share * (csvs / "patents.csv").stat().st_size + WRITTEN * triplets + ANSWERS * citing
     memory = BASE + KEPT * patents + max(TEXTS, READ * patents, SORTED * read)

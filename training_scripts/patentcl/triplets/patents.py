@@ -1,17 +1,17 @@
 """All patents of the graph as arrays by rank: what choosing and writing triplets needs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..common.cli import InputError
 from ..tables.family import PLACES
 from ..tables.import_csvs import PARQUET
-from .options import MAX_HELD_OUT, SPLITS, Mining
+from .options import MAX_HELD_OUT, Mining
 
 KEPT = 60  # bytes of memory for each patent
 _COLUMNS = ("patent_id", "date", "subclasses", "family", "bucket", "has_abstract")
@@ -57,8 +57,7 @@ def held_out(patents: int, mining: Mining) -> tuple[int, int]:
 
 def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
     """Split of each place, (n,) → (n,): indices of `SPLITS`."""
-    number = {split: np.int8(SPLITS.index(split)) for split in SPLITS}
-    return np.where(places < test, number["test"], np.where(places < held, number["val"], number["train"]))
+    return (places < held).astype(np.int8) + (places < test)
 
 
 def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
@@ -73,29 +72,20 @@ def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
         raise InputError(f"{path} cannot be read ({problem}). Restructure again with --overwrite.") from None
     if len(table) != number:
         raise InputError(f"{path} has {len(table):,} patents instead of {number:,}: restructure again with --overwrite")
-    day, dates = _numbered(table["date"])
+    day, dates = pd.factorize(table["date"].to_pandas(), sort=True)
     if mining.split == "time" and len(dates) < 2:
         raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")
-    order = np.argsort(dates)
     lists = table["subclasses"].combine_chunks()
-    subclasses, symbols = _numbered(lists.flatten())
+    symbols = lists.flatten().dictionary_encode()
     return Patents(
         ids=table["patent_id"].cast(pa.large_string()).combine_chunks(),
         family=table["family"].to_numpy(),
         bucket=table["bucket"].to_numpy().astype(np.int32),
         split=split_numbers(table[place].to_numpy(), *held_out(number, mining)),
         has_abstract=table["has_abstract"].to_numpy(),
-        day=np.argsort(order).astype(np.int32)[day],
-        dates=np.array(dates)[order],
+        day=day.astype(np.int32),
+        dates=np.array(dates, str),
         starts=np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]),
-        subclasses=subclasses,
-        symbols=list(symbols),
+        subclasses=symbols.indices.to_numpy(),
+        symbols=symbols.dictionary.to_pylist(),
     )
-
-
-def _numbered(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, Sequence[str]]:
-    """Distinct texts numbered in the order of their first occurrence: the number of each text (n,), and the texts."""
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    encoded = texts.dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()

@@ -27,7 +27,7 @@ from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..tables.cpc import MACROS
 from ..tables.import_csvs import rows_of
-from .dataset import ROLES, TABLES, TEXTS
+from .dataset import ENDS, ROLES, TABLES, TEXTS
 from .options import KINDS, SPLITS
 from .patents import KEPT, Patents
 from .select import POSITIVES, Candidates, Keep, choose, corpus_to_search, retrieval_pairs
@@ -54,15 +54,14 @@ _CHOSEN = """CREATE TABLE chosen (
 def write_triplets(
     folder: Path,
     data: Path,
-    source: dict[str, Any],
     candidates: Candidates,
     model: "Model | None" = None,
     resources: Resources = Resources(),
 ) -> dict[str, Any]:
     """Choose triplets from the `candidates`, write their files to `folder` and return the counts.
 
-    `source` is the record of the import CSVs in the folder `data`. Train triplets whose negative `model` finds closer
-    than the positive are dropped. Raises `InputError` when no train triplet is left.
+    `data` holds the import CSVs. Train triplets whose negative `model` finds closer than the positive are dropped.
+    Raises `InputError` when no train triplet is left.
     """
     graph, patents, mining, seed = data / "graph", candidates.patents, candidates.mining, candidates.seed
     keep: Keep | None = None
@@ -75,16 +74,17 @@ def write_triplets(
         shared = "share a subclass and " if candidates.where.exist else ""
         coupled = "" if mining.positives == "coupled" else ", or pass --positives coupled"
         raise InputError(
-            f"{graph} gives no train triplet: none of its {source['counts']['citations']} citations joins two "
-            f"train patents of different families that {shared}have abstracts, with a negative. "
-            f"Use larger tables, lower --val and --test{coupled}"
+            f"{graph} gives no train triplet: no citation joins two train patents of different families that {shared}"
+            f"have abstracts, with a negative. Use larger tables, lower --val and --test{coupled}"
         )
     retrieval = retrieval_pairs(np.concatenate(candidates.cited), patents.split, mining, seed)
     corpus = corpus_to_search(retrieval, np.flatnonzero(patents.has_abstract), mining, seed)
     in_corpus, in_triplet = _mask(patents, corpus), _mask(patents, *(chosen[role] for role in ROLES))
     with resources.scratch(folder) as scratch:
         _write_triplets(folder / "triplets.parquet", chosen, patents, scratch, resources)
-    _write_retrieval(folder / "retrieval.parquet", retrieval, patents)
+    ends = {f"{end}_id": patents.ids.take(pa.array(retrieval[:, i])).cast(pa.string()) for i, end in enumerate(ENDS)}
+    ends["split"] = pa.array(SPLITS).take(pa.array(patents.split[retrieval[:, 0]]))
+    pq.write_table(pa.table(ends), folder / "retrieval.parquet")
     _write_texts(folder / "texts.parquet", graph, in_corpus | in_triplet, in_corpus, patents, resources)
     _write_ids(folder, chosen, patents)
     return _counts(chosen, candidates, retrieval, dropped) | {"corpus": len(corpus), **_dates(patents)}
@@ -173,12 +173,6 @@ def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratc
             progress.update(len(rows))
         with ticking(progress, lambda ended: f"writing {100 if ended else max(0, db.query_progress()):.0f} %"):
             db.execute(f"COPY ({SQL['triplets']}) TO {literal(path)} (FORMAT parquet)")
-
-
-def _write_retrieval(path: Path, retrieval: np.ndarray, patents: Patents) -> None:
-    query, relevant = (patents.ids.take(pa.array(ranks)).cast(pa.string()) for ranks in retrieval.T)
-    split = pa.array(SPLITS).take(pa.array(patents.split[retrieval[:, 0]]))
-    pq.write_table(pa.table({"query_id": query, "relevant_id": relevant, "split": split}), path)
 
 
 def _write_ids(folder: Path, chosen: pd.DataFrame, patents: Patents) -> None:
