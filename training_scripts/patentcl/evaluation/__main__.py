@@ -76,10 +76,6 @@ def evaluate(options: Options) -> None:
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, options.split)
     report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
-    print(
-        f"{len(held_out.queries):,} queries of the {options.split} split, {held_out.corpus.sum():,} patents to search, "
-        f"{len(held_out.triplets):,} triplets"
-    )
     print(report.to_markdown())
     report.save(output, options.split, triplets=folder)
     print(f"tables: {output / options.split}.csv, {output / options.split}.md")

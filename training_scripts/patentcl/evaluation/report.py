@@ -77,6 +77,7 @@ class Report:
                 padded = ([cell.ljust(max(map(len, column))) for cell in column] for column in columns)
                 lines = "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
                 parts.append(f"{group}:\n\n{lines}")
+        parts.append("; ".join(f"{key}: {value}" for key, value in self.setting.items()))
         return "\n\n".join([*parts, *map(_escaped, self.warnings)]) + "\n"
 
     _repr_markdown_ = to_markdown
@@ -95,18 +96,19 @@ class Report:
             compared = self.table[[f"{metric.name} - base", f"{metric.name} p"]].to_numpy()
             yield ["to base (p)", "---", *(_dashed(f"{difference:+.3f} ({p:.3f})") for difference, p in compared)]
 
-    def save(self, folder: Path, name: str, **setting: object) -> None:
+    def save(self, folder: Path, name: str, **setting: str | Path) -> None:
         """Write all metrics to `name`.csv and the tables to `name`.md in `folder`; `setting` adds to the report's own.
 
         Raises `InputError` as `check_output` does.
         """
         check_output(folder, name)
-        described = {key: str(value) for key, value in setting.items()} | self.setting
-        line = "; ".join(f"{key}: {_escaped(str(value))}" for key, value in described.items())
         with beside(folder / f"{name}.csv") as scratch:
-            self.table.assign(**described).to_csv(scratch, index_label="row")
+            self.table.assign(**{key: str(value) for key, value in setting.items()}, **self.setting).to_csv(
+                scratch, index_label="row"
+            )
         with beside(folder / f"{name}.md") as scratch:
-            scratch.write_text(f"{self.to_markdown()}\n{line}\n", encoding="utf-8")
+            more = "".join(f"\n{key}: {_escaped(str(value))}\n" for key, value in setting.items())
+            scratch.write_text(self.to_markdown() + more, encoding="utf-8")
 
 
 def check_output(folder: Path, name: str) -> None:

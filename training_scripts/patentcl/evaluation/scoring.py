@@ -1,5 +1,6 @@
 """One pass over the held-out patents: each ranker scores each patent once, and what the metrics need is kept."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,13 +30,16 @@ class Outcome:
 
     held_out: HeldOut
     seed: int
-    ranks: dict[str, list[np.ndarray]]
-    triplets: np.ndarray
-    first_hits: dict[str, list[int]]
     tested: np.ndarray
-    nearest: np.ndarray
+    first_hits: dict[str, list[int]]
     quick: bool = False
     embeddings: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Leave room for the ranks and scores."""
+        self.ranks: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+        self.triplets = np.zeros((len(self.held_out.triplets), 2))
+        self.nearest = np.zeros((len(self.tested), NEIGHBOURS), int)
 
     @cached_property
     def subclasses(self) -> tuple[np.ndarray, np.ndarray]:
@@ -74,21 +78,9 @@ def score(
     tested = np.flatnonzero(held_out.classified & held_out.in_split & (not quick and known.sum() >= NEIGHBOURS))
     kinds = [] if quick else ["random", "hard"] if held_out.classified.any() else ["random"]
     members = {name: [name] for name in rankers} | dict(fusions or {})
-    outcomes = {
-        name: Outcome(
-            held_out,
-            seed,
-            ranks={part: [] for part in ([""] if quick else ["", *PARTS])},
-            triplets=np.zeros((len(held_out.triplets), 2)),
-            first_hits={kind: [] for kind in kinds},
-            tested=tested,
-            nearest=np.zeros((len(tested), NEIGHBOURS), int),
-            quick=quick,
-        )
-        for name in members
-    }
-    others = np.setdiff1d(np.concatenate([held_out.triplets[:, 0], tested]), queries)
-    patents = np.concatenate([queries, others])
+    outcomes = {name: Outcome(held_out, seed, tested, {kind: [] for kind in kinds}, quick) for name in members}
+    others = np.concatenate([held_out.triplets[:, 0], tested])
+    patents = np.concatenate([queries, np.setdiff1d(others, queries)])
     for start in range(0, len(patents), BLOCK):
         rows = patents[start : start + BLOCK]
         scores = {name: ranker(rows) for name, ranker in rankers.items()}
@@ -110,7 +102,7 @@ def score(
 def _rank_relevant(ranking: _Ranking, patent: int, pairs: np.ndarray, outcome: Outcome) -> None:
     """Rank the relevant patents of each part; those of other parts are removed from the search."""
     held_out, relevant = outcome.held_out, outcome.held_out.pairs[pairs, 1]
-    for part, ranks in outcome.ranks.items():
+    for part in ("",) if outcome.quick else ("", *PARTS):
         wanted = held_out.parts[part][pairs] if part else np.ones(len(pairs), bool)
         if wanted.any():
             visible = ~held_out.hidden(patent)
@@ -118,7 +110,7 @@ def _rank_relevant(ranking: _Ranking, patent: int, pairs: np.ndarray, outcome: O
             best = ranking.best_among(visible)
             of_text = np.full(len(visible), HIDDEN)
             of_text[best] = np.arange(1, len(best) + 1)
-            ranks.append(np.sort(of_text[relevant[wanted]]))
+            outcome.ranks[part].append(np.sort(of_text[relevant[wanted]]))
 
 
 def _score_triplets(ranking: _Ranking, patent: int, outcome: Outcome) -> None:
