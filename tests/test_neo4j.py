@@ -153,7 +153,7 @@ def operators(plan: dict[str, Any]) -> list[str]:
 def test_a_batch_scans_no_patents_and_makes_no_cartesian_product(part: str, imported: Path) -> None:
     graph = neo4j_graph()
     parameters = query_parameters(read_json(imported / "graph" / "graph.json"), COUPLED) | {"lo": 1000, "hi": 1100}
-    with graph.connection.session("READ") as session:
+    with graph.session("READ") as session:
         result = session.run("PROFILE " + query_parts(COUPLED)[part], parameters)
         rows = len(list(result))
         plan = operators(result.consume().profile or {})
@@ -184,10 +184,10 @@ def test_what_is_there_is_not_imported_again_and_other_tables_are_refused(
 def test_a_graph_that_is_replaced_while_it_is_mined_is_noticed(imported: Path) -> None:
     graph, fingerprint = neo4j_graph(), read_json(imported / "graph" / "graph.json")["fingerprint"]
     change = "MATCH (i:PatentCL) SET i.fingerprint = $fingerprint"
-    graph.connection.write(change, {"fingerprint": "of other tables"})
+    graph.write(change, {"fingerprint": "of other tables"})
     with pytest.raises(InputError):
         mine(graph, imported, "replaced", Mining("100"))
-    graph.connection.write(change, {"fingerprint": fingerprint})
+    graph.write(change, {"fingerprint": fingerprint})
     graph.close()
 
     assert not (imported / "triplets" / "replaced").exists()
@@ -215,7 +215,7 @@ def test_who_cannot_connect_replaces_nothing(
 
 
 def test_a_terminated_query_is_repeated(imported: Path) -> None:
-    connection, rows = neo4j_graph().connection, []
+    connection, rows = neo4j_graph(), []
     slow = "UNWIND range(1, 9000000) AS x WITH x WHERE x % 9000000 = 0 RETURN x AS terminated"
     running = threading.Thread(target=lambda: rows.extend(connection.run(slow)["terminated"].to_pylist()))
     running.start()
@@ -333,7 +333,7 @@ def test_a_corpus_without_classes_gives_the_embedded_graphs_triplets(
 
 def compare_with_the_csvs(csvs: Path) -> None:
     """The server holds the links and properties of the CSVs."""
-    connection = neo4j_graph().connection
+    connection = neo4j_graph()
     with duckdb.connect() as db:
         read = "FROM read_csv('{}', header = true, quote = '\"', escape = '\"', nullstr = '\x01', {})"
         header = db.execute(
@@ -362,28 +362,30 @@ def compare_with_the_csvs(csvs: Path) -> None:
 
 
 def test_nodes_and_constraints_of_the_user_are_kept(imported: Path, sample: tuple[Path, Path], tmp_path: Path) -> None:
-    connection = neo4j_graph().connection
+    graph = neo4j_graph()
     for query in (
         "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS",
-        "CREATE (:CPCSubclass {symbol: 'A01B', mine: 1})",
-        "DROP CONSTRAINT patent_rank",
-        "CREATE CONSTRAINT patent_rank FOR (t:Thing) REQUIRE t.x IS UNIQUE",
+        "CREATE (:CPCSubclass {symbol: 'A01B', mine: 1}), (:Thing {x: 1})",
+        "DROP INDEX patent_id IF EXISTS",
+        "CREATE CONSTRAINT patent_id FOR (t:Thing) REQUIRE t.x IS UNIQUE",
     ):
-        connection.write(query)
+        graph.write(query)
 
     with pytest.raises(InputError, match="--import online"):
         handle(sample[0], imported)
     with pytest.raises(InputError, match="1 CPCSubclass"):
         handle(sample[0], imported, "--import", "online")
-    connection.write("MATCH (c:CPCSubclass) DELETE c")
-    with pytest.raises(InputError, match=r"Patent\(rank\).*patent_rank"):
-        handle(sample[0], imported, "--import", "online")
 
-    connection.write("DROP CONSTRAINT patent_rank")
-    connection.close()
+    graph.write("MATCH (c:CPCSubclass) DELETE c")
     handle(sample[0], imported, "--import", "online", "--positives", "coupled", "--split", "time", "--overwrite")
     tables_to_triplets(sample[0], tmp_path, "FULL", Mining("FULL", positives="coupled", split="time"))
     assert triplets(imported) == triplets(tmp_path)
+    indexes = graph.run("SHOW INDEXES YIELD labelsOrTypes, properties WHERE size(properties) = 1")
+    keys = {(labels[0], properties[0]) for labels, properties in zip(*indexes.to_pydict().values(), strict=True)}
+    ours = {("Patent", "rank"), ("Patent", "patent_id"), ("CPCSubclass", "symbol"), ("OutsidePatent", "number")}
+    assert keys == ours | {("Thing", "x")}
+    assert graph.run("MATCH (t:Thing) RETURN t.x AS x")["x"].to_pylist() == [1]
+    graph.close()
 
 
 def test_an_import_that_another_one_replaced_stops(

@@ -62,7 +62,7 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
         if not is_available():  # no login, no replacement
             raise InputError("NEO4J_URI is not the server of NEO4J_HOME, which is running; fix one of them")
         print('neo4j: stopping the server ("$NEO4J_HOME"/bin/neo4j start starts it again)')
-        _checked("neo4j", "stop")
+        run_tool("neo4j", "stop", check=True)
     if is_available():
         raise InputError("NEO4J_URI is another server than that of NEO4J_HOME; fix one of them")
     print(f"neo4j: {command}", flush=True)
@@ -97,9 +97,8 @@ def _import(csvs: Path, options: Neo4jOptions, overwrite: bool) -> None:
             raise Interrupted("the database is incomplete; rerun with --overwrite") from None
     if process.returncode:
         for text, advice in _ADVICE.items():
-            for line in output:
-                if text in line:
-                    raise InputError(f"neo4j-admin: {line}; {advice}")
+            if line := next((line for line in output if text in line), ""):
+                raise InputError(f"neo4j-admin: {line}; {advice}")
         raise InputError("neo4j-admin failed (see its output above); fix the cause, then rerun with --overwrite")
 
 
@@ -111,22 +110,17 @@ def tool(name: str) -> str:
     return str(path)
 
 
-def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one of the tools to its end; stdout holds all it printed.
+def run_tool(name: str, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run one of the tools to its end; stdout holds all it printed. Raises `InputError` when it fails, if `check`.
 
     A session of its own lets a server that it starts outlive Ctrl-C and a closed terminal.
     """
-    command = [tool(name), *arguments]
-    return subprocess.run(  # noqa: S603
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    done = subprocess.run(  # noqa: S603
+        [tool(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-
-
-def _checked(name: str, *arguments: str) -> None:
-    """Run one of the tools. Raises `InputError` when it fails."""
-    done = run_tool(name, *arguments)
-    if done.returncode:
+    if check and done.returncode:
         raise InputError(f"{name} {' '.join(arguments)} failed: {done.stdout.strip()}")
+    return done
 
 
 def is_running() -> bool:
@@ -136,7 +130,7 @@ def is_running() -> bool:
 
 def start(is_available: Callable[[], bool]) -> None:
     """Start the server in the background and wait for it. Raises `InputError` when it does not come up."""
-    _checked("neo4j", "start")
+    run_tool("neo4j", "start", check=True)
     end = time.monotonic() + START_SECONDS
     while not is_available():
         if time.monotonic() > end or not is_running():

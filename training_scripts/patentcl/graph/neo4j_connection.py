@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import neo4j
 import pyarrow as pa
@@ -30,7 +29,7 @@ RETRY_AFTER = 1  # seconds between two attempts
 # Records per fetch. 89,000 rows of `cited` over loopback took 7.9 s at 100, 6.2 s at 1,000, 6.6 s at 10,000, 7.5 s at
 # 100,000 (means of two); over a slower network, fewer round trips are better.
 FETCH = 10_000
-_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+_URI = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://([\w-]+(\.[\w-]+)*|\[[\da-fA-F:.]+\])(:(?P<port>[1-9]\d{0,4}))?/?")
 _QUIET = logging.NullHandler()  # the driver logs errors that are raised as well
 _VERSION = """CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel'
 RETURN versions[0] AS version, edition"""  # newer servers list Cypher as a component, too
@@ -60,7 +59,9 @@ class Server:
         for name in ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"):
             if not os.environ.get(name, "").isprintable():
                 raise InputError(f"{name} contains an unprintable character; set it again")
-        uri = _checked_uri(os.environ.get("NEO4J_URI") or "bolt://localhost:7687")
+        uri = os.environ.get("NEO4J_URI") or "bolt://localhost:7687"
+        if not (parts := _URI.fullmatch(uri)) or int(parts["port"] or 1) > 65535:  # not shown: it may hold a password
+            raise InputError("NEO4J_URI: write it like bolt://host:7687 or neo4j+s://host, without credentials")
         database = options.database_name
         if not re.fullmatch("[A-Za-z][A-Za-z0-9.-]{2,62}", database) or database.lower() == "system":
             raise InputError(
@@ -99,19 +100,6 @@ class Server:
         )
 
 
-def _checked_uri(uri: str) -> str:
-    """Return `uri`. The error does not repeat an address, which may contain a password."""
-    try:
-        parts = urlsplit(uri)
-        (parts.hostname or "").encode("idna")
-        valid = parts.scheme in _SCHEMES and parts.port != 0 and "@" not in uri and "?" not in uri
-    except ValueError:  # also from `port`
-        valid = False
-    if not valid:
-        raise InputError(f"NEO4J_URI: write it like bolt://host:7687, no credentials; schemes: {', '.join(_SCHEMES)}")
-    return uri
-
-
 class Neo4jConnection:
     """Runs queries on one database of a server, from several threads; retries while the server is unreachable.
 
@@ -121,9 +109,13 @@ class Neo4jConnection:
     def __init__(self, server: Server) -> None:
         """Open the driver; the server need not be there yet."""
         self.server = server
-        self._driver = server.driver()
+        self.connect()
         self._stopping = threading.Event()
         self._outage_reported = False
+
+    def connect(self) -> None:
+        """Open the driver; after an import that replaced the database again, as the old bookmarks are void."""
+        self._driver = self.server.driver()
 
     def run(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run one reading Cypher query and return its rows as an Arrow table."""
