@@ -17,7 +17,7 @@ from neo4j.exceptions import Neo4jError, ServiceUnavailable, TransientError
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json, write_json
-from patentcl.common.resources import Resources
+from patentcl.common.resources import LEAST, Resources
 from patentcl.figures.colours import SECTION_COLOURS
 from patentcl.figures.style import FAINT
 from patentcl.figures.triplet import neighbourhood_graph
@@ -30,6 +30,7 @@ from patentcl.graph.neo4j_admin import import_arguments, import_command
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server, refuse_old
 from patentcl.graph.options import Neo4jOptions
 from patentcl.graph.parallel import in_parallel
+from patentcl.tables.import_csvs import COUNTED
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset
 
@@ -292,6 +293,11 @@ def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path
     with pytest.raises(InputError, match=r"--memory \d+GB"):
         open_graph("embedded", tmp_path, Resources("1GB")).import_csvs(tmp_path / "graph")
     assert not (tmp_path / "ladybug").exists()
+
+
+def test_the_complete_tables_are_imported_on_8_gb_of_memory() -> None:
+    counts = dict.fromkeys(COUNTED, 0) | {"patents": 9_000_000, "citations": 97_000_000}
+    assert needs(counts)[1] <= LEAST
 
 
 def test_after_a_query_that_is_too_large_the_next_one_is_answered(mined_data: Path) -> None:

@@ -1,5 +1,6 @@
 """Ladybug, an embedded graph database: Cypher without a server (https://docs.ladybugdb.com)."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,13 @@ _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 _DISK = {"patents": 120, "outside patents cited by several": 60, "citations": 30, "citations of these": 30}
 _DISK_LEAST = 50_000_000
 _OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, its libraries, threads
-_OUTSIDE_PER_PATENT = 150  # the index of the nodes, and the arrays of `triplets.patents`
+_INDEX = 40  # bytes beside the pool for each patent, while its index is built
+_MINING = 150  # the same while mining, with the arrays of `triplets.patents`
 _POOL_LEAST = 300_000_000
-_POOL_PER_CITATION = 27  # that the import needs: it spills the rest (16 are too few)
-_READS = 2.2  # how often the copy reads a file
+# Bytes of the pool that copying a citation needs: it spills the rest (16 are too few). Several smaller copies take more
+# memory, not less: each checkpoint after the first merges all lists of those that cite.
+_POOL_PER_CITATION = 27
+_MOVES = 3  # bytes that copying a file reads and writes, for each of its bytes
 _MINED = 2_000  # bytes of the pool for each citation of an anchor: 400 measured, but some anchors cite many
 
 
@@ -57,7 +61,7 @@ class LadybugGraph:
     def batch(self, counts: dict[str, int]) -> int:
         """The number of anchors whose citations fill half of the pool."""
         cited = max(1.0, counts["citations"] / counts["patents"])
-        return max(1_000, min(200_000, round(self._pool(counts["patents"]) / 2 / (cited * _MINED))))
+        return max(1_000, min(200_000, round(self._pool(_MINING * counts["patents"]) / 2 / (cited * _MINED))))
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import files in `csvs` into a new database, which then replaces the old one.
@@ -75,7 +79,8 @@ class LadybugGraph:
         require(self.folder.parent, *needs(record["counts"]), "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
-            self._connection = self._connect(folder / "graph.lbug", record["counts"]["patents"])
+            pool = self._pool(_INDEX * record["counts"]["patents"])
+            self._connection = self._connect(folder / "graph.lbug", pool)
             try:
                 _load(self._connection, csvs, record["counts"])
                 difference = miscounted(self.run, record["counts"])
@@ -96,14 +101,13 @@ class LadybugGraph:
         if self._connection is None:
             if not (self.folder / "graph.lbug").exists():
                 raise InputError(f"{self.folder} has no graph; import the CSVs first")
-            counts = read_json(self.folder / "import.json").get("counts", {})
-            self._connection = self._connect(self.folder / "graph.lbug", counts.get("patents", 0))
+            patents = read_json(self.folder / "import.json").get("counts", {}).get("patents", 0)
+            self._connection = self._connect(self.folder / "graph.lbug", self._pool(_MINING * patents))
         # A number that the planner sees lets a scan skip what is out of its range: 12 ms instead of 100 for 10,000 of
-        # 300,000 patents.
-        query = re.sub(r"\$(\w+)\b", lambda name: _literal(name[0], parameters.get(name[1])), query)
-        named = {name: value for name, value in parameters.items() if re.search(rf"\${name}\b", query)}
+        # 300,000 patents. JSON is Cypher: its escapes are the same.
+        query = re.sub(r"\$(\w+)", lambda name: json.dumps(parameters[name[1]], ensure_ascii=False), query)
         try:
-            result = self._connection.execute(query, named)
+            result = self._connection.execute(query)
         except _ERRORS as problem:
             if _is_out_of_memory(problem):
                 self.close()  # the pool stays full after such an error
@@ -135,14 +139,13 @@ class LadybugGraph:
             self._connection.database.close()
             self._connection = None
 
-    def _pool(self, patents: int) -> int:
-        """Size of the buffer pool, so that the whole process stays within its budget."""
-        return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - _OUTSIDE_PER_PATENT * patents)
+    def _pool(self, outside: int) -> int:
+        """Size of the buffer pool, so that the whole process, with `outside` bytes more, stays within its budget."""
+        return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - outside)
 
-    def _connect(self, path: Path, patents: int) -> ladybug.Connection:
-        pool, threads = self._pool(patents), self.resources.thread_count
+    def _connect(self, path: Path, pool: int) -> ladybug.Connection:
         try:
-            database = ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=threads)
+            database = ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=self.resources.thread_count)
             return ladybug.Connection(database)
         except _ERRORS as problem:
             raise InputError(
@@ -155,7 +158,7 @@ def needs(counts: dict[str, int]) -> tuple[int, int]:
     """Bytes of disk and of memory that importing a graph of these `counts` needs."""
     disk = _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
     pool = max(_POOL_LEAST, _POOL_PER_CITATION * counts["citations"])
-    return disk, pool + _OUTSIDE_POOL + _OUTSIDE_PER_PATENT * counts["patents"]
+    return disk, pool + _OUTSIDE_POOL + _INDEX * counts["patents"]
 
 
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
@@ -164,30 +167,32 @@ def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) ->
     with tqdm(total=total, desc="import", unit="row", unit_scale=True) as progress:
         for file, (count, table) in _FILES.items():
             statements = [_create(file, table), f"COPY {table.split('(')[0]} FROM {_source(csvs, file)}"]
-            with ticking(progress, _Copying(progress, csvs / file, counts[count])):
-                try:  # in another thread, so that Ctrl-C arrives here
-                    in_parallel(connection.execute, statements, 1, lambda _: None, connection.interrupt)
-                except _ERRORS as problem:
-                    raise _import_error(csvs / file, problem) from None
+            _fill(connection, statements, csvs / file, counts[count], progress)
 
 
-class _Copying:
-    """How far the copy of a file is, from what the process has read since, as Ladybug does not tell."""
+def _fill(connection: ladybug.Connection, statements: list[str], path: Path, rows: int, progress: "tqdm[Any]") -> None:
+    """Run the statements that copy a file.
 
-    def __init__(self, progress: "tqdm[Any]", path: Path, rows: int) -> None:
-        self.progress, self.path, self.rows, self.before = progress, path, rows, progress.n
-        self.bytes, self.start = _READS * max(path.stat().st_size, 1), _bytes_read()
+    The bar moves with what the process reads and writes meanwhile, as Ladybug does not tell.
+    """
+    before, start, total = progress.n, _moved(), _MOVES * max(path.stat().st_size, 1)
 
-    def __call__(self, done: bool = False) -> str:
-        share = 1.0 if done else min(1.0, (_bytes_read() - self.start) / self.bytes)
-        self.progress.n = max(self.progress.n, self.before + round(share * self.rows))
-        return self.path.name
+    def state(ended: bool) -> str:
+        share = 1.0 if ended else min(1.0, (_moved() - start) / total)
+        progress.n = before + round(share * rows)
+        return path.name
+
+    with ticking(progress, state):
+        try:  # in another thread, so that Ctrl-C arrives here
+            in_parallel(connection.execute, statements, 1, lambda _: None, connection.interrupt)
+        except _ERRORS as problem:
+            raise _import_error(path, problem) from None
 
 
-def _bytes_read() -> int:
-    """Bytes that this process has read from files; 0 on a system that does not count them."""
+def _moved() -> int:
+    """Bytes that this process has read from files and written; 0 on a system that does not count them."""
     counters = Path("/proc/self/io")
-    return int(counters.read_text().split()[1]) if counters.exists() else 0
+    return sum(int(line.split()[1]) for line in counters.read_text().splitlines()[:2]) if counters.exists() else 0
 
 
 def _create(file: str, table: str) -> str:
@@ -213,11 +218,6 @@ def _source(csvs: Path, file: str) -> str:
     return f"'{path}' {_FORM.format(parallel=str('patents' not in file and 'subclasses' not in file).lower())}"
 
 
-def _literal(name: str, value: Any) -> str:
-    """An integer as Cypher, for any other value its parameter's name."""
-    return str(value) if type(value) is int else name
-
-
 def _is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError) or "buffer pool is full" in str(problem) or "bad_alloc" in str(problem)
 
@@ -225,10 +225,9 @@ def _is_out_of_memory(problem: BaseException) -> bool:
 def _import_error(path: Path, problem: BaseException) -> InputError:
     """What to do about an error of the import: the CSVs are good unless they cannot be read."""
     if _is_out_of_memory(problem):
-        return InputError(f"{path} does not fit into the memory; pass a larger --memory. The CSVs are kept")
-    if "No space left" in str(problem):
-        return InputError(f"{path} cannot be imported ({problem}); free disk space. The CSVs are kept")
-    return InputError(
-        f"{path} cannot be read ({problem}). Run the command again; if that does not help, the file is corrupt: "
-        "write it again with --overwrite"
-    )
+        advice = "pass a larger --memory"
+    elif "No space left" in str(problem):
+        advice = "free disk space"
+    else:
+        advice = "run the command again; if that does not help, the file is corrupt: write it again with --overwrite"
+    return InputError(f"{path} cannot be imported ({problem}); {advice}")
