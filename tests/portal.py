@@ -123,8 +123,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body[:cut])
-            self.wfile.flush()
+            with suppress(ConnectionError):  # a client that refuses the answer hangs up
+                self.wfile.write(body[:cut])
+                self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         pass
