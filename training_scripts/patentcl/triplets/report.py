@@ -9,11 +9,11 @@ MAX_SECTIONS = 10  # with a line each; schemes other than the CPC may have many
 
 def report(record: dict[str, Any]) -> str:
     """The record `triplets.json` as lines: what was counted, what was chosen, and why not more."""
-    params, negatives = record["params"], record["negatives"]
+    params, negatives, sections = record["params"], record["negatives"], record["sections"]
+    has_classes = sections["names"] != [""]
+    kinds = [kind for kind in KINDS if has_classes or kind != "sibling"]
     lines = [_line(label, count) for label, count in record["counts"].items()]
     lines.append("of these pairs, by kind of negative")
-    has_classes = record["sections"]["names"] != [""]
-    kinds = [kind for kind in KINDS if has_classes or kind != "sibling"]
     lines += [_line(f"  {kind}", negatives["got"][kind], f"requested {negatives['wanted'][kind]:,}") for kind in kinds]
     lines += [_line(f"    {instead}", count) for instead, count in negatives["fell back"].items() if count]
     lines.append("of the chosen triplets")
@@ -29,12 +29,21 @@ def report(record: dict[str, Any]) -> str:
         advice = "" if params["positives"] == "coupled" else "; --positives coupled may give more"
         lines.append(f"the tables give fewer train triplets than the {params['triplets']:,} requested{advice}")
     for split, count in record["triplets"].items():
-        queries = record["queries"].get(split)
-        note = f"{queries:,} queries that cite {record['relevant'][split]:,}" if queries else ""
-        lines.append(_line(f"triplets {split}", count, note))
-    if params["split"] == "time":
-        lines += _time_lines(record)
-    sections = record["sections"]
+        queries, relevant = (record[counted].get(split, 0) for counted in ("queries", "relevant"))
+        lines.append(
+            _line(f"triplets {split}", count, f"{queries:,} queries that cite {relevant:,}" if queries else "")
+        )
+    if params["split"] == "time":  # it splits families, each as new as its newest patent
+        lines.append("families, each as new as its newest patent")
+        lines += [
+            _line(f"  {split}", f"{first} to {last}") for split, (first, last) in record["dates of families"].items()
+        ]
+        lines.append(
+            _line(
+                "  held-out patents older than the last of train", record["older"], "with newer ones in their families"
+            )
+        )
+        lines.append(_line("patents without a date, treated as the oldest", record["undated"]))
     if not has_classes:
         lines.append("the tables have no classes: a positive is any cited patent, and there is no sibling")
     elif len(sections["names"]) <= MAX_SECTIONS:
@@ -48,15 +57,3 @@ def report(record: dict[str, Any]) -> str:
 def _line(label: str, count: int | str, note: str = "") -> str:
     number = count if isinstance(count, str) else f"{count:,}"
     return f"{label:46} {number:>12}" + (f"  ({note})" if note else "")
-
-
-def _time_lines(record: dict[str, Any]) -> list[str]:
-    """What a split by time means: it splits families, each as new as its newest patent."""
-    lines = ["families, each as new as its newest patent"]
-    lines += [f"{f'  {split}':46} {first} to {last}" for split, (first, last) in record["dates of families"].items()]
-    if older := record["older"]:
-        note = "with newer ones in their families"
-        lines.append(_line("  held-out patents older than the last of train", older, note))
-    if record["undated"]:
-        lines.append(_line("patents without a date, treated as the oldest", record["undated"]))
-    return lines
