@@ -87,7 +87,7 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
         if not file.exists():
             continue
         with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:  # millions after a large training
-            seen = [patent for line in lines if (patent := line.rstrip("\n")) in here]
+            seen = here.intersection(line.rstrip("\n") for line in lines)
         families = texts.loc[texts["patent_id"].isin(seen), "family"]
         known = int((tested & texts["family"].isin(families)).sum())
         if file.stat().st_size < 2:

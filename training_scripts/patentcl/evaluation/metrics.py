@@ -1,6 +1,6 @@
 """Metrics of an evaluation, one registered function each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -60,10 +60,10 @@ def metric(name: str, group: str, **options: Any) -> Callable[[Callable[..., Mea
     return register
 
 
-def retrieval_metric(name: str, shown: Sequence[str] = ("",), compared: bool = False) -> Callable[..., Any]:
+def retrieval_metric(name: str, main: bool = False) -> Callable[..., Any]:
     """Register a function of the ranks, ascending from 1, at which a query finds its relevant patents.
 
-    It becomes one metric for all relevant patents and one for each of `PARTS`; `shown` names those that are printed.
+    It becomes one metric for all relevant patents and one for each of `PARTS`, which is printed of the `main` one only.
     """
 
     def register(of_query: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
@@ -72,14 +72,14 @@ def retrieval_metric(name: str, shown: Sequence[str] = ("",), compared: bool = F
             def measured(outcome: Outcome, part: str = part) -> np.ndarray:
                 return np.array([of_query(ranks) for ranks in outcome.ranks[part]], dtype=float)
 
-            options = {"quick": not part, "shown": part in shown, "compared": compared and not part}
-            metric(f"{name} {part}".strip(), RETRIEVAL, **options)(measured)
+            shown = {"quick": not part, "shown": main or not part, "compared": main and not part}
+            metric(f"{name} {part}".strip(), RETRIEVAL, **shown)(measured)
         return of_query
 
     return register
 
 
-@retrieval_metric("nDCG@10", shown=("", *PARTS), compared=True)
+@retrieval_metric("nDCG@10", main=True)
 def ndcg(ranks: np.ndarray) -> float:
     """Discounted gain of the relevant patents among the first 10, as a share of the best possible.
 

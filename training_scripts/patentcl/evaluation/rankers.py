@@ -24,10 +24,10 @@ def dense_ranker(embeddings: np.ndarray) -> Ranker:
     return lambda rows: unit[rows] @ unit.T
 
 
-def bm25_ranker(texts: pd.DataFrame, stemmed: bool = True) -> Ranker:
-    """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the words of title and abstract, by bm25s."""
-    stemmer = Stemmer.Stemmer("english") if stemmed else None
-    words = bm25s.tokenize(_joined(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+def bm25_ranker(texts: pd.DataFrame) -> Ranker:
+    """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the stems of title and abstract, by bm25s."""
+    how = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "return_ids": False, "show_progress": False}
+    words = bm25s.tokenize(_joined(texts), **how)
     if not any(words):
         raise InputError(NO_WORDS)
     retriever = bm25s.BM25()

@@ -11,7 +11,6 @@ import numpy as np
 from ..common.files import beside
 from .layout import common_frame
 from .scatter import Scatter, scatter_figure
-from .style import number_text
 
 TEMPLATE = Path(__file__).with_name("scatter.html")
 
@@ -50,12 +49,9 @@ def scatter_page(scatter: Scatter) -> str:
 
 
 def _panel(name: str, scatter: Scatter) -> str:
-    values = scatter.metrics.reindex([name]).iloc[0]
-    rows = (f"<tr><th>{escape(str(metric))}</th><td>{number_text(value)}</td></tr>" for metric, value in values.items())
-    return (
-        f'<figure><figcaption>{escape(name)}</figcaption><div class="panel"><canvas></canvas><canvas></canvas></div>'
-        f"<table>{''.join(rows)}</table></figure>"
-    )
+    table = scatter.metrics.reindex([name]).T.to_html(header=False, float_format="{:.3f}".format, na_rep="–", border=0)
+    canvases = '<div class="panel"><canvas></canvas><canvas></canvas></div>'
+    return f"<figure><figcaption>{escape(name)}</figcaption>{canvases}{table}</figure>"
 
 
 def _inert(data: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
 from .layout import common_frame, project
-from .style import FAINT, INK, drawable, number_text, shortened
+from .style import FAINT, INK, drawable, shortened
 
 PANEL, LINE = 5.0, 0.25  # inches: side of a panel, a line of text
 PER_ROW = 3  # panels
@@ -105,6 +105,13 @@ def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
         weight = "bold" if values[name] == best and len(shown) > 1 else "normal"
         axes.text(0, line + 0.5, drawable(shortened(str(metric), 40)), size=10.5, color=INK, va="center")
         axes.text(
-            1, line + 0.5, number_text(values[name]), size=10.5, color=INK, va="center", ha="right", weight=weight
+            1,
+            line + 0.5,
+            f"{values[name]:.3f}".replace("nan", "–"),
+            size=10.5,
+            color=INK,
+            va="center",
+            ha="right",
+            weight=weight,
         )
         axes.axhline(line + 1, color="#E4E4E4", lw=0.6)

@@ -1,6 +1,5 @@
 """Colours of lines and texts, and texts as a figure can draw them."""
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -21,11 +20,6 @@ def shortened(text: str, length: int) -> str:
         return text
     cut = text[: length - 1]
     return (cut.rsplit(" ", 1)[0] if " " in cut[length // 2 :] else cut).rstrip(" ;,.:-–") + "…"
-
-
-def number_text(value: float) -> str:
-    """Format a metric with three decimals, or as a dash if there is none."""
-    return "–" if pd.isna(value) else f"{value:.3f}"
 
 
 def plain_axes(axes: Axes, title: str) -> Axes:
