@@ -36,15 +36,18 @@ def united(families: np.ndarray, patents: np.ndarray, documents: np.ndarray) -> 
     `documents` (n,) belong to the `patents` (n,), which are ranks; a document below N is the patent of that rank.
     """
     names, family = np.unique(families, return_inverse=True)
-    nodes = max(len(families), int(documents.max(initial=0)) + 1)
-    start = np.concatenate([np.arange(len(families)), patents])
-    end = np.concatenate([nodes + family, documents])
-    size = nodes + len(names)
-    edges = coo_array((np.ones(len(start), bool), (start, end)), shape=(size, size))
-    group = connected_components(edges, directed=False)[1][: len(families)]
-    smallest = np.full(size, np.iinfo(np.int64).max)
-    np.minimum.at(smallest, group, families)
-    return smallest[group]
+    inside = documents < len(families)
+    others = np.where(inside, family[np.where(inside, documents, 0)], len(names) + documents)
+    # Nodes are only what occurs here: scipy stops all other threads, and the bar, while it searches.
+    nodes, ends = np.unique(np.concatenate([family[patents], others]), return_inverse=True)
+    start, end = np.split(ends, 2)
+    edges = coo_array((np.ones(len(start), bool), (start, end)), shape=(len(nodes), len(nodes)))
+    group = connected_components(edges, directed=False)[1]
+    smallest = np.full(len(nodes), len(names))
+    np.minimum.at(smallest, group, nodes)  # families come before documents
+    joined, related = np.arange(len(names)), nodes < len(names)
+    joined[nodes[related]] = smallest[group[related]]
+    return names[joined][family]
 
 
 def text_keys(texts: pd.DataFrame) -> pd.Series:
