@@ -73,12 +73,9 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)
     keys, first, rows = np.unique(hashes, return_index=True, return_inverse=True)
     chunks = list(_cached(folder, keys))
-    is_missing = np.ones(len(keys), bool)
-    for places, _ in chunks:
-        is_missing[places] = False
-    lengths = texts.str.len().to_numpy()[first]
-    longest_first = np.argsort(-lengths, kind="stable")  # similar lengths together: less padding
-    missing = longest_first[is_missing[longest_first]]
+    longest_first = np.argsort(-texts.str.len().to_numpy()[first], kind="stable")  # similar lengths: less padding
+    known = np.concatenate([[], *(places for places, _ in chunks)])
+    missing = longest_first[~np.isin(longest_first, known)]
     with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text", disable=not len(missing)) as progress:
         for start in range(0, len(missing), CHUNK):
             places = missing[start : start + CHUNK]
