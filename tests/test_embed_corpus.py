@@ -45,6 +45,14 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.fixture
+def interrupted(small_model: Model, texts: Path, tmp_path: Path, chunks: list[int]) -> list[int]:
+    """The `chunks` of a run that was interrupted."""
+    with pytest.raises(KeyboardInterrupt):
+        embed_corpus(small_model, texts, tmp_path / "vectors")
+    return chunks
+
+
 def check(output: Path, texts: Path, model: Model) -> None:
     vectors = np.load(output / "vectors.npy", mmap_mode="r")
     patents = pd.read_csv(texts, dtype=str, keep_default_na=False)
@@ -73,23 +81,19 @@ def test_embeddings_of_other_parameters_are_not_replaced(small_model: Model, tex
 
 
 def test_a_killed_run_resumes_with_the_chunks_that_are_left(
-    small_model: Model, texts: Path, tmp_path: Path, chunks: list[int]
+    small_model: Model, texts: Path, tmp_path: Path, interrupted: list[int]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        embed_corpus(small_model, texts, tmp_path / "vectors")
     embed_corpus(small_model, texts, tmp_path / "vectors")
 
-    assert chunks == [10] * 5  # the third was started twice
+    assert interrupted == [10] * 5  # the third was started twice
     check(tmp_path / "vectors", texts, small_model)
 
 
 @pytest.mark.parametrize("file", ["vectors.npy", "done.npy"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_corrupt_work_is_done_again(
-    small_model: Model, texts: Path, tmp_path: Path, chunks: list[int], file: str, damage: str
+    small_model: Model, texts: Path, tmp_path: Path, interrupted: list[int], file: str, damage: str
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        embed_corpus(small_model, texts, tmp_path / "vectors")
     corrupt = tmp_path / ".vectors.work" / file
     corrupt.write_bytes(corrupt.read_bytes()[:100])
     if damage == "gone":
@@ -97,15 +101,13 @@ def test_corrupt_work_is_done_again(
 
     embed_corpus(small_model, texts, tmp_path / "vectors")
 
-    assert len(chunks) == 3 + 4
+    assert len(interrupted) == 3 + 4
     check(tmp_path / "vectors", texts, small_model)
 
 
 def test_interrupted_work_of_other_parameters_is_not_thrown_away(
-    small_model: Model, texts: Path, tmp_path: Path, chunks: list[int]
+    small_model: Model, texts: Path, tmp_path: Path, interrupted: list[int]
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        embed_corpus(small_model, texts, tmp_path / "vectors")
     work = tmp_path / ".vectors.work"
     with pytest.raises(InputError, match=r"max length 0 → 16\).*--overwrite"):
         embed_corpus(small_model, texts, tmp_path / "vectors", max_length=16)
@@ -113,7 +115,7 @@ def test_interrupted_work_of_other_parameters_is_not_thrown_away(
 
     embed_corpus(small_model, texts, tmp_path / "vectors", max_length=16, overwrite=True)
 
-    assert len(chunks) == 3 + 4 and not work.exists()
+    assert len(interrupted) == 3 + 4 and not work.exists()
 
 
 def test_a_file_that_changes_meanwhile_is_refused(

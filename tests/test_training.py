@@ -167,18 +167,31 @@ def test_a_profile_shows_the_parts_of_a_step_and_the_utilisation(
     assert re.search(r"TFLOP/s: \d+% of", out)
 
 
+@pytest.fixture
+def tokenised(data: Dataset, small_model: Model, tmp_path: Path) -> Callable[[], list[list[int]]]:
+    """Tokenise the texts of `data` into `tmp_path`; return the ids of each."""
+
+    def run() -> list[list[int]]:
+        tokens = tokenise(small_model.load(), len(data.texts), data.blocks, data.fingerprint, tmp_path)
+        return [ids.tolist() for ids in tokens]
+
+    return run
+
+
 def test_tokens_are_read_from_disk_and_made_once(
-    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset,
+    small_model: Model,
+    tokenised: Callable[[], list[list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = small_model.load()
     texts = join_texts(data.texts, separator(model))
-    wanted = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
     monkeypatch.setattr(dataset_module, "BLOCK", 50)
 
-    first = tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)
+    wanted = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+    assert tokenised() == wanted
     monkeypatch.delattr(tokens_module, "token_ids")
-    for tokens in (first, tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)):
-        assert all(np.array_equal(one, other) for one, other in zip(tokens, wanted, strict=True))
+    assert tokenised() == wanted
 
 
 def test_the_tokens_of_a_run_that_was_interrupted_have_the_bytes_of_one_that_was_not(
@@ -210,12 +223,12 @@ def test_the_tokens_of_a_run_that_was_interrupted_have_the_bytes_of_one_that_was
 
 
 def test_a_disk_without_room_for_the_tokens_is_refused(
-    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenised: Callable[[], list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
 
     with pytest.raises(InputError, match="--data"):
-        tokenise(small_model.load(), len(data.texts), data.blocks, data.fingerprint, tmp_path)
+        tokenised()
 
 
 def test_a_machine_without_memory_for_the_triplets_is_refused_before_texts_are_embedded(
@@ -229,11 +242,10 @@ def test_a_machine_without_memory_for_the_triplets_is_refused_before_texts_are_e
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_interrupted_tokenisation_resumes(
-    data: Dataset, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_tokenisation_resumes(
+    tokenised: Callable[[], list[list[int]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)]
+    wanted = tokenised()
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     (folder / "tokens.json").unlink()  # killed after the ids of 10 texts and a part of the next
     ids, lengths = folder / "ids.bin", folder / "lengths.bin"
@@ -248,18 +260,17 @@ def test_an_interrupted_tokenisation_resumes(
 
     monkeypatch.setattr(tokens_module, "token_ids", counted)
 
-    assert [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)] == wanted
+    assert tokenised() == wanted
     assert sum(made) == len(wanted) - 10
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "lengths.bin"])
-def test_truncated_tokens_are_made_again(data: Dataset, small_model: Model, tmp_path: Path, file: str) -> None:
-    model = small_model.load()
-    wanted = [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)]
+def test_truncated_tokens_are_made_again(tokenised: Callable[[], list[list[int]]], tmp_path: Path, file: str) -> None:
+    wanted = tokenised()
     truncated = next(tmp_path.glob(f"*/{file}"))
     truncated.write_bytes(truncated.read_bytes()[:-2])
 
-    assert [ids.tolist() for ids in tokenise(model, len(data.texts), data.blocks, data.fingerprint, tmp_path)] == wanted
+    assert tokenised() == wanted
 
 
 def test_a_recipe_is_recognised_whatever_its_model_and_seed() -> None:
