@@ -235,25 +235,27 @@ class _Run:
 
     def _families(self, patents: pa.Table, families: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Join the families (N,) of patents that are related; return them and their numbers, (N,) each, and counts."""
-        united = families
-        if "relation" in self.sources:
+        united, has_relations = families, "relation" in self.sources
+        if has_relations:
             found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
             rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
             self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
-            united = family.united(families, found["patent"].to_numpy(), found["document"].to_numpy())
-        times, number = family.times_of(united, patents["date"].combine_chunks().indices.to_numpy())
+        with _step("families"):
+            if has_relations:
+                united = family.united(families, found["patent"].to_numpy(), found["document"].to_numpy())
+            times, number = family.times_of(united, patents["date"].combine_chunks().indices.to_numpy())
+            joined = {"families joined by related documents": len(np.unique(families)) - number}
         place, bucket = united % family.PLACES, united % family.BUCKETS
-        joined = {"families joined by related documents": len(np.unique(families)) - number}
-        counts = {"families": number, **(joined if "relation" in self.sources else {})}
+        counts = {"families": number, **(joined if has_relations else {})}
         return {"family": united, "place": place, "time_place": times, "bucket": bucket}, counts
 
     def _write_classes(self, patents: pa.Table) -> dict[str, int]:
         """Write cpc_subclasses.csv and classifications.csv; return counts."""
         lists, primary = patents["subclasses"].combine_chunks(), patents["subclass"].combine_chunks()
         codes, symbols = lists.values.indices.to_numpy(), primary.dictionary
-        ranks = np.repeat(np.arange(len(patents), dtype=np.int32), lists.value_lengths())
-        order = np.argsort(codes, kind="stable")  # by symbol, then by rank
         with _step("classifications.csv", len(codes)) as moved, csv_writer(self.folder, "classifications.csv") as write:
+            ranks = np.repeat(np.arange(len(patents), dtype=np.int32), lists.value_lengths())
+            order = np.argsort(codes, kind="stable")  # by symbol, then by rank
             for start in range(0, len(order), 1 << 18):
                 rows = order[start : start + (1 << 18)]
                 write(symbols.take(pa.array(codes[rows])), ranks[rows])
