@@ -26,7 +26,7 @@ from patentcl.graph.base import open_graph
 from patentcl.graph.errors import TooLarge
 from patentcl.graph.ladybug import LadybugGraph, needs
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
-from patentcl.graph.neo4j_admin import import_arguments, import_command
+from patentcl.graph.neo4j_admin import import_arguments, import_command, import_offline
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server, refuse_old
 from patentcl.graph.options import Neo4jOptions
 from patentcl.graph.parallel import in_parallel
@@ -188,6 +188,28 @@ def test_an_offline_import_without_neo4j_home_prints_the_command(
         graph.import_csvs(mined_data / "graph")
     graph.close()
     assert import_command(mined_data / "graph", options) in str(problem.value)
+
+
+def test_an_offline_import_that_does_not_fit_on_the_disk_of_the_server_does_not_begin(
+    mined_data: Path, tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "neo4j").write_text("#!/bin/sh\nexit 3\n")  # not running
+    (tmp_path / "bin" / "neo4j").chmod(0o755)
+    (tmp_path / "neo4j.conf").write_text("server.directories.data=elsewhere\n")
+    environment.setenv("NEO4J_HOME", str(tmp_path))
+    environment.setenv("NEO4J_CONF", str(tmp_path))
+    asked: list[Path] = []
+
+    def disk_usage(folder: Path) -> SimpleNamespace:
+        asked.append(folder)
+        return SimpleNamespace(free=1_000)
+
+    (tmp_path / "elsewhere").mkdir()
+    environment.setattr(shutil, "disk_usage", disk_usage)
+    with pytest.raises(InputError, match=r"server\.directories\.data"):
+        import_offline(mined_data / "graph", Neo4jOptions("offline"), False, lambda: False)
+    assert asked[0] == tmp_path / "elsewhere"
 
 
 def test_a_csv_that_was_cut_and_a_result_that_was_emptied_are_noticed(tables: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "VARCHAR[]": "STRING[]", "BOOL
 # Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel:
 # ids and titles may hold some.
 _FORM = "(header=true, parallel={parallel}, auto_detect=false, delim=',', quote='\"', escape='\"')"
+_AGAIN = "If it is corrupt, delete {} and run the command again: it is imported again from the CSVs"
 _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 
 # Measured with 0.3 to 9 million patents. Bytes of disk for each row; the last copy may wait in the log.
@@ -79,8 +80,7 @@ class LadybugGraph:
         require(self.folder.parent, *needs(record["counts"]), "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
-            pool = self._pool(_INDEX * record["counts"]["patents"])
-            self._connection = self._connect(folder / "graph.lbug", pool)
+            self._connection = self._connect(folder / "graph.lbug", _INDEX * record["counts"]["patents"])
             try:
                 _load(self._connection, csvs, record["counts"])
                 difference = miscounted(self.run, record["counts"])
@@ -102,7 +102,7 @@ class LadybugGraph:
             if not (self.folder / "graph.lbug").exists():
                 raise InputError(f"{self.folder} has no graph; import the CSVs first")
             patents = read_json(self.folder / "import.json").get("counts", {}).get("patents", 0)
-            self._connection = self._connect(self.folder / "graph.lbug", self._pool(_MINING * patents))
+            self._connection = self._connect(self.folder / "graph.lbug", _MINING * patents)
         # A number that the planner sees lets a scan skip what is out of its range: 12 ms instead of 100 for 10,000 of
         # 300,000 patents. JSON is Cypher: its escapes are the same.
         query = re.sub(r"\$(\w+)", lambda name: json.dumps(parameters[name[1]], ensure_ascii=False), query)
@@ -112,10 +112,7 @@ class LadybugGraph:
             if _is_out_of_memory(problem):
                 self.close()  # the pool stays full after such an error
                 raise TooLarge(f"a query on {self.folder} needs more memory; pass a larger --memory") from None
-            raise InputError(
-                f"a query on {self.folder} failed ({problem}). If the database is corrupt, delete {self.folder} and "
-                "run the command again: it is imported again from the CSVs"
-            ) from None
+            raise InputError(f"a query on {self.folder} failed ({problem}). {_AGAIN.format(self.folder)}") from None
         assert isinstance(result, ladybug.QueryResult)  # several queries give a list
         return result.get_as_arrow()
 
@@ -143,15 +140,13 @@ class LadybugGraph:
         """Size of the buffer pool, so that the whole process, with `outside` bytes more, stays within its budget."""
         return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - outside)
 
-    def _connect(self, path: Path, pool: int) -> ladybug.Connection:
+    def _connect(self, path: Path, outside: int) -> ladybug.Connection:
+        pool, threads = self._pool(outside), self.resources.thread_count
         try:
-            database = ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=self.resources.thread_count)
-            return ladybug.Connection(database)
+            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=threads))
         except _ERRORS as problem:
-            raise InputError(
-                f"{path} cannot be opened ({problem}). Close other processes that use it, or delete {path.parent} and "
-                "run the command again: it is imported again from the CSVs"
-            ) from None
+            advice = f"Close other processes that use it. {_AGAIN.format(path.parent)}"
+            raise InputError(f"{path} cannot be opened ({problem}). {advice}") from None
 
 
 def needs(counts: dict[str, int]) -> tuple[int, int]:

@@ -26,11 +26,8 @@ from .options import Neo4jOptions
 OLDEST = (5, 26)  # the long-term release of Neo4j 5, which the tests run
 PATIENCE = 600  # seconds to retry while the server is unreachable
 RETRY_AFTER = 1  # seconds between two attempts
-# Records per fetch. 89,000 rows of `cited` over loopback took 7.9 s at 100, 6.2 s at 1,000, 6.6 s at 10,000, 7.5 s at
-# 100,000 (means of two); over a slower network, fewer round trips are better.
-FETCH = 10_000
+FETCH = 10_000  # records per fetch: over loopback as fast as 1,000, over a network fewer round trips
 _URI = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://([\w-]+(\.[\w-]+)*|\[[\da-fA-F:.]+\])(:(?P<port>[1-9]\d{0,4}))?/?")
-_QUIET = logging.NullHandler()  # the driver logs errors that are raised as well
 _VERSION = """CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel'
 RETURN versions[0] AS version, edition"""  # newer servers list Cypher as a component, too
 # Part of a server's error code → what to do. The first match counts.
@@ -63,10 +60,9 @@ class Server:
         if not (parts := _URI.fullmatch(uri)) or int(parts["port"] or 1) > 65535:  # not shown: it may hold a password
             raise InputError("NEO4J_URI: write it like bolt://host:7687 or neo4j+s://host, without credentials")
         database = options.database_name
-        if not re.fullmatch("[A-Za-z][A-Za-z0-9.-]{2,62}", database) or database.lower() == "system":
+        if not re.fullmatch("(?!system$)[a-z][a-z0-9.-]{2,62}", database, re.IGNORECASE | re.ASCII):
             raise InputError(
-                f"--database {database!a}: use 3 to 63 letters, digits, dots and dashes that start with a letter, "
-                "not system"
+                f"--database {database!a}: use 3 to 63 letters, digits, dots, dashes; a letter first; not system"
             )
         password = os.environ.get("NEO4J_PASSWORD")
         if not password:
@@ -86,10 +82,9 @@ class Server:
         """Open the driver. A private certificate authority replaces the system's and turns encryption on."""
         uri, settings = self.uri, dict[str, Any]()
         if self.ca:
-            scheme, address = uri.split(":", 1)
-            uri = f"{scheme.split('+')[0]}:{address}"
+            uri = re.sub(r"\+s(sc)?:", ":", uri)
             settings = {"encrypted": True, "trusted_certificates": neo4j.TrustCustomCAs(str(self.ca))}
-        logging.getLogger("neo4j").addHandler(_QUIET)
+        logging.getLogger("neo4j").setLevel(logging.CRITICAL)  # it logs errors that are raised as well
         return neo4j.GraphDatabase.driver(
             uri,
             auth=(self.username, self.password),
@@ -155,14 +150,12 @@ class Neo4jConnection:
                 deadline = deadline or time.monotonic() + PATIENCE
                 if not is_transient(problem) or time.monotonic() > deadline:
                     raise connection_error(problem, self.server) from None
-                self._report_outage(problem)
+                if not self._outage_reported and "Deadlock" not in _code(problem):  # two writers met: a retry solves it
+                    self._outage_reported = True
+                    reason = _reason(problem)
+                    tqdm.write(f"{self.server} is unavailable ({reason}); retrying for {PATIENCE // 60} minutes")
             if stopping.wait(RETRY_AFTER):
                 raise KeyboardInterrupt
-
-    def _report_outage(self, problem: Neo4jError | DriverError) -> None:
-        if not self._outage_reported and "Deadlock" not in _code(problem):  # two writers met, which a retry solves
-            self._outage_reported = True
-            tqdm.write(f"{self.server} is unavailable ({_reason(problem)}); retrying for {PATIENCE // 60} minutes")
 
     def is_available(self) -> bool:
         """Whether the server serves the database now. Raises `InputError` when it refuses to."""
