@@ -35,10 +35,10 @@ from .write import BASE, FILES, write_triplets
 LISTS = ("positives", "examiner", "relevant", "coupled", "shared")  # columns of lists in the answers of the query
 QUERY = Path(__file__).with_name("triplets.cypher")
 # Measured with 0.3, 1 and 9 million patents and 2.4 triplets each; bytes, rounded up.
-TEXTS = 600_000_000  # of memory: blocks of texts that are read and written
-READ, SORTED = 130, 80  # of memory: to read a patent, and for each triplet that is put in order
+BLOCKS = 600_000_000  # of memory: texts that are read and written
+READ, SORTED = 130, 120  # of memory: to read a patent, and for each triplet that is put in order
 ANSWERS = 150  # of disk, for each citing patent
-WRITTEN = 60  # of disk, for each triplet, while it is written
+WRITTEN = 40  # of disk, for each triplet, in the result and before in temporary files
 DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws where patents are few: they cost nothing
 
 
@@ -76,6 +76,7 @@ def mine(
     with locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph.batch(source["counts"]))
         patents = read_patents(csvs, source["counts"]["patents"], mining)
+        pa.default_memory_pool().release_unused()  # what reading them took
         where = sections(patents.starts, patents.subclasses, patents.symbols)
         candidates = Candidates(patents, mining, where, source["params"]["seed"])
         run_batches(graph, source, mining, batches, candidates)
@@ -102,8 +103,8 @@ def check_needs(folder: Path, csvs: Path, source: dict[str, Any], mining: Mining
     read = min(candidates, 4 * triplets)  # samples of anchors grow
     share = texts / max(patents, 1)
     disk = share * (csvs / "patents.csv").stat().st_size + WRITTEN * triplets + ANSWERS * citing
-    memory = BASE + KEPT * patents + max(TEXTS, READ * patents, SORTED * read)
-    require(folder, disk, memory, f"mining {mining.name} triplets", resources)
+    memory = BASE + KEPT * patents + max(BLOCKS, READ * patents, SORTED * read)
+    require(folder, disk, memory, f"mining {mining.name} triplets", resources, temporary=WRITTEN * triplets)
 
 
 def query_parts(mining: Mining) -> dict[str, str]:

@@ -30,19 +30,13 @@ def report(record: dict[str, Any]) -> str:
         lines.append(f"the tables give fewer train triplets than the {params['triplets']:,} requested{advice}")
     for split, count in record["triplets"].items():
         queries, relevant = (record[counted].get(split, 0) for counted in ("queries", "relevant"))
-        lines.append(
-            _line(f"triplets {split}", count, f"{queries:,} queries that cite {relevant:,}" if queries else "")
-        )
-    if params["split"] == "time":  # it splits families, each as new as its newest patent
+        note = f"{queries:,} queries that cite {relevant:,}" if queries else ""
+        lines.append(_line(f"triplets {split}", count, note))
+    if params["split"] == "time":
         lines.append("families, each as new as its newest patent")
-        lines += [
-            _line(f"  {split}", f"{first} to {last}") for split, (first, last) in record["dates of families"].items()
-        ]
-        lines.append(
-            _line(
-                "  held-out patents older than the last of train", record["older"], "with newer ones in their families"
-            )
-        )
+        lines += [_line(f"  {split}", " to ".join(ends)) for split, ends in record["dates of families"].items()]
+        note = "with newer ones in their families"
+        lines.append(_line("  held-out patents older than the last of train", record["older"], note))
         lines.append(_line("patents without a date, treated as the oldest", record["undated"]))
     if not has_classes:
         lines.append("the tables have no classes: a positive is any cited patent, and there is no sibling")
