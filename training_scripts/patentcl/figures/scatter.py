@@ -103,15 +103,7 @@ def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
         higher_is_better = METRICS[metric].higher_is_better if metric in METRICS else True  # "nDCG@10 (test)" is none
         best = values.max() if higher_is_better else values.min()
         weight = "bold" if values[name] == best and len(shown) > 1 else "normal"
-        axes.text(0, line + 0.5, drawable(shortened(str(metric), 40)), size=10.5, color=INK, va="center")
-        axes.text(
-            1,
-            line + 0.5,
-            f"{values[name]:.3f}".replace("nan", "–"),
-            size=10.5,
-            color=INK,
-            va="center",
-            ha="right",
-            weight=weight,
-        )
+        value, look = f"{values[name]:.3f}".replace("nan", "–"), {"size": 10.5, "color": INK, "va": "center"}
+        axes.text(0, line + 0.5, drawable(shortened(str(metric), 40)), fontdict=look)
+        axes.text(1, line + 0.5, value, fontdict=look, ha="right", weight=weight)
         axes.axhline(line + 1, color="#E4E4E4", lw=0.6)
