@@ -193,9 +193,6 @@ def test_an_offline_import_without_neo4j_home_prints_the_command(
 def test_an_offline_import_that_does_not_fit_on_the_disk_of_the_server_does_not_begin(
     mined_data: Path, tmp_path: Path, environment: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "neo4j").write_text("#!/bin/sh\nexit 3\n")  # not running
-    (tmp_path / "bin" / "neo4j").chmod(0o755)
     (tmp_path / "neo4j.conf").write_text("server.directories.data=elsewhere\n")
     environment.setenv("NEO4J_HOME", str(tmp_path))
     environment.setenv("NEO4J_CONF", str(tmp_path))

@@ -58,6 +58,8 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
     command = import_command(csvs, options, overwrite)
     if "NEO4J_HOME" not in os.environ:
         raise InputError(f"NEO4J_HOME is not set; set it, or stop the server and run on its machine: {command}")
+    size = sum(csv.stat().st_size for csv in csvs.glob("*.csv"))
+    require(_databases(), _DISK * size, 0, "the Neo4j database", flag="server.directories.data")
     if is_running():
         if not overwrite:
             raise InputError("the Neo4j server is running; add --overwrite to stop it and replace its database")
@@ -67,8 +69,6 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
         run_tool("neo4j", "stop", check=True)
     if is_available():
         raise InputError("NEO4J_URI is another server than that of NEO4J_HOME; fix one of them")
-    size = sum(csv.stat().st_size for csv in csvs.glob("*.csv"))
-    require(_databases(), _DISK * size, 0, "the Neo4j database", flag="server.directories.data")
     print(f"neo4j: {command}", flush=True)
     _import(csvs, options, overwrite)
     print('neo4j: starting the server ("$NEO4J_HOME"/bin/neo4j stop stops it)')
