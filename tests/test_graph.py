@@ -315,7 +315,7 @@ def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path
 
 
 def test_the_complete_tables_are_imported_on_8_gb_of_memory() -> None:
-    counts = dict.fromkeys(COUNTED, 0) | {"patents": 9_000_000, "citations": 97_000_000}
+    counts = dict.fromkeys(COUNTED, 0) | {"patents": 9_000_000, "citations": 96_000_000}
     assert needs(counts)[1] <= LEAST
 
 

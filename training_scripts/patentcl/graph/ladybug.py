@@ -38,7 +38,9 @@ _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 _DISK = {"patents": 120, "outside patents cited by several": 60, "citations": 30, "citations of these": 30}
 _DISK_LEAST = 50_000_000
 _OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, its libraries, threads
-_INDEX = 40  # bytes beside the pool for each patent, while its index is built
+_IMPORTING = (
+    95  # bytes beside the pool for each patent while it imports: the index of the nodes, and what each copy leaves
+)
 _MINING = 150  # the same while mining, with the arrays of `triplets.patents`
 _POOL_LEAST = 300_000_000
 # Bytes of the pool that copying a citation needs: it spills the rest (16 are too few). Several smaller copies take more
@@ -80,7 +82,7 @@ class LadybugGraph:
         require(self.folder.parent, *needs(record["counts"]), "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
-            self._connection = self._connect(folder / "graph.lbug", _INDEX * record["counts"]["patents"])
+            self._connection = self._connect(folder / "graph.lbug", _IMPORTING * record["counts"]["patents"])
             try:
                 _load(self._connection, csvs, record["counts"])
                 difference = miscounted(self.run, record["counts"])
@@ -153,7 +155,7 @@ def needs(counts: dict[str, int]) -> tuple[int, int]:
     """Bytes of disk and of memory that importing a graph of these `counts` needs."""
     disk = _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
     pool = max(_POOL_LEAST, _POOL_PER_CITATION * counts["citations"])
-    return disk, pool + _OUTSIDE_POOL + _INDEX * counts["patents"]
+    return disk, pool + _OUTSIDE_POOL + _IMPORTING * counts["patents"]
 
 
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
