@@ -38,15 +38,13 @@ _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 _DISK = {"patents": 120, "outside patents cited by several": 60, "citations": 30, "citations of these": 30}
 _DISK_LEAST = 50_000_000
 _OUTSIDE_POOL = 500_000_000  # what the process holds beside the pool: Python, its libraries, threads
-_IMPORTING = (
-    95  # bytes beside the pool for each patent while it imports: the index of the nodes, and what each copy leaves
-)
+_IMPORTING = 95  # bytes beside the pool for each patent: the index of the nodes, and what each copy leaves
 _MINING = 150  # the same while mining, with the arrays of `triplets.patents`
 _POOL_LEAST = 300_000_000
 # Bytes of the pool that copying a citation needs: it spills the rest (16 are too few). Several smaller copies take more
 # memory, not less: each checkpoint after the first merges all lists of those that cite.
 _POOL_PER_CITATION = 27
-_MOVES = 3  # bytes that copying a file reads and writes, for each of its bytes
+_MOVES = 5.5  # bytes that copying a file reads and writes, for each of its bytes: 3 measured, 5.3 where it spills
 _MINED = 2_000  # bytes of the pool for each citation of an anchor: 400 measured, but some anchors cite many
 
 
