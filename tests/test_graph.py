@@ -24,7 +24,7 @@ from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
 from patentcl.graph.base import open_graph
 from patentcl.graph.errors import TooLarge
-from patentcl.graph.ladybug import LadybugGraph, needs
+from patentcl.graph.ladybug import LadybugGraph
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.graph.neo4j_admin import import_arguments, import_command, import_offline
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server, refuse_old
@@ -306,7 +306,6 @@ def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path
     shutil.copytree(mined_data / "graph", tmp_path / "graph")
     record = read_json(tmp_path / "graph" / "graph.json")
     larger = {what: count * 30_000 for what, count in record["counts"].items()}
-    assert needs(larger)[0] > 50 * needs(record["counts"])[0]  # bytes of disk
     write_json(tmp_path / "graph" / "graph.json", record | {"counts": larger})
 
     with pytest.raises(InputError, match=r"--memory \d+GB"):
@@ -316,7 +315,7 @@ def test_an_import_that_needs_more_than_there_is_does_not_begin(mined_data: Path
 
 def test_the_complete_tables_are_imported_on_8_gb_of_memory() -> None:
     counts = dict.fromkeys(COUNTED, 0) | {"patents": 9_000_000, "citations": 96_000_000}
-    assert needs(counts)[1] <= LEAST
+    assert LadybugGraph(Path()).import_memory(counts) <= LEAST
 
 
 def test_after_a_query_that_is_too_large_the_next_one_is_answered(mined_data: Path) -> None:

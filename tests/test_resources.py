@@ -9,6 +9,7 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.duck import connect
 from patentcl.common.resources import GB, Resources, available_memory, machine_memory, require
+from patentcl.graph.ladybug import LadybugGraph
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.options import Mining
 
@@ -93,14 +94,14 @@ def test_memory_that_the_import_needs_is_known_before_the_first_step(
 ) -> None:
     asked: list[dict[str, int]] = []
 
-    def needs(counts: dict[str, int]) -> tuple[float, float]:
+    def import_memory(graph: LadybugGraph, counts: dict[str, int]) -> float:
         asked.append(counts)
-        return 0, 3.5 * GB
+        return 3.5 * GB
 
     monkeypatch.setattr(resources, "available_memory", lambda: 8 * GB)
-    monkeypatch.setattr("patentcl.graph.ladybug.needs", needs)
+    monkeypatch.setattr(LadybugGraph, "import_memory", import_memory)
 
-    with pytest.raises(InputError, match=r"3\.5 GB.* 2\.0 GB.*--memory 4GB"):
+    with pytest.raises(InputError, match=r" 2\.0 GB.*--memory 4GB"):
         tables_to_triplets(tables, tmp_path, "10", Mining("10"), resources=Resources("2GB"))
 
     assert not (tmp_path / "graph").exists()

@@ -26,6 +26,10 @@ class Graph(Protocol):
         """Whether the graph is still that of the CSVs with this fingerprint; another process may have replaced it."""
         ...
 
+    def import_memory(self, counts: dict[str, int]) -> int:
+        """Bytes of memory that this process needs to import a graph of these counts."""
+        ...
+
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs`; do nothing when they are loaded already."""
 

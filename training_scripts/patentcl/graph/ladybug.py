@@ -64,6 +64,11 @@ class LadybugGraph:
         cited = max(1.0, counts["citations"] / counts["patents"])
         return max(1_000, min(200_000, round(self._pool(_MINING * counts["patents"]) / 2 / (cited * _MINED))))
 
+    def import_memory(self, counts: dict[str, int]) -> int:
+        """Bytes of memory that importing a graph of these counts takes."""
+        pool = max(_POOL_LEAST, _POOL_PER_CITATION * counts["citations"])
+        return pool + _OUTSIDE_POOL + _IMPORTING * counts["patents"]
+
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import files in `csvs` into a new database, which then replaces the old one.
 
@@ -77,7 +82,8 @@ class LadybugGraph:
             return
         check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
-        require(self.folder.parent, *needs(record["counts"]), "importing this graph", self.resources)
+        disk, memory = _disk(record["counts"]), self.import_memory(record["counts"])
+        require(self.folder.parent, disk, memory, "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
             self._connection = self._connect(folder / "graph.lbug", _IMPORTING * record["counts"]["patents"])
@@ -149,11 +155,9 @@ class LadybugGraph:
             raise InputError(f"{path} cannot be opened ({problem}). {advice}") from None
 
 
-def needs(counts: dict[str, int]) -> tuple[int, int]:
-    """Bytes of disk and of memory that importing a graph of these `counts` needs."""
-    disk = _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
-    pool = max(_POOL_LEAST, _POOL_PER_CITATION * counts["citations"])
-    return disk, pool + _OUTSIDE_POOL + _IMPORTING * counts["patents"]
+def _disk(counts: dict[str, int]) -> int:
+    """Bytes of disk that importing a graph of these counts takes."""
+    return _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
 
 
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
