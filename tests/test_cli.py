@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from patentcl.common.cli import InputError, Interrupted, check_seed, option, parse_options, run_script
+from patentcl.common.cli import InputError, Interrupted, check_ranges, option, parse_options, run_script
 
 
 @dataclass
@@ -34,7 +34,7 @@ class How:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
+        check_ranges(self, {})
 
 
 def test_each_dataclass_is_filled_from_its_flags() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from patentcl.common.cli import check_ranges, check_seed, option, parse_options, run_script
+from patentcl.common.cli import check_ranges, option, parse_options, run_script
 from patentcl.common.files import DATA
 
 DEFAULT = ("AI-Growth-Lab/PatentSBERTa", "patentCL-10K")
@@ -50,7 +50,6 @@ class Picture:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values out of range."""
-        check_seed(self.seed)
         check_ranges(self, {"sample": "[1, inf)"})
 
 

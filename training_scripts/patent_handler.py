@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from patentcl.common.cli import InputError, check_seed, option, parse_options, run_script
+from patentcl.common.cli import InputError, check_ranges, option, parse_options, run_script
 from patentcl.common.files import DATA
 from patentcl.common.resources import Resources
 from patentcl.graph.base import GRAPHS, open_graph
@@ -44,8 +44,8 @@ class Options:
     overwrite: bool = option(False, "repeat steps whose results exist")
 
     def __post_init__(self) -> None:
-        """Check the seed."""
-        check_seed(self.seed)
+        """Raise `InputError` for values out of range."""
+        check_ranges(self, {})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 # Errors of the operating system that the user can fix; any other OSError is a bug and ends in a traceback.
 _FIXABLE = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -68,20 +68,24 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 def check_ranges(options: Any, ranges: dict[str, str]) -> None:
-    """Raise `InputError` naming the flag for a value outside its interval, such as "[0, 1)" (0 is in it, 1 is not)."""
-    for name, interval in ranges.items():
-        value = getattr(options, name)
+    """Raise `InputError` naming the flag for a value outside its interval, such as "[0, 1)" (0 is in it, 1 is not).
+
+    `options` is a dataclass instance or a dict. A seed and the choices of fields, which a notebook can set to anything,
+    are checked without being named; None is in every interval.
+    """
+    values = options if isinstance(options, dict) else vars(options)
+    for name, interval in {"seed": "[0, 4294967296)", **ranges}.items():
         low, high = (float(end) for end in interval[1:-1].split(","))
-        above = low <= value if interval[0] == "[" else low < value
-        below = value <= high if interval[-1] == "]" else value < high
-        if not (above and below):  # neither is nan
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}.")
-
-
-def check_seed(seed: int) -> None:
-    """Raise `InputError` unless every random generator takes `seed`."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: must be from 0 to {2**32 - 1}.")
+        if (value := values.get(name)) is not None:
+            above = low <= value if interval[0] == "[" else low < value
+            below = value <= high if interval[-1] == "]" else value < high
+            if not (above and below):  # neither is nan
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}.")
+    for known in () if isinstance(options, dict) else fields(options):
+        choices = get_args(known.type) if get_origin(known.type) is Literal else known.metadata.get("choices")
+        if choices and values[known.name] not in choices:
+            flag = known.name.strip("_").replace("_", "-")
+            raise InputError(f"--{flag} {values[known.name]}: must be one of {', '.join(choices)}.")
 
 
 def first_line(problem: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import pandas as pd
 
-from ..common.cli import InputError, check_ranges, check_seed, option, parse_options, run_script
+from ..common.cli import InputError, check_ranges, option, parse_options, run_script
 from ..common.files import DATA
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
@@ -42,7 +42,6 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values out of range."""
-        check_seed(self.seed)
         check_ranges(self, {"corpus_sample": "[0, inf)"})
 
 

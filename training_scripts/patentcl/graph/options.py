@@ -3,11 +3,9 @@
 import os
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from ..common.cli import InputError, option
-
-Import = Literal["none", "offline", "online"]
+from ..common.cli import InputError, check_ranges, option
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,7 @@ class Neo4jOptions:
 
     _argument_group_name: ClassVar[str] = "Neo4j"
 
-    import_: Import = option(
+    import_: Literal["none", "offline", "online"] = option(
         "none",
         "offline: neo4j-admin of NEO4J_HOME; online: over Bolt; none: the server has the graph already",
         aliases=["--import"],
@@ -28,10 +26,7 @@ class Neo4jOptions:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for a value that no engine takes."""
-        if self.import_ not in get_args(Import):
-            raise InputError(f"--import {self.import_}: must be one of {', '.join(get_args(Import))}")
-        if self.sessions < 0:
-            raise InputError(f"--sessions {self.sessions}: must be 0 (one per core) or more")
+        check_ranges(self, {"sessions": "[0, inf)"})
         for flag, size in {"--heap": self.heap, "--off-heap": self.off_heap}.items():
             if not re.fullmatch(r"[1-9]\d{0,5}[kmgKMG]", size):
                 raise InputError(f"{flag} {size}: write an amount of memory like 4g")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow.csv import WriteOptions, write_csv
 from tqdm import tqdm
 
-from ..common.cli import InputError, check_seed
+from ..common.cli import InputError, check_ranges
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
 from .patents import BLOCK, Rows
 from .plan import CITATIONS, Plan, invent
@@ -34,12 +34,8 @@ def write_sample(
     Equal arguments give equal bytes, and a second call does nothing. Raises `InputError` if `out` holds another
     sample and `overwrite` is off, and always if it holds a file that is not of a sample.
     """
-    if patents < 1:
-        raise InputError(f"--patents {patents}: must be at least 1")
-    if not 0 < citations <= 100:
-        raise InputError(f"--citations {citations}: must be above 0 and at most 100")
-    check_seed(seed)
     params = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
+    check_ranges(params, {"patents": "[1, inf)", "citations": "(0, 100]"})
     record = out / RECORD
     if not overwrite and is_done(record, params):
         print(f"sample: {out} is up to date")

@@ -1,8 +1,8 @@
 """The gradient of a batch of triplets, however large the batch is and however many processes share it.
 
-A text that occurs twice in the batch is embedded once. Where the texts do not fit into memory at once, they are embedded
-without a graph, and again, part by part, when the gradients of all embeddings are known (GradCache: Gao et al. 2021,
-https://arxiv.org/abs/2101.06983). The result is the gradient of the complete batch, for any loss.
+A text that occurs twice in the batch is embedded once. Where the texts do not fit into memory at once, they are
+embedded without a graph, and again, part by part, when the gradients of all embeddings are known (GradCache: Gao et al.
+2021, https://arxiv.org/abs/2101.06983). The result is the gradient of the complete batch, for any loss.
 """
 
 import math

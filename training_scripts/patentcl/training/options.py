@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from ..common.cli import InputError, check_ranges, check_seed, option
+from ..common.cli import InputError, check_ranges, option
 from ..models.load import PATENTSBERTA
 from .losses import LOSSES
 
@@ -16,7 +16,8 @@ LOSS_HELP = " ".join(f"{name}: {str(loss.__doc__).splitlines()[0]}" for name, lo
 ATTENTION_HELP = "sdpa: default; flex: FlexAttention, CUDA only; padded: stock batches grouped by length"
 COUNT = "[0, 1e6)"
 RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
-RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "max_length": COUNT, "evaluations": COUNT, "patience": COUNT}
+RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "dropout": "[0, 1)"}
+RANGES |= dict.fromkeys(("max_length", "evaluations", "patience"), COUNT)
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for values that are out of range or do not apply together."""
-        check_ranges(self, RANGES if self.dropout is None else {**RANGES, "dropout": "[0, 1)"})
-        check_seed(self.seed)
-        if self.loss not in LOSSES:
-            raise InputError(f"--loss {self.loss}: must be one of {', '.join(LOSSES)}.")
+        check_ranges(self, RANGES)
         unused = {name for loss in LOSSES.values() for name in loss.options}
         for name in sorted(unused.difference(LOSSES[self.loss].options)):
             if getattr(self, name) != getattr(type(self), name):

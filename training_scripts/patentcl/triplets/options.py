@@ -3,13 +3,12 @@
 import re
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from ..common.cli import InputError, check_ranges, option
 
 KINDS = ("citation", "sibling", "random")  # of negatives, from hard to easy; each is a part of triplets.cypher
 Positives = Literal["cited", "examiner", "coupled"]
-Split = Literal["random", "time"]
 SPLITS = ("train", "val", "test")
 SIZES: dict[str, int | None] = {"10K": 10_000, "100K": 100_000, "1M": 1_000_000, "FULL": None}
 
@@ -47,7 +46,7 @@ class Mining:
     filter_model: str = option(
         "", "drop train triplets whose negative this model finds closer than the positive", metavar="NAME|DIR"
     )
-    split: Split = option("random", "hold out random families, or the newest ones")
+    split: Literal["random", "time"] = option("random", "hold out random families, or the newest ones")
     val: float = option(0.1, "share of patents held out for validation")
     test: float = option(0.2, "share of patents held out for testing")
     corpus: int = option(50_000, "patents that an evaluation searches (0: all)")
@@ -62,12 +61,6 @@ class Mining:
         check_ranges(self, {**positive, "corpus": "[0, inf)", "val": "(0, 1)", "test": "(0, 1)"})
         if self.val + self.test >= 1:
             raise InputError(f"--val {self.val}, --test {self.test}: expected a sum below 1")
-        for flag, word, words in (
-            ("--positives", self.positives, get_args(Positives)),
-            ("--split", self.split, get_args(Split)),
-        ):
-            if word not in words:
-                raise InputError(f"{flag} {word}: expected one of {', '.join(words)}")
         if self.coupled != Mining.coupled and self.positives != "coupled":
             raise InputError(f"--coupled {self.coupled} needs --positives coupled")
         _ = self.shares
