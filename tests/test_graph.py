@@ -22,8 +22,7 @@ from patentcl.figures.colours import SECTION_COLOURS
 from patentcl.figures.style import FAINT
 from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
-from patentcl.graph.base import open_graph
-from patentcl.graph.errors import TooLarge
+from patentcl.graph.base import TooLarge, open_graph
 from patentcl.graph.ladybug import LadybugGraph
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.graph.neo4j_admin import import_arguments, import_command, import_offline

@@ -17,8 +17,7 @@ from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
 from patentcl.common.resources import GB, Resources
 from patentcl.evaluation.compare import patents_to_compare
-from patentcl.graph.base import open_graph
-from patentcl.graph.errors import TooLarge
+from patentcl.graph.base import TooLarge, open_graph
 from patentcl.models.embed import embed
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.vectors import unit_rows

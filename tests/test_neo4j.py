@@ -25,6 +25,7 @@ import patent_handler
 from local_server import LocalServer, available, local_server
 from patentcl.common.cli import InputError, Interrupted
 from patentcl.common.files import read_json
+from patentcl.common.resources import Resources
 from patentcl.graph import neo4j_admin
 from patentcl.graph.neo4j import Neo4jGraph
 from patentcl.graph.neo4j_connection import Neo4jConnection
@@ -76,7 +77,7 @@ def triplets(data: Path, name: str = "FULL") -> str:
 
 
 def neo4j_graph(**options: Any) -> Neo4jGraph:
-    return Neo4jGraph(Neo4jOptions(**options))
+    return Neo4jGraph(Path(), Resources(), Neo4jOptions(**options))
 
 
 @pytest.fixture(scope="module")

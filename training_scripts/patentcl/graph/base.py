@@ -1,13 +1,18 @@
 """What mining needs of a graph, and the engines that provide it."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from ..common.cli import InputError
 from ..common.resources import Resources
 from .options import Neo4jOptions
+
+
+class TooLarge(InputError):
+    """A query needs more memory than the engine has; one that reads fewer anchors may do."""
 
 
 class Graph(Protocol):
@@ -28,7 +33,7 @@ class Graph(Protocol):
 
     def import_memory(self, counts: dict[str, int]) -> int:
         """Bytes of memory that this process needs to import a graph of these counts."""
-        ...
+        return 0
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Load the import CSVs in `csvs`; do nothing when they are loaded already."""
@@ -49,20 +54,8 @@ class Graph(Protocol):
         """Close the database."""
 
 
-def _ladybug(data: Path, resources: Resources, options: Neo4jOptions) -> Graph:
-    from .ladybug import LadybugGraph  # here and below: import an engine's package only when it is used
-
-    return LadybugGraph(data / "ladybug", resources)
-
-
-def _neo4j(data: Path, resources: Resources, options: Neo4jOptions) -> Graph:
-    from .neo4j import Neo4jGraph
-
-    return Neo4jGraph(options)
-
-
-# An engine's name on the command line → how to open it.
-GRAPHS: dict[str, Callable[[Path, Resources, Neo4jOptions], Graph]] = {"embedded": _ladybug, "neo4j": _neo4j}
+# An engine's name on the command line → its module and class; it needs packages that are imported only when it is used.
+GRAPHS = {"embedded": ("ladybug", "LadybugGraph"), "neo4j": ("neo4j", "Neo4jGraph")}
 
 
 def open_graph(
@@ -73,4 +66,6 @@ def open_graph(
     "embedded" is Ladybug, in `data/ladybug/`, which stays within `resources`; "neo4j" is the server that the
     environment names (see `Server`), with `options`. Raises `InputError` when the graph cannot be opened.
     """
-    return GRAPHS[engine](data, resources, options or Neo4jOptions())
+    module, name = GRAPHS[engine]
+    graph: Graph = getattr(import_module(f".{module}", __package__), name)(data, resources, options or Neo4jOptions())
+    return graph

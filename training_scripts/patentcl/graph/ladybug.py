@@ -15,7 +15,8 @@ from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
-from .errors import TooLarge
+from .base import Graph, TooLarge
+from .options import Neo4jOptions
 from .parallel import in_parallel
 
 # File → the count of its rows in graph.json, and the table that it fills; nodes come before relationships.
@@ -48,14 +49,14 @@ _MOVES = 5.5  # bytes that copying a file reads and writes, for each of its byte
 _MINED = 2_000  # bytes of the pool for each citation of an anchor: 400 measured, but some anchors cite many
 
 
-class LadybugGraph:
-    """A graph in one file, `folder`/graph.lbug, with `folder`/import.json beside it."""
+class LadybugGraph(Graph):
+    """A graph in one file, data/ladybug/graph.lbug, with import.json beside it."""
 
     sessions = 1  # a query uses all cores by itself
 
-    def __init__(self, folder: Path, resources: Resources = Resources()) -> None:
+    def __init__(self, data: Path, resources: Resources = Resources(), options: Neo4jOptions | None = None) -> None:
         """The database opens with the first query; the process that uses it stays within `resources`."""
-        self.folder = folder
+        self.folder = data / "ladybug"
         self.resources = resources
         self._connection: ladybug.Connection | None = None
 

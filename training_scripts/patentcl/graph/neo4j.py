@@ -6,8 +6,10 @@ from typing import Any
 
 from ..common.cli import InputError
 from ..common.files import read_json
+from ..common.resources import Resources
 from ..tables.import_csvs import miscounted
 from ..tables.restructure import RECORD
+from .base import Graph
 from .neo4j_admin import import_command, import_offline
 from .neo4j_connection import Neo4jConnection, Server
 from .neo4j_import import import_online, make_indexes
@@ -16,10 +18,10 @@ from .options import Neo4jOptions
 _IMPORTED = "MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint, i.complete AS complete"
 
 
-class Neo4jGraph(Neo4jConnection):
+class Neo4jGraph(Neo4jConnection, Graph):
     """The graph in a Neo4j server. Queries are retried while the server is unreachable."""
 
-    def __init__(self, options: Neo4jOptions) -> None:
+    def __init__(self, data: Path, resources: Resources, options: Neo4jOptions) -> None:
         """Connect to the server that the environment names. It must answer, unless the import is offline."""
         super().__init__(Server.from_environment(options))
         self.options = options
@@ -30,10 +32,6 @@ class Neo4jGraph(Neo4jConnection):
     def batch(self, counts: dict[str, int]) -> int:
         """The number of anchors that keeps a query short, so that little is lost when the server stops."""
         return 20_000
-
-    def import_memory(self, counts: dict[str, int]) -> int:
-        """The server and its import tool have a memory of their own."""
-        return 0
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Import the CSVs in `csvs` as the options say, make the indexes, and check that it is their graph.

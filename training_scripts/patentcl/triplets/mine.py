@@ -21,8 +21,7 @@ from ..common.cli import InputError
 from ..common.files import beside, check_replaceable, fingerprint, is_done, locked, read_json, remove, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
-from ..graph.base import Graph
-from ..graph.errors import TooLarge
+from ..graph.base import Graph, TooLarge
 from ..graph.parallel import in_parallel
 from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
