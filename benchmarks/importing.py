@@ -17,7 +17,8 @@ from pathlib import Path
 
 from patentcl.common.cli import run_script
 from patentcl.common.files import read_json
-from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.base import open_graph
+from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.restructure import restructure
 

@@ -28,7 +28,8 @@ from patentcl.common.cli import run_script
 from patentcl.common.duck import connect, literal
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
-from patentcl.graph.base import Neo4jOptions, open_graph
+from patentcl.graph.base import open_graph
+from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
 from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure

@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 from patentcl.common.cli import Interrupted, option, parse_options, run_script
 from patentcl.common.files import DATA, REPOSITORY, remove, write_json
 from patentcl.common.resources import Resources, machine_memory
-from patentcl.graph.base import Graph, Neo4jOptions, open_graph
+from patentcl.graph.base import Graph, open_graph
+from patentcl.graph.options import Neo4jOptions
 from patentcl.tables.restructure import restructure
 from patentcl.triplets import mine
 from patentcl.triplets.options import Mining

@@ -20,19 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from patentcl.common.cli import InputError, run_script
-from patentcl.sample.patents import (
-    BLOCK,
-    GENERAL,
-    SENTENCES,
-    SUBCLASSES,
-    TITLES,
-    UNCLASSIFIED,
-    Ints,
-    Patents,
-    Rows,
-    take,
-)
+from patentcl.sample.patents import BLOCK, UNCLASSIFIED, Ints, Patents, Rows, take
 from patentcl.sample.plan import ENDING, SUBJECTS, SYLLABLE, TERMS, compose
+from patentcl.sample.words import GENERAL, SENTENCES, SUBCLASSES, TITLES
 from patentcl.sample.write import write_tables
 
 COUNT = 650  # subclasses

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from patentcl.graph.base import Neo4jOptions
 from patentcl.graph.neo4j_admin import is_running, run_tool, start
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server
+from patentcl.graph.options import Neo4jOptions
 
 _SETTINGS = """
 server.directories.data={folder}/data

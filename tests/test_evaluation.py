@@ -19,8 +19,10 @@ from patentcl.evaluation.__main__ import main
 from patentcl.evaluation.compare import check_names, compare_embeddings, embed_all, with_base
 from patentcl.evaluation.held_out import PARTS, HeldOut, held_out_set
 from patentcl.evaluation.metrics import METRICS, TRIPLETS, Row, measure, metric, quick
-from patentcl.evaluation.report import Report, check_output, paired_difference, ratio_interval
-from patentcl.evaluation.scoring import CANDIDATES, Outcome, Ranker, bm25_ranker, dense_ranker, score, tfidf_ranker
+from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker, tfidf_ranker
+from patentcl.evaluation.report import Report, check_output
+from patentcl.evaluation.scoring import CANDIDATES, Outcome, score
+from patentcl.evaluation.significance import paired_difference, ratio_interval
 from patentcl.models.embed import encode
 from patentcl.models.load import MINILM, Model, find_model, fingerprint_of
 from patentcl.pipeline import tables_to_triplets

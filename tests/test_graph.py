@@ -18,14 +18,16 @@ from neo4j.exceptions import Neo4jError, ServiceUnavailable, TransientError
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json, write_json
 from patentcl.common.resources import LEAST, Resources
-from patentcl.figures.colours import FAINT, SECTION_COLOURS
+from patentcl.figures.colours import SECTION_COLOURS
+from patentcl.figures.style import FAINT
 from patentcl.figures.triplet import neighbourhood_graph
 from patentcl.graph import neo4j_connection
-from patentcl.graph.base import Neo4jOptions, TooLarge, open_graph
+from patentcl.graph.base import TooLarge, open_graph
 from patentcl.graph.ladybug import LadybugGraph
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
 from patentcl.graph.neo4j_admin import import_arguments, import_command, import_offline
 from patentcl.graph.neo4j_connection import Neo4jConnection, Server, refuse_old
+from patentcl.graph.options import Neo4jOptions
 from patentcl.graph.parallel import in_parallel
 from patentcl.tables.import_csvs import COUNTED
 from patentcl.tables.restructure import restructure

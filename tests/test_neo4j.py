@@ -27,9 +27,9 @@ from patentcl.common.cli import InputError, Interrupted
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
 from patentcl.graph import neo4j_admin
-from patentcl.graph.base import Neo4jOptions
 from patentcl.graph.neo4j import Neo4jGraph
 from patentcl.graph.neo4j_connection import Neo4jConnection
+from patentcl.graph.options import Neo4jOptions
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.tables.restructure import restructure

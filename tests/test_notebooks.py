@@ -19,7 +19,7 @@ import patent_handler
 import patent_triplet_trainer
 from patentcl.common.cli import InputError
 from patentcl.common.resources import Resources
-from patentcl.graph.base import Neo4jOptions
+from patentcl.graph.options import Neo4jOptions
 from patentcl.models.load import Model
 from patentcl.triplets.options import Mining
 

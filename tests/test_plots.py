@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from patentcl.figures.colours import colour_groups, drawable
+from patentcl.figures.colours import colour_groups
 from patentcl.figures.corpus import degree_histograms, patents_per_year
 from patentcl.figures.page import save_scatter, scatter_page
 from patentcl.figures.scatter import Scatter, scatter_figure
+from patentcl.figures.style import drawable
 from patentcl.figures.triplet import triplet_graph, triplet_table
 
 HOSTILE = [

@@ -133,8 +133,8 @@ def test_python_blocks_parse(page: Path) -> None:
 
 
 def test_the_by_hand_import_in_the_docs_is_the_one_that_is_printed() -> None:
-    from patentcl.graph.base import Neo4jOptions
     from patentcl.graph.neo4j_admin import import_arguments
+    from patentcl.graph.options import Neo4jOptions
 
     shown = " ".join((ROOT / "docs" / "neo4j.md").read_text(encoding="utf-8").replace("\\\n", " ").split())
     assert " ".join(import_arguments(Neo4jOptions())) in shown

@@ -12,7 +12,8 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
-from patentcl.tables.import_csvs import FILES, overview
+from patentcl.tables.import_csvs import FILES
+from patentcl.tables.overview import overview
 from patentcl.tables.patentsview import Source, find_tables
 from patentcl.tables.restructure import restructure
 

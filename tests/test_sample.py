@@ -10,8 +10,9 @@ import pytest
 
 from patentcl.common.cli import InputError
 from patentcl.sample.__main__ import main
-from patentcl.sample.patents import BLOCK, HARD, PAIRS, SUBCLASSES
+from patentcl.sample.patents import BLOCK
 from patentcl.sample.plan import Plan, invent
+from patentcl.sample.words import HARD, PAIRS, SUBCLASSES
 from patentcl.sample.write import write_sample
 
 Row = dict[str, str]

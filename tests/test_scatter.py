@@ -17,8 +17,9 @@ from patentcl.common.cli import InputError
 from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
-from patentcl.figures.colours import PALETTE, SECTION_COLOURS, ColorBy, colour_groups, shortened
-from patentcl.figures.scatter import common_frame, project
+from patentcl.figures.colours import PALETTE, SECTION_COLOURS, ColorBy, colour_groups
+from patentcl.figures.layout import common_frame, project
+from patentcl.figures.style import shortened
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.cpc import SECTIONS
 from patentcl.triplets.dataset import load_dataset

@@ -20,8 +20,8 @@ from patentcl.models.load import MINILM, Model, find_model
 from patentcl.models.packing import choose_backend, embed_packed
 from patentcl.models.tokens import token_ids
 from patentcl.training import gradient as gradient_module
+from patentcl.training.batches import Batches
 from patentcl.training.gradient import Gradient, set_dropout
-from patentcl.training.loop import Batches
 from patentcl.training.losses import InBatchContrast, Links, Loss, TripletMargin
 from tiny import untrained
 

@@ -23,11 +23,12 @@ from patentcl.models.embed import encode
 from patentcl.models.load import MINILM, Model, find_model
 from patentcl.models.tokens import join_texts, separator, token_ids, tokenise
 from patentcl.training import loop
+from patentcl.training.batches import Batches
+from patentcl.training.card import write_card
 from patentcl.training.gradient import Gradient, set_dropout
-from patentcl.training.loop import Batches
 from patentcl.training.losses import TripletMargin
 from patentcl.training.options import RECIPES, Hyperparameters, RunOptions, recipe_of
-from patentcl.training.train import forecast, train, write_card
+from patentcl.training.train import forecast, train
 from patentcl.triplets import dataset as dataset_module
 from patentcl.triplets.dataset import Dataset
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from patentcl.figures.colours import colour_groups
     from patentcl.figures.page import save_scatter
     from patentcl.figures.scatter import make_scatter
-    from patentcl.tables.import_csvs import subclass_titles
+    from patentcl.tables.overview import subclass_titles
     from patentcl.triplets.dataset import load_dataset
 
     folder, cache, seed = inputs.data / "triplets" / inputs.triplets, inputs.data / "embeddings", picture.seed

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 from patentcl.common.cli import InputError, check_ranges, option, parse_options, run_script
 from patentcl.common.files import DATA
 from patentcl.common.resources import Resources
-from patentcl.graph.base import GRAPHS, Neo4jOptions, open_graph
+from patentcl.graph.base import GRAPHS, open_graph
 from patentcl.graph.neo4j_admin import import_command
+from patentcl.graph.options import Neo4jOptions
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.options import Mining

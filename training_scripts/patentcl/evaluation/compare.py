@@ -10,14 +10,16 @@ import pandas as pd
 from ..common.cli import InputError
 from ..common.files import read_json
 from ..common.hashing import mix
-from ..models.embed import check_vectors, embed
+from ..models.embed import embed
 from ..models.load import Model, find_model, fingerprint_of
+from ..models.vectors import check_vectors
 from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 from .leakage import warnings_of
 from .metrics import measure
+from .rankers import bm25_ranker, dense_ranker, tfidf_ranker
 from .report import Report
-from .scoring import bm25_ranker, dense_ranker, score, tfidf_ranker
+from .scoring import score
 
 
 def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test", seed: int = 42) -> pd.DataFrame:

@@ -12,10 +12,11 @@ from sklearn.metrics import f1_score, v_measure_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from ..models.embed import unit_rows
+from ..models.vectors import unit_rows
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
-from .scoring import Outcome, Ranker, score
+from .rankers import Ranker
+from .scoring import Outcome, score
 
 # What a metric returns: a value per query or patent (n,), of which it is the mean; the two parts of a ratio per anchor
 # or patent (n, 2), of whose sums it is the quotient; a single number; or None where it does not apply.

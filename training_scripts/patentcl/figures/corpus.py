@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from .colours import BLUE, INK, colour_groups, plain_axes
+from .colours import colour_groups
+from .style import BLUE, INK, plain_axes
 
 
 def patents_per_year(patents: pd.DataFrame) -> Figure:

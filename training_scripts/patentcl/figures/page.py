@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..common.files import beside
-from .scatter import Scatter, common_frame, scatter_figure
+from .layout import common_frame
+from .scatter import Scatter, scatter_figure
 
 TEMPLATE = Path(__file__).with_name("scatter.html")
 

@@ -13,7 +13,8 @@ from pandas.io.formats.style import Styler
 
 from ..graph.neighbourhood import Neighbourhood
 from ..tables.cpc import section_of
-from .colours import BLUE, FAINT, INK, RED, SECTION_COLOURS, drawable, shortened
+from .colours import SECTION_COLOURS
+from .style import BLUE, FAINT, INK, RED, drawable, shortened
 
 Patent = Mapping[str, Any]
 CLASSES = 4  # shown of each patent in a triplet's graph

@@ -15,7 +15,8 @@ from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, miscounted, plain_name
 from ..tables.restructure import RECORD
-from .base import Graph, Neo4jOptions, TooLarge
+from .base import Graph, TooLarge
+from .options import Neo4jOptions
 from .parallel import in_parallel
 
 # File → the count of its rows in graph.json, and the table that it fills; nodes come before relationships.

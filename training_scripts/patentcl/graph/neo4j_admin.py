@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..common.cli import InputError, Interrupted
 from ..common.resources import require
-from .base import Neo4jOptions
+from .options import Neo4jOptions
 
 _FILES = [
     "--nodes=Patent=patents.csv",

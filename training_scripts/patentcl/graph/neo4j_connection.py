@@ -20,7 +20,8 @@ from neo4j.exceptions import DriverError, Neo4jError
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from .base import Neo4jOptions, TooLarge
+from .base import TooLarge
+from .options import Neo4jOptions
 
 OLDEST = (5, 26)  # the long-term release of Neo4j 5, which the tests run
 PATIENCE = 600  # seconds to retry while the server is unreachable

@@ -1,4 +1,4 @@
-"""Embed patents, with an on-disk cache keyed by model and text; checks and normalisation of embeddings."""
+"""Embed patents, with an on-disk cache keyed by model and text."""
 
 import hashlib
 import os
@@ -104,18 +104,3 @@ def _cached(folder: Path, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
         except Exception as error:  # noqa: BLE001 (a corrupt file fails in many ways)
             print(f"{path} is corrupt ({error}); encoding its texts again.")
             path.unlink()
-
-
-def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Scale the rows of `embeddings` (N, d) to length 1. Raises `InputError` as `check_vectors` does."""
-    check_vectors(embeddings, "The model")
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-
-
-def check_vectors(embeddings: np.ndarray, name: str) -> None:
-    """Raise `InputError` if `embeddings` (N, d) of the model `name` hold NaN or infinity, or are all the same."""
-    if not np.isfinite(embeddings).all():
-        raise InputError(f"{name} produced NaN or infinite embeddings. Retrain it with a lower --lr.")
-    if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
-        advice = "Check that the model is complete and --max-length is large enough."
-        raise InputError(f"{name} produced the same embedding for every text. {advice}")

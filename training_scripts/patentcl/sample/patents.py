@@ -1,13 +1,10 @@
 """The rows of the sample's tables: ids, dates, citations and classes of the patents of a plan.
 
-The words and layouts are those of `sample.toml`, which explains them. With what is hard in real tables: rows repeated,
-reversed or leading out, and texts of `CASES` and `HARD`, by number.
+With what is hard in real tables: rows repeated, reversed or leading out, and texts of `CASES` and `HARD`, by number.
 """
 
-import tomllib
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_CONTENT = tomllib.loads(Path(__file__).with_name("sample.toml").read_text(encoding="utf-8"))
-
-TODAY: dict[str, Any] = _CONTENT["today"]  # what a table holds → its file and columns
-BEFORE_2023: dict[str, Any] = _CONTENT["before_2023"]
-SUBCLASSES: dict[str, Any] = _CONTENT["subclasses"]  # symbol → title, words
-PAIRS: list[tuple[str, str]] = list(_CONTENT["pairs"].items())  # a term and its counterpart
-SENTENCES: list[dict[str, Any]] = _CONTENT["sentences"]  # gaps: the letters of their words; templates
-TITLES: list[dict[str, Any]] = _CONTENT["titles"]
-STRAY: dict[str, Any] = _CONTENT["stray"]
-HARD: list[str] = _CONTENT["hard"]
-GENERAL: list[str] = _CONTENT["general"]
-SYLLABLES: list[str] = _CONTENT["syllables"]
-ENDINGS: list[str] = _CONTENT["endings"]
-SURNAMES: list[str] = _CONTENT["surnames"]
-
+from .words import HARD, STRAY, SURNAMES
 
 Ints = NDArray[Any]
 Rows = tuple[dict[str, pa.Table], dict[str, int]]  # of each table, and counts

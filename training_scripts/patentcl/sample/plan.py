@@ -14,20 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .patents import (
-    ENDINGS,
-    GENERAL,
-    PAIRS,
-    SENTENCES,
-    SUBCLASSES,
-    SYLLABLES,
-    TITLES,
-    UNCLASSIFIED,
-    Ints,
-    Patents,
-    Rows,
-    take,
-)
+from .patents import UNCLASSIFIED, Ints, Patents, Rows, take
+from .words import ENDINGS, GENERAL, PAIRS, SENTENCES, SUBCLASSES, SYLLABLES, TITLES
 
 LINE = 8  # patents in a line of inventions, on average
 CITATIONS = 7.2  # citations drawn for a patent; about four stay, the others find nothing earlier or repeat one

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from ..common.cli import InputError, check_ranges
 from ..common.files import beside, check_replaceable, is_done, read_json, write_record
-from .patents import BEFORE_2023, BLOCK, SUBCLASSES, TODAY, Rows
+from .patents import BLOCK, Rows
 from .plan import CITATIONS, Plan, invent
+from .words import BEFORE_2023, SUBCLASSES, TODAY
 
 RECORD = "sample.json"
 

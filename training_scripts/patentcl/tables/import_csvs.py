@@ -10,15 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 from pyarrow.parquet import ParquetWriter
 
 from ..common.duck import NULL, literal
-from .cpc import section_of
 
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
@@ -124,23 +120,3 @@ def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str,
         if count != counts.get(what, 0):
             return f"{count:,} {what} instead of {counts.get(what, 0):,}"
     return ""
-
-
-def overview(graph: Path) -> pd.DataFrame:
-    """The patents of the corpus in `graph`, the folder that `restructure` wrote, by rank (N rows).
-
-    Columns: `date`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes` it has.
-    """
-    table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
-    classes = pc.list_value_length(table["subclasses"]).to_numpy()
-    patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
-    return patents.assign(section=patents.pop("subclass").map(section_of))
-
-
-def subclass_titles(graph: Path) -> dict[str, str]:
-    """Title of each CPC subclass, for legends; empty when the corpus was not restructured here."""
-    path = graph / "cpc_subclasses.csv"
-    if not path.exists():
-        return {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return dict(zip(table.iloc[:, 0], table["title"], strict=True))

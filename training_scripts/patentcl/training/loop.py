@@ -1,7 +1,7 @@
 """The steps of a training, with all that lets it run unattended.
 
-Order, dropout and all else that is random are functions of the seed and the step, so there is no sampler state to save:
-a training that resumes from a checkpoint takes the same steps as one that was never interrupted.
+Order, dropout and all else that is random are functions of the seed and the step, so a training that resumes from a
+checkpoint takes the same steps as one that was never interrupted.
 """
 
 import math
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,50 +24,15 @@ from ..common.cli import InputError, Interrupted
 from ..common.distributed import add, check_the_same, rank, wait, world
 from ..evaluation.held_out import HeldOut
 from ..evaluation.metrics import quick
-from ..evaluation.scoring import dense_ranker
+from ..evaluation.rankers import dense_ranker
 from ..models.device import peak_memory_gb
 from ..models.embed import encode_tokens
 from ..models.tokens import join_texts, separator, token_ids
 from . import checkpoints
+from .batches import Batches
 from .gradient import Gradient
 from .log import Log, StopSignal
 from .options import Hyperparameters, RunOptions
-
-MEGABATCH = 64  # batches that are sorted by length together
-
-
-class Batches:
-    """Batches of triplets of similar length, in a new order each epoch; an epoch holds every triplet once."""
-
-    def __init__(self, triplets: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        """Order `triplets` (N, 3), rows of texts, by the `lengths` (T,) of the texts in tokens."""
-        self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
-        self.tokens = np.zeros(len(triplets), np.uint32)
-        for column in triplets.T:
-            self.tokens += lengths[column].astype(np.uint32)
-        self.per_epoch = math.ceil(len(triplets) / batch_size)
-        self._order_once = lru_cache(maxsize=1)(self._order)
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        """The rows (B, 3) of step 0, 1, …; the last batch of an epoch may be smaller."""
-        epoch, place = divmod(step, self.per_epoch)
-        order, starts = self._order_once(epoch)
-        return self.triplets[order[starts[place] :][: self.batch_size]]
-
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order of the triplets in an epoch, and where each batch starts in it."""
-        random = np.random.default_rng([self.seed, epoch])
-        order = np.arange(len(self.triplets), dtype=np.uint32)
-        random.shuffle(order)
-        full = len(order) // self.batch_size  # what is left is the last batch, drawn like the others
-        end, size = full * self.batch_size, MEGABATCH * self.batch_size
-        for start in range(0, end, size):
-            part = order[start : min(start + size, end)]
-            part[:] = part[np.argsort(self.tokens[part], kind="stable")]
-        starts = np.arange(0, len(order), self.batch_size)
-        starts[:full] = random.permutation(starts[:full])
-        return order, starts
-
 
 LEAST_QUERIES = 50  # to choose weights by; with fewer the choice would be chance
 MAX_NORM = 1.0  # of a step's gradient, as in the stock trainer

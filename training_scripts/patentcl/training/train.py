@@ -5,8 +5,7 @@ faster than there is in `models/packing.py`, `models/tokens.py` and `gradient.py
 averaged with the base model's, which keeps more of what that one knew (Wortsman et al. 2022,
 https://arxiv.org/abs/2109.01903).
 
-An unfinished training is in `<output>.training/` (checkpoints, log); at the end the model replaces `<output>`. The
-model card is its README.md (https://huggingface.co/docs/hub/model-cards).
+An unfinished training is in `<output>.training/` (checkpoints, log); at the end the model replaces `<output>`.
 """
 
 import errno
@@ -23,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch.utils.benchmark import Timer
@@ -37,14 +35,16 @@ from ..evaluation.held_out import HeldOut, held_out_set
 from ..evaluation.leakage import TRAINED_ON
 from ..models.device import device_dtype, peak_memory_gb, precision
 from ..models.embed import embed
-from ..models.load import MINILM, Model, find_model
+from ..models.load import Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import separator, tokenise
 from ..triplets.dataset import Dataset
 from . import checkpoints
+from .batches import Batches
+from .card import write_card
 from .gradient import Gradient, set_dropout
 from .log import Log
-from .loop import LEAST_QUERIES, Batches, Job, Loop
+from .loop import LEAST_QUERIES, Job, Loop
 from .losses import LOSSES
 from .options import Hyperparameters, RunOptions, recipe_of
 
@@ -240,34 +240,3 @@ def _print_profile(gradient: Gradient, batches: Batches, steps: list[int], secon
         f"{flops / 1e12:.2f} TFLOP per step without attention, {flops / seconds / 1e12:.2f} TFLOP/s: "
         f"{flops / seconds / peak:.0%} of the {peak / 1e12:.2f} TFLOP/s of a large {precision()} matrix product"
     )
-
-
-SHOWN = ("epochs", "batch_size", "lr", "average", "seed")  # hyperparameters, besides those of the loss
-
-
-def write_card(path: Path, base: Model, record: dict[str, Any], separator: str, tables: str) -> None:
-    """Write the card of a model fine-tuned from `base`: its `record`, and the `tables` of its evaluation."""
-    try:
-        licence = ModelCard.load(base.folder / "README.md").data.license
-    except (OSError, ValueError):  # no card, or one without valid metadata
-        licence = None
-    hub_name = base.name if "/" in base.name and not Path(base.name).expanduser().is_dir() else None
-    data = ModelCardData(
-        library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity",
-        tags=["sentence-transformers", "patents", "patentcl"],
-        base_model="sentence-transformers/all-MiniLM-L6-v2" if base.name == MINILM else hub_name,
-        license=licence,
-    )
-    params = record["params"]
-    names = (*LOSSES[params["loss"]].options, *SHOWN)
-    card = ModelCard.from_template(
-        data,
-        template_path=str(Path(__file__).with_name("card.md")),
-        record=record,
-        separator=separator,
-        settings=", ".join([f"loss {params['loss']}", *(f"{name} {params[name]:g}" for name in names)]),
-        licence=licence,
-        tables=tables,
-    )
-    path.write_text(str(card), encoding="utf-8")

@@ -94,10 +94,8 @@ def _keep(
     graph: Path, number: int, model: "Model", cache: Path, resources: Resources, rows: pd.DataFrame
 ) -> np.ndarray:
     """Whether `model` finds the positive of each row at least as close to the anchor as the negative, (n,)."""
-    from ..models.embed import (
-        embed,  # torch takes seconds to import; mining rarely needs it
-        unit_rows,
-    )
+    from ..models.embed import embed  # torch takes seconds to import; mining rarely needs it
+    from ..models.vectors import unit_rows
 
     ranks = rows[list(ROLES)].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)

@@ -1,0 +1,66 @@
+"""Rankers: how similar patents are by words or by vectors, and the ranks that their scores give."""
+
+from collections.abc import Callable, Sequence
+
+import bm25s
+import numpy as np
+import pandas as pd
+import Stemmer
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from ..common.cli import InputError
+from ..models.vectors import unit_rows
+
+# Takes rows (q,) of the texts and returns their similarity to all texts, (q, N); higher is more similar.
+Ranker = Callable[[np.ndarray], np.ndarray]
+
+RRF_K = 60  # the constant of reciprocal rank fusion, as published
+NO_WORDS = "The texts to search contain no words besides stop words. Check the title and abstract columns."
+
+
+def dense_ranker(embeddings: np.ndarray) -> Ranker:
+    """Cosine similarity of the embeddings (N, d)."""
+    unit = unit_rows(embeddings)
+    return lambda rows: unit[rows] @ unit.T
+
+
+def bm25_ranker(texts: pd.DataFrame) -> Ranker:
+    """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the stems of title and abstract, by bm25s."""
+    how = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "return_ids": False, "show_progress": False}
+    words = bm25s.tokenize(_joined(texts), **how)
+    if not any(words):
+        raise InputError(NO_WORDS)
+    retriever = bm25s.BM25()
+    retriever.index(words, show_progress=False)
+    nothing = np.zeros(len(words), np.float32)  # for a query of stop words, at which bm25s fails
+    return lambda rows: np.stack([retriever.get_scores(words[row]) if words[row] else nothing for row in rows])
+
+
+def tfidf_ranker(texts: pd.DataFrame) -> Ranker:
+    """Cosine of TF-IDF vectors with logarithmic term counts (Salton and Buckley 1988), by scikit-learn."""
+    try:
+        matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_joined(texts))
+    except ValueError:  # "empty vocabulary": it has more stop words than BM25
+        raise InputError(NO_WORDS) from None
+    return lambda rows: (matrix[rows] @ matrix.T).toarray()
+
+
+def _joined(texts: pd.DataFrame) -> list[str]:
+    return (texts["title"] + " " + texts["abstract"]).tolist()
+
+
+def best_first(scores: np.ndarray) -> np.ndarray:
+    """Return the rows of the texts by score, (..., N) → (..., N); of equal scores the first text comes first."""
+    return np.argsort(-scores, axis=-1, kind="stable")
+
+
+def fuse(orders: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """Return the scores (N,) of a reciprocal rank fusion (Cormack et al. 2009, doi 10.1145/1571941.1572114).
+
+    `orders` (N,) hold the rows of all texts, best first; those outside `mask` (N,) take no rank and score 0.
+    """
+    scores = np.zeros(len(mask))
+    for order in orders:
+        shown = order[mask[order]]
+        scores[shown] += 1 / (RRF_K + np.arange(1, len(shown) + 1))
+    return scores

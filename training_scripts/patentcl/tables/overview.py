@@ -1,0 +1,30 @@
+"""Statistics of a restructured corpus: what the notebooks show."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .cpc import section_of
+from .import_csvs import PARQUET
+
+
+def overview(graph: Path) -> pd.DataFrame:
+    """The patents of the corpus in `graph`, the folder that `restructure` wrote, by rank (N rows).
+
+    Columns: `date`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes` it has.
+    """
+    table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
+    classes = pc.list_value_length(table["subclasses"]).to_numpy()
+    patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
+    return patents.assign(section=patents.pop("subclass").map(section_of))
+
+
+def subclass_titles(graph: Path) -> dict[str, str]:
+    """Title of each CPC subclass, for legends; empty when the corpus was not restructured here."""
+    path = graph / "cpc_subclasses.csv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return dict(zip(table.iloc[:, 0], table["title"], strict=True))
