@@ -1,8 +1,9 @@
 """The gradient of a batch of triplets, however large the batch is and however many processes share it.
 
-A text that occurs twice in the batch is embedded once. Where the texts do not fit into memory at once, they are
-embedded without a graph, and again, part by part, when the gradients of all embeddings are known (GradCache: Gao et al.
-2021, https://arxiv.org/abs/2101.06983). The result is the gradient of the complete batch, for any loss.
+A text that occurs twice in the batch is embedded once. A loss that is a mean over triplets is accumulated over
+micro-batches. One that compares all texts of the batch needs all embeddings at once: they are computed without a graph,
+and again, part by part, when their gradients are known (GradCache: Gao et al. 2021, https://arxiv.org/abs/2101.06983).
+Either way, the result is the gradient of the complete batch.
 """
 
 import math
@@ -54,7 +55,7 @@ class Gradient:
         while loss is None:
             self.model.zero_grad()
             with suppress(torch.OutOfMemoryError), out_of_memory_translated():
-                loss = self._compute(step, batch)
+                loss = self._accumulated(step, batch) if self.loss.is_mean else self._cached(step, batch)
             if loss is None:  # the memory was freed with the traceback
                 self._halve(len(batch))
         add_gradients(self.model)
@@ -72,7 +73,21 @@ class Gradient:
             f"Out of memory: the micro-batch is halved to {self.micro}; the effective batch size is still {batch_size}."
         )
 
-    def _compute(self, step: int, batch: np.ndarray) -> Tensor:
+    def _accumulated(self, step: int, batch: np.ndarray) -> Tensor:
+        share = batch[rank() :: world()]
+        size = self.micro or max(1, len(share))
+        total = torch.zeros((), device=self.model.device)
+        for number, start in enumerate(range(0, len(share), size)):
+            part = share[start : start + size]
+            rows, places = np.unique(part, return_inverse=True)
+            embeddings = self._embed(step, number, rows)
+            loss = self._loss(embeddings, places.reshape(part.shape), part) * (len(part) / len(batch))
+            with record_function("backward"):
+                loss.backward()
+            total += loss.detach()
+        return total
+
+    def _cached(self, step: int, batch: np.ndarray) -> Tensor:
         rows, places = np.unique(batch, return_inverse=True)
         share = rows[rank() :: world()]
         most = 3 * self.micro if 0 < self.micro < len(batch) else max(1, len(share))

@@ -18,6 +18,7 @@ class Loss(ABC):
     """A loss over a batch of triplets."""
 
     options: ClassVar[tuple[str, ...]]  # the fields of `Hyperparameters` that it takes
+    is_mean: ClassVar[bool]  # over triplets, so that micro-batches can be added up
 
     @classmethod
     def build(cls, data: Dataset, **options: float) -> Self:
@@ -35,6 +36,7 @@ class TripletMargin(Loss):
 
     margin: float  # by how much the negative should be further away than the positive
     options = ("margin",)
+    is_mean = True
 
     def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """See `Loss`."""
@@ -74,6 +76,7 @@ class InBatchContrast(Loss):
     links: Links
     scale: float  # 1 / temperature
     options = ("scale",)
+    is_mean = False
 
     @classmethod
     def build(cls, data: Dataset, **options: float) -> Self:
