@@ -7,7 +7,7 @@ import pytest
 
 from patentcl.common import resources
 from patentcl.common.cli import InputError
-from patentcl.common.duck import connect
+from patentcl.common.duck import connect, readable_errors
 from patentcl.common.resources import GB, Resources, available_memory, machine_memory, require
 from patentcl.graph.ladybug import LadybugGraph
 from patentcl.pipeline import tables_to_triplets
@@ -52,6 +52,17 @@ def test_duckdb_stays_within_the_budget() -> None:
         row = db.execute("SELECT current_setting('threads'), current_setting('memory_limit')").fetchone()
     assert row and row[0] == 1
     assert row[1].endswith("MiB") and float(row[1].split()[0]) < 900
+
+
+def test_too_little_memory_is_not_taken_for_a_corrupt_file() -> None:
+    with (
+        pytest.raises(InputError, match=r"--memory") as raised,
+        readable_errors("patents.csv cannot be read", "Restructure again with --overwrite."),
+        connect() as db,
+    ):
+        db.execute("SET memory_limit = '1MB'; CREATE TABLE numbers AS FROM range(10_000_000)")
+
+    assert "--overwrite" not in str(raised.value)
 
 
 def test_too_little_disk_names_both_numbers_and_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

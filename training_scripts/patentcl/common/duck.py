@@ -58,7 +58,7 @@ def sql_sections(file: Path) -> dict[str, str]:
 def readable_errors(what: str, advice: str) -> Iterator[None]:
     """Turn an error of DuckDB into an `InputError`: `what` went wrong, the error's first line, `advice`.
 
-    An interrupt is raised as a `KeyboardInterrupt`, and a full disk has its own advice.
+    An interrupt is raised as a `KeyboardInterrupt`; a full disk and too little memory have their own advice.
     """
     try:
         yield
@@ -70,4 +70,6 @@ def readable_errors(what: str, advice: str) -> Iterator[None]:
             raise KeyboardInterrupt from None
         if "No space left" in reason:
             advice = "Free disk space."
+        if isinstance(problem, duckdb.OutOfMemoryException):
+            advice = "Pass a larger --memory, or close other programs."
         raise InputError(f"{what} ({reason}). {advice}") from None
