@@ -98,12 +98,12 @@ def _import(csvs: Path, options: Neo4jOptions, overwrite: bool) -> None:
                 output.append(line.strip())
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGKILL)  # the launcher and the Java that it started
-            raise Interrupted("the database is incomplete; rerun with --overwrite") from None
+            raise Interrupted("the database is incomplete; rerun to import again") from None
     if process.returncode:
         for text, advice in _ADVICE.items():
             if line := next((line for line in output if text in line), ""):
                 raise InputError(f"neo4j-admin: {line}; {advice}")
-        raise InputError("neo4j-admin failed (see its output above); fix the cause, then rerun with --overwrite")
+        raise InputError("neo4j-admin failed (see its output above); fix the cause, then rerun")
 
 
 def tool(name: str) -> str:
