@@ -45,6 +45,14 @@ def test_old_columns_and_zips_give_the_same_graph(tables: Path, tmp_path: Path, 
     assert citations == expected_citations
 
 
+def test_old_line_ends_give_the_same_graph(tables: Path, tmp_path: Path) -> None:
+    write_sample(tmp_path / "tables", patents=600)
+    citations = tmp_path / "tables" / "g_us_patent_citation.tsv"
+    citations.write_bytes(citations.read_bytes().replace(b"\n", b"\r"))
+
+    assert restructured(citations.parent, tmp_path / "other")[1] == restructured(tables, tmp_path / "today")[1]
+
+
 def test_titles_come_from_cpc_group_or_g_cpc_title_or_are_empty(tables: Path, tmp_path: Path) -> None:
     with_titles = tmp_path / "a"
     shutil.copytree(tables, with_titles)
@@ -89,6 +97,8 @@ def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
         ("g_cpc_current.tsv", b"1\t0\tA\tA01\t\xff\td\te", 5, r"tsv, line 5, column cpc_subclass: .*(?i:utf-8)"),
         ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
         ("g_patent.tsv", b"9\tutility\tin May\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*in May"),
+        ("g_patent.tsv", b"9\tutility\t1976-1-6\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*1976-1-6"),
+        ("g_patent.tsv", b"9\tutility\t9999-12-31\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*9999"),
         ("g_cpc_current.tsv", b"9\t0\tA\tA01\tA01B;A01C\td\te", 5, r"g_cpc_current\.tsv, patent 9: .*A01B;A01C"),
     ],
 )

@@ -71,6 +71,16 @@ def test_withdrawn_patents_are_kept_on_request(tables: Path, tmp_path: Path) -> 
     assert record["dropped"]["patents: withdrawn"] == 0
 
 
+@pytest.mark.parametrize("flag", ["1", "1.0", "True"])
+def test_withdrawn_patents_are_left_out_however_the_flag_is_written(
+    custom_corpus: Callable[..., Path], tmp_path: Path, flag: str
+) -> None:
+    folder = custom_corpus([], [], [])
+    (folder / "patents.csv").write_text(f"patent_id,title,abstract,withdrawn\n1,A,B,{flag}\n2,A,B,0.0\n3,A,B,\n")
+
+    assert restructure(folder, tmp_path / "graph")["dropped"]["patents: withdrawn"] == 1
+
+
 def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     texts = {"1": "A pump  with a\nvalve.", "2": "a PUMP with a valve. ", "3": "", "4": ""}
 

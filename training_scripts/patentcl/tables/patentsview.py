@@ -144,7 +144,7 @@ def _open(path: Path, shown: str, table: Table) -> Source:
     except UnicodeDecodeError:
         raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
     delimiter = "\t" if "\t" in line else ","
-    columns = next(csv.reader([line], delimiter=delimiter), [])
+    columns = next(csv.reader(line.splitlines()[:1], delimiter=delimiter), [])  # a line may end in CR
     header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(columns, 1))
     lower = [name.lower() for name in header]
     if twice := [name for name in header if lower.count(name.lower()) > 1]:

@@ -199,8 +199,9 @@ class _Run:
             "patents: repeated id": found["rows"] - found["nameless"] - found["ids"],
             "patents: withdrawn": found["ids"] - found["kept"],
         }
-        no_date = "SELECT patent_id, date FROM kept WHERE date <> '' AND try_cast(date AS DATE) IS NULL"
-        self._refuse(no_date, "patent", "the date {!r} is not YYYY-MM-DD. Fix it")
+        is_day = r"regexp_full_match(date, '[12]\d{3}-\d\d-\d\d') AND try_cast(date AS DATE) IS NOT NULL"
+        no_day = f"SELECT patent_id, date FROM kept WHERE date <> '' AND NOT ({is_day})"  # noqa: S608
+        self._refuse(no_day, "patent", "the date {!r} is no day as YYYY-MM-DD up to 2999. Fix it, or leave it empty")
 
     def _read_classes(self) -> None:
         (found,) = self._run("classes", "cpc").to_pylist()

@@ -5,7 +5,7 @@
 -- ## patents
 -- One row an id. A repeated row is rare, so only the rows of repeated ids are compared.
 
-CREATE MACRO is_withdrawn(flag) AS coalesce(lower(flag) IN ('1', 'true', 't', 'yes'), false);
+CREATE MACRO is_withdrawn(flag) AS coalesce(lower(flag) IN ('1', '1.0', 'true', 't', 'yes'), false);
 CREATE TABLE read_patent AS SELECT patent_id, title, date, type, is_withdrawn(withdrawn) AS withdrawn FROM patent_rows;
 CREATE TABLE repeated AS SELECT patent_id FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
 CREATE VIEW one AS
