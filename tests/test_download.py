@@ -450,6 +450,9 @@ def test_a_folder_of_tables_can_be_checked(zipped: Path, tmp_path: Path) -> None
     manifest = download_tables(folder, base_url=str(folder))
 
     assert {*manifest["tables"]} == {path.name for path in before if path.match("g_*.zip")}
+    manifest["tables"][PATENT]["release"] = "2026-09-30"  # the portal's
+    files.write_json(folder / "manifest.json", manifest)
+    assert download_tables(folder, base_url=str(folder)) == manifest
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.is_file())
 
 

@@ -32,7 +32,7 @@ class Places:
     data: Path = option(DATA, "folder that patent_handler.py wrote", metavar="DIR")
     triplets: str = option("10K", "10K, 100K, 1M, FULL, a folder in <data>/triplets, or a CSV", metavar="NAME|FILE")
     output: Path | None = option(None, "folder for the model (default: models/patentCL-<triplets>)", metavar="DIR")
-    recipe: Literal["best", "published"] = option("best", "defaults of the hyperparameters, see docs/recipes.md")
+    recipe: Literal["best", "published"] = option("best", "defaults of the hyperparameters, see docs/training.md")
     smoke: bool = option(False, "run the whole pipeline on a small sample in a temporary folder")
 
     _argument_group_name = "data and model"

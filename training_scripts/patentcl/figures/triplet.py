@@ -68,7 +68,7 @@ def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: st
         for parent in parents[symbol]:
             axes.plot([parent, x], [3.1, 0.75], color=colour, lw=1.0, zorder=1)
     note = "CPC subclasses" if parents else "no classes"
-    note += f"; filled: {drawable(shared)}, the triplet's own" if shared in parents else ""
+    note += f"; filled: {drawable(shared)}, shared by anchor and positive" if shared in parents else ""
     axes.text(6, 0.2, note, ha="center", size=9, color="#666666")
     return figure
 

@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,13 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
             known = files.read_json(manifest).get("tables", {})
         zips = [f"{name}.tsv.zip" for name in names or NAMES]
         offered: list[File] = _patiently("catalogue", lambda: source.catalogue(zips))
+        if source.folder and source.folder.samefile(out):  # a check: the dates of files are no releases
+            releases = {name: entry["release"] for name, entry in known.items()}
+            offered = [replace(file, release=releases.get(file.name, file.release)) for file in offered]
         for name in zips:
             if name not in [file.name for file in offered] and (names or name not in OPTIONAL):
                 raise InputError(
-                    f"{source.shown} does not offer {name}, or not with its size. Choose other tables by --tables."
+                    f"{source.shown} has no {name}, or does not tell its size. Check --base-url and --tables."
                 )
         known |= {file.name: _entry(file, out / file.name, known.get(file.name)) for file in offered}
         missing = [file for file in offered if not known[file.name]]

@@ -34,7 +34,7 @@ class Hyperparameters:
     scale: float = option(20, "contrast: 1 / temperature")
     average: float = option(1, "share of the trained weights, the rest is the base model's (1: all)", metavar="SHARE")
     max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
-    dropout: float | None = option(None, "share of activations to drop (default: the model's own)", metavar="SHARE")
+    dropout: float | None = option(None, "share of activations to drop (published: the model's own)", metavar="SHARE")
     evaluations: int = option(10, "evaluations on the validation set during training (0: none)")
     keep: Literal["best", "last"] = option("best", "which weights to save, best: by validation nDCG@10")
     patience: int = option(0, "stop after so many evaluations without improvement (0: never)")
