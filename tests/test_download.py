@@ -455,6 +455,12 @@ def test_a_folder_of_tables_can_be_checked(zipped: Path, tmp_path: Path) -> None
     assert download_tables(folder, base_url=str(folder)) == manifest
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.is_file())
 
+    for content in (damaged((folder / PATENT).read_bytes()), zip_of(1000)):
+        (folder / PATENT).write_bytes(content)
+        with pytest.raises(InputError, match=PATENT):
+            download_tables(folder, base_url=str(folder))
+        assert (folder / PATENT).read_bytes() == content
+
 
 def test_ctrl_c_keeps_what_has_arrived(portal: Play, tmp_path: Path) -> None:
     portal.faults["mirror"] = [lambda _: False, stall(200_000)]

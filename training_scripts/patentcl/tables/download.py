@@ -43,7 +43,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
             known = files.read_json(manifest).get("tables", {})
         zips = [f"{name}.tsv.zip" for name in names or NAMES]
         offered: list[File] = _patiently("catalogue", lambda: source.catalogue(zips))
-        if source.folder and source.folder.samefile(out):  # a check: the dates of files are no releases
+        if check := bool(source.folder and source.folder.samefile(out)):  # the dates of files are no releases
             releases = {name: entry["release"] for name, entry in known.items()}
             offered = [replace(file, release=releases.get(file.name, file.release)) for file in offered]
         for name in zips:
@@ -53,6 +53,9 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
                 )
         known |= {file.name: _entry(file, out / file.name, known.get(file.name)) for file in offered}
         missing = [file for file in offered if not known[file.name]]
+        if check and missing:
+            path = out / missing[0].name
+            raise InputError(f"{path} is damaged, or not that of {manifest.name}. Delete it and download it again.")
         total, here = sum(file.size for file in missing), sum(_size(_partial(out, file)) for file in missing)
         require(out, total - here, 0, "the download", flag="--out")
         with tqdm(total=total, initial=here, desc="download", disable=not missing, unit="B", unit_scale=True) as bar:
