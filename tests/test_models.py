@@ -69,7 +69,7 @@ def test_a_text_is_encoded_once_and_an_interrupted_run_resumes(tmp_path: Path, m
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
 def test_out_of_memory_while_embedding_names_the_flag(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = find_model(MINILM).load(device="cpu")
+    model = find_model(MINILM).load().to("cpu")
 
     def full(*_: object) -> torch.Tensor:
         raise error
@@ -82,7 +82,7 @@ def test_out_of_memory_while_embedding_names_the_flag(error: RuntimeError, monke
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 1_000])
 def test_the_size_of_a_batch_changes_no_embedding(batch_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = find_model(MINILM).load(device="cpu")
+    model = find_model(MINILM).load().to("cpu")
     patents = pd.DataFrame(
         {"title": ["a pump", "a lamp", "a chair", "a valve"], "abstract": ["b", "b " * 9, "", "b c"]}
     )

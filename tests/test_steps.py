@@ -44,7 +44,7 @@ LOSSES = (TripletMargin(5), InBatchContrast(NO_LINKS, 20))
 
 @pytest.fixture(scope="module", params=["bert", "mpnet", "roberta"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    return untrained(tmp_path_factory.mktemp(request.param), request.param).load(device="cpu")
+    return untrained(tmp_path_factory.mktemp(request.param), request.param).load().to("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_a_step_has_the_stock_librarys_loss_and_gradient(
 
 
 def test_a_trained_model_has_the_stock_gradient_and_stays_near_it_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = find_model(MINILM).load(device="cpu")
+    model = find_model(MINILM).load().to("cpu")
     set_dropout(model, 0)
     wanted = stock(model)
     assert_same(ours(model, TripletMargin(5)), wanted)
@@ -118,7 +118,7 @@ def test_a_trained_model_has_the_stock_gradient_and_stays_near_it_in_bf16(monkey
 def test_a_precision_that_is_unknown_or_needs_a_gpu_is_refused(
     small_model: Model, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_model.load(device="cpu")
+    model = small_model.load().to("cpu")
     monkeypatch.setenv("PATENTCL_PRECISION", precision)
 
     with pytest.raises(InputError, match=f"PATENTCL_PRECISION .*{precision}"):
@@ -178,7 +178,7 @@ def test_one_triplet_that_does_not_fit_into_memory_is_refused(
     small_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_of(2, ERRORS[0], monkeypatch)
-    model = small_model.load(device="cpu")
+    model = small_model.load().to("cpu")
 
     with pytest.raises(InputError, match="--max-length"):
         Gradient(model, token_ids(model, TEXTS), TripletMargin(5), 1).compute(0, BATCH)
@@ -259,7 +259,7 @@ sys.path.insert(0, sys.argv[1])
 from test_steps import BATCH, LOSSES, ONE_TEXT, TEXTS, embed_packed, gradient
 join()
 torch.set_num_threads(1)
-model = find_model(sys.argv[3]).load(device="cpu")
+model = find_model(sys.argv[3]).load().to("cpu")
 model.train()
 set_dropout(model, 0)
 results, warnings = [], []
@@ -293,7 +293,7 @@ def test_two_processes_have_the_gradient_of_one(small_model: Model, tmp_path: Pa
 
     subprocess.run([*launch, *arguments], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    model = small_model.load(device="cpu")
+    model = small_model.load().to("cpu")
     model.train()
     set_dropout(model, 0)
     triplet, contrast = LOSSES

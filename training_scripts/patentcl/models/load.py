@@ -37,28 +37,26 @@ class Model:
     name: str
     folder: Path
     fingerprint: str
-    _loaded: dict[tuple[int, str | None], SentenceTransformer] = field(default_factory=dict, repr=False, compare=False)
+    _loaded: dict[int, SentenceTransformer] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def label(self) -> str:
         """The name in tables and figures."""
         return Path(self.name).name
 
-    def load(self, max_length: int = 0, device: str | None = None) -> SentenceTransformer:
+    def load(self, max_length: int = 0) -> SentenceTransformer:
         """Load the network, once; texts are truncated to `max_length` tokens (0: the model's own limit).
 
         Raises `InputError` when the folder is incomplete or `max_length` is beyond the model's limit.
         """
-        key = max_length, device
-        if key not in self._loaded:
-            self._loaded[key] = _load(self, max_length, device)
-        return self._loaded[key]
+        if max_length not in self._loaded:
+            self._loaded[max_length] = _load(self, max_length)
+        return self._loaded[max_length]
 
     def take(self, max_length: int = 0) -> SentenceTransformer:
         """Load the network and drop it from the cache, for a caller that changes its weights."""
-        network = self.load(max_length)
-        del self._loaded[max_length, None]
-        return network
+        self.load(max_length)
+        return self._loaded.pop(max_length)
 
 
 def find_model(name: str) -> Model:
@@ -102,7 +100,7 @@ def _from_hub(name: str) -> Path:
         raise InputError(f"{name}: the Hugging Face hub cannot be reached ({error}). {advice}.") from None
 
 
-def _load(model: Model, max_length: int, device: str | None) -> SentenceTransformer:
+def _load(model: Model, max_length: int) -> SentenceTransformer:
     if max_length < 0 or 0 < max_length < SHORTEST:
         raise InputError(f"--max-length {max_length}: must be 0 or at least {SHORTEST} tokens.")
     if not any(next(model.folder.rglob(file), None) for file in TOKENIZERS):
@@ -111,7 +109,7 @@ def _load(model: Model, max_length: int, device: str | None) -> SentenceTransfor
         torch.set_float32_matmul_precision("highest" if precision() == "fp32" else "high")
     transformers_logging.disable_progress_bar()
     try:
-        network = SentenceTransformer(str(model.folder), device=device, local_files_only=True)
+        network = SentenceTransformer(str(model.folder), local_files_only=True)
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
     if max_length:
