@@ -142,6 +142,18 @@ def is_done(record: Path, params: dict[str, Any]) -> bool:
     return record.exists() and _is_complete(record) and not changes(record, params)
 
 
+def finished(record: Path, params: dict[str, Any], overwrite: bool, step: str) -> dict[str, Any] | None:
+    """The record of a step that `is_done`, unless `overwrite`; None if it is to be run.
+
+    Raises `InputError` as `check_replaceable` does.
+    """
+    if not overwrite and is_done(record, params):
+        print(f"{step}: {record.parent} is up to date (--overwrite repeats it)")
+        return read_json(record)
+    check_replaceable(record, params, overwrite)
+    return None
+
+
 def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> None:
     """Raise `InputError` if the folder of `record` holds files that patentCL did not write, as it has no such record.
 

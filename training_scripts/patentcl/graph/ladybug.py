@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, check_replaceable, is_done, read_json, write_record
+from ..common.files import beside, finished, read_json, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, miscounted, plain_name
@@ -78,10 +78,8 @@ class LadybugGraph(Graph):
         """
         record = read_json(csvs / RECORD)
         params = {"graph": record["fingerprint"]}
-        if not overwrite and is_done(self.folder / "import.json", params):
-            print(f"import: {self.folder} is up to date")
+        if finished(self.folder / "import.json", params, overwrite, "import"):
             return
-        check_replaceable(self.folder / "import.json", params, overwrite)
         self.close()
         disk, memory = _disk(record["counts"]), self.import_memory(record["counts"])
         require(self.folder.parent, disk, memory, "importing this graph", self.resources)

@@ -56,10 +56,8 @@ def embed_corpus(
     count, name = _count(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
     params = {"model": model.fingerprint, "texts": name, "max length": max_length, "precision": precision()}
     record = output / "vectors.json"
-    if not overwrite and files.is_done(record, params):
-        print(f"embed: {output} is up to date")
-        return files.read_json(record)
-    files.check_replaceable(record, params, overwrite)
+    if found := files.finished(record, params, overwrite, "embed"):
+        return found
     join()
     work = output.with_name(f".{output.name}.work")
     with files.locked(work) if rank() == 0 else nullcontext():

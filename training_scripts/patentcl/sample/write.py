@@ -12,7 +12,7 @@ from pyarrow.csv import WriteOptions, write_csv
 from tqdm import tqdm
 
 from ..common.cli import InputError, check_ranges
-from ..common.files import beside, check_replaceable, is_done, read_json, write_record
+from ..common.files import beside, finished, read_json, write_record
 from .patents import BLOCK, Rows
 from .plan import CITATIONS, Plan, invent
 from .words import BEFORE_2023, SUBCLASSES, TODAY
@@ -37,10 +37,8 @@ def write_sample(
     params = {"patents": patents, "seed": seed, "citations": citations, "old_columns": old_columns, "zip": zipped}
     check_ranges(params, {"patents": "[1, inf)", "citations": "(0, 100]"})
     record = out / RECORD
-    if not overwrite and is_done(record, params):
-        print(f"sample: {out} is up to date")
-        return dict(read_json(record)["counts"])
-    check_replaceable(record, params, overwrite)
+    if done := finished(record, params, overwrite, "sample"):
+        return dict(done["counts"])
     if record.exists():
         for foreign in {path.name for path in out.iterdir()} - {RECORD, *read_json(record).get("files", {})}:
             raise InputError(f"{out / foreign} is not of the sample. Move it, or choose another --out.")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
-from ..common.files import beside, check_replaceable, fingerprint, is_done, plain, read_json, write_record
+from ..common.files import beside, fingerprint, finished, plain, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
 from . import cpc, family
@@ -60,10 +60,8 @@ def restructure(
     columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
     hashed = fingerprint(found.values(), resources.thread_count)
     params = {"tables": hashed, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
-    if not overwrite and is_done(graph / RECORD, params):
-        print(f"restructure: {graph} is up to date")
-        return read_json(graph / RECORD)
-    check_replaceable(graph / RECORD, params, overwrite)
+    if done := finished(graph / RECORD, params, overwrite, "restructure"):
+        return done
     with beside(graph) as folder:
         folder.mkdir(parents=True)
         _require_disk(found, graph, resources)

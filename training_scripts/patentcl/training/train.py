@@ -28,7 +28,7 @@ from torch.utils.benchmark import Timer
 
 from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
-from ..common.files import beside, check_replaceable, is_done, locked, read_json, remove, write_record
+from ..common.files import beside, check_replaceable, finished, locked, remove, write_record
 from ..common.resources import require
 from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
@@ -77,10 +77,8 @@ def train(
     work = output.with_name(f"{output.name}.training")
     params = {"data": data.fingerprint, "base": base.fingerprint, **asdict(hyperparameters)}
     replaces = options.overwrite or (options.resume and (work / checkpoints.STAMP).exists())
-    if not replaces and is_done(output / "run.json", params):
-        print(f"training: {output} is up to date")
-        return read_json(output / "run.json")
-    check_replaceable(output / "run.json", params, replaces)
+    if done := finished(output / "run.json", params, replaces, "training"):
+        return done
     if not (data.triplets["split"] == "train").any():
         raise InputError("There is no train triplet. Pass more triplets, or mine again with lower --val and --test.")
     join()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, check_replaceable, fingerprint, is_done, locked, read_json, remove, write_record
+from ..common.files import beside, fingerprint, finished, is_done, locked, read_json, remove, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..graph.base import Graph, TooLarge
@@ -65,10 +65,8 @@ def mine(
 
         model = find_model(mining.filter_model)
         params["filter_model"] = f"{model.name} ({model.fingerprint})"
-    if not overwrite and is_done(folder / "triplets.json", params):
-        print(f"mining: {folder} is up to date (--overwrite mines again)")
-        return read_json(folder / "triplets.json")
-    check_replaceable(folder / "triplets.json", params, overwrite)
+    if done := finished(folder / "triplets.json", params, overwrite, "mining"):
+        return done
     check_needs(folder, csvs, source, mining, resources)
     pa.set_cpu_count(resources.thread_count)
     answered = folder.with_name(f".{name}.batches")
