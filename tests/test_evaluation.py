@@ -496,11 +496,11 @@ def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: P
         trained_from("./elsewhere/one", "of other weights")
 
 
-def test_embeddings_that_are_not_finite_name_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patentcl.evaluation.compare.embed", lambda *_: np.full((2, 3), np.nan))
+def test_embeddings_that_are_not_finite_name_their_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patentcl.models.embed.encode", lambda *_: np.full((2, 3), np.nan))
 
     with pytest.raises(InputError, match=f"^{MINILM} "):
-        embed_all([find_model(MINILM)], texts_of("a", "b"), Path("cache"))
+        embed_all([find_model(MINILM)], texts_of("a", "b"), tmp_path)
 
 
 @pytest.fixture

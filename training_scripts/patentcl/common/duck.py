@@ -16,9 +16,7 @@ NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an 
 
 
 def connect(
-    database: Path | str = ":memory:",
-    resources: Resources = Resources(),
-    outside: int = 0,
+    database: Path | str = ":memory:", resources: Resources = Resources(), outside: int = 0
 ) -> duckdb.DuckDBPyConnection:
     """Open a database for a process that stays within `resources`, without DuckDB's progress bar.
 

@@ -12,7 +12,6 @@ from ..common.files import read_json
 from ..common.hashing import mix
 from ..models.embed import embed
 from ..models.load import Model, find_model, fingerprint_of
-from ..models.vectors import check_vectors
 from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 from .leakage import warnings_of
@@ -75,11 +74,7 @@ def embed_all(
     Raises `InputError` for two models of one name, and for NaN or infinite embeddings.
     """
     check_names([model.label for model in models])
-    embeddings = {}
-    for model in models:
-        embeddings[model.label] = embed(model, patents, cache, max_length)
-        check_vectors(embeddings[model.label], model.label)
-    return embeddings
+    return {model.label: embed(model, patents, cache, max_length) for model in models}
 
 
 def check_names(names: Sequence[str]) -> None:

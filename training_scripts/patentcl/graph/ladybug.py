@@ -130,16 +130,14 @@ class LadybugGraph(Graph):
         if self._connection is not None:
             self._connection.interrupt()
 
-    def release(self) -> None:
-        """Close the database, which frees its buffers; the next query opens it again."""
-        self.close()
-
     def close(self) -> None:
         """Close the database, so that another process can open it."""
         if self._connection is not None:
             self._connection.close()
             self._connection.database.close()
             self._connection = None
+
+    release = close  # which frees the buffers; the next query opens it again
 
     def _pool(self, outside: int) -> int:
         """Size of the buffer pool, so that the whole process, with `outside` bytes more, stays within its budget."""

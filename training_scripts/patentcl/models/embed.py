@@ -17,6 +17,7 @@ from .device import autocast, out_of_memory_translated, precision
 from .load import Model
 from .packing import choose_backend, embed_packed, packing_of
 from .tokens import join_texts, separator, token_ids
+from .vectors import check_vectors
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
@@ -64,6 +65,7 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
 
     Embeddings are cached in `cache/<fingerprint of the model>-<max_length>[-<precision>]/` by a hash of each text.
     Missing ones are computed and written every `CHUNK` texts, so that an interrupted run resumes.
+    Raises `InputError` as `check_vectors` does.
     """
     suffix = "" if precision() == "fp32" else f"-{precision()}"
     folder = cache / f"{model.fingerprint}-{max_length}{suffix}"
@@ -88,6 +90,7 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     embeddings = np.empty((len(keys), chunks[0][1].shape[1] if chunks else 0), np.float32)
     for places, vectors in chunks:
         embeddings[places] = vectors
+    check_vectors(embeddings, model.label)
     return embeddings[rows]
 
 

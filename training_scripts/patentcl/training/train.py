@@ -109,7 +109,10 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         return run
     check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
     with beside(output) as scratch:
-        _save_weights(model, scratch, job.work)
+        try:
+            model.save_pretrained(str(scratch), create_model_card=False)
+        except SafetensorError as error:  # on a full disk
+            raise OSError(errno.ENOSPC, f"{output} was not written ({error}); {job.work} stays for --resume") from None
         trained = replace(find_model(str(scratch)), name=output.name)
         report = compare([base, trained], test, cache, chosen.max_length, chosen.seed)
         record = {
@@ -134,13 +137,6 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     remove(job.work)
     print(report.to_markdown(), record["verdict"], sep="\n")
     return record
-
-
-def _save_weights(model: SentenceTransformer, folder: Path, work: Path) -> None:
-    try:
-        model.save_pretrained(str(folder), create_model_card=False)
-    except SafetensorError as error:  # on a full disk
-        raise OSError(errno.ENOSPC, f"{folder} could not be written ({error}); {work} is kept for --resume") from None
 
 
 def fit(

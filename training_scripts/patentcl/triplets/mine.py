@@ -42,12 +42,7 @@ DRAWS, MAX_DRAWS, FEW_PATENTS = 2, 32, 100_000  # a negative has more draws wher
 
 
 def mine(
-    graph: Graph,
-    data: Path,
-    name: str,
-    mining: Mining,
-    overwrite: bool = False,
-    resources: Resources = Resources(),
+    graph: Graph, data: Path, name: str, mining: Mining, overwrite: bool = False, resources: Resources = Resources()
 ) -> dict[str, Any]:
     """Mine triplets into `data/triplets/<name>/` and return the record `triplets.json`.
 
@@ -181,9 +176,8 @@ class Batches:
             try:
                 answer = graph.run(query.text, query.parameters)
                 types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
-                return answer.cast(
-                    pa.schema(zip(answer.column_names, types, strict=True))
-                )  # Neo4j gives empty ones none
+                # Neo4j gives empty lists no type.
+                return answer.cast(pa.schema(zip(answer.column_names, types, strict=True)))
             except TooLarge:
                 if high - low == 1:
                     raise

@@ -52,11 +52,7 @@ _CHOSEN = """CREATE TABLE chosen (
 
 
 def write_triplets(
-    folder: Path,
-    data: Path,
-    candidates: Candidates,
-    model: "Model | None" = None,
-    resources: Resources = Resources(),
+    folder: Path, data: Path, candidates: Candidates, model: "Model | None" = None, resources: Resources = Resources()
 ) -> dict[str, Any]:
     """Choose triplets from the `candidates`, write their files to `folder` and return the counts.
 
