@@ -76,6 +76,7 @@ def restructure(
         csv = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
         (folder / FINGERPRINT_FILE).write_text(csv)
         write_record(folder / RECORD, record, FILES)
+    pa.default_memory_pool().release_unused()  # for the import, which the same process may run
     return record
 
 
