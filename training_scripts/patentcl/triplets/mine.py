@@ -66,8 +66,6 @@ def mine(
     pa.set_cpu_count(resources.thread_count)
     answered = folder.with_name(f".{name}.batches")
     with locked(answered):  # two runs must not take each other's answers
-        if overwrite:
-            remove(answered)  # a damaged graph may have given them
         batches = Batches(answered, params, graph.batch(source["counts"]))
         patents = read_patents(csvs, source["counts"]["patents"], mining)
         pa.default_memory_pool().release_unused()  # what reading them took
