@@ -38,6 +38,21 @@ def test_the_sections_are_those_that_a_symbol_can_have() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subclasses", "expected"),
+    [
+        (["A01B", "H04L", "", "A01B"], True),
+        (["A01B", "H04L", "pumps"], True),  # a few others
+        (["A", "B", "C", "M"], False),  # letters, but no sections
+        (["pumps", "pumps", "A01B", "valves"], False),
+        (["", ""], False),
+        ([], False),
+    ],
+)
+def test_a_corpus_uses_the_cpc_if_most_of_its_subclasses_do(subclasses: list[str], expected: bool) -> None:
+    assert cpc.uses_cpc(subclasses) is expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("A pump  with a\nvalve.", "apumpwithavalve"),

@@ -206,6 +206,7 @@ def test_the_overview_counts_the_links_of_each_patent(custom_corpus: Callable[..
     assert seen["cited_by"][order].tolist() == [2, 0, 0] and seen["cites"][order].tolist() == [0, 1, 1]
     assert seen["classes"][order].tolist() == [2, 1, 0]
     assert seen["section"][order].tolist() == ["F", "pumps", ""]
+    assert seen["subclass"][order].tolist() == ["F04B", "pumps", ""]
 
 
 def test_real_patents(water: Path, tmp_path: Path) -> None:

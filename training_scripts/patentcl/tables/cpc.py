@@ -5,7 +5,7 @@ https://www.cooperativepatentclassification.org/cpcSchemeAndDefinitions
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,15 @@ def section_of(symbol: str) -> str:
 def class_of(symbol: str) -> str:
     """The CPC class of a subclass: H01 of H01L."""
     return symbol[:3] if is_cpc(symbol) else symbol
+
+
+def uses_cpc(subclasses: Iterable[str]) -> bool:
+    """Whether patents of these subclasses are classified by the CPC: most different ones, but "", are its symbols.
+
+    Another scheme may have symbols like the CPC's sections: A, B, C.
+    """
+    known = [is_cpc(symbol) for symbol in set(subclasses) if symbol]
+    return 2 * sum(known) > len(known)
 
 
 @dataclass(frozen=True)

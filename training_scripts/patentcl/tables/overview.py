@@ -13,12 +13,13 @@ from .import_csvs import PARQUET
 def overview(graph: Path) -> pd.DataFrame:
     """The patents of the corpus in `graph`, the folder that `restructure` wrote, by rank (N rows).
 
-    Columns: `date`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes` it has.
+    Columns: `date`, `subclass`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes`
+    it has.
     """
     table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
     classes = pc.list_value_length(table["subclasses"]).to_numpy()
     patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
-    return patents.assign(section=patents.pop("subclass").map(section_of))
+    return patents.assign(section=patents["subclass"].map(section_of))
 
 
 def subclass_titles(graph: Path) -> dict[str, str]:
