@@ -15,6 +15,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import write_json
+from patentcl.evaluation import rankers
 from patentcl.evaluation.__main__ import main
 from patentcl.evaluation.compare import check_names, compare_embeddings, embed_all, with_base
 from patentcl.evaluation.held_out import PARTS, HeldOut, held_out_set
@@ -150,6 +151,42 @@ def test_a_query_without_words_has_no_similarity() -> None:
 
     held_out = held_out_of([(0, 1), (1, 3)], 4)  # without words all are equal, and stand as in the corpus
     assert row_of(bm25_ranker(texts), held_out).units["MRR"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "relevant", "other"),
+    [
+        ("一种水处理装置及其方法", "用于废水处理的过滤器", "发动机的连接杆"),
+        ("半導体装置の製造方法", "本発明は半導体に関する。", "自転車の車輪"),
+        ("ﾎﾟﾝﾌﾟ装置", "高圧ポンプ", "自転車の車輪"),  # narrow and wide letters
+        ("열처리장치를 제어하는 방법", "금속의 열처리", "자전거 바퀴"),
+        ("ปั๊มน้ำแรงดันสูง", "วาล์วของปั๊มน้ำ", "หลอดไฟ"),
+        ("LED照明", "ＬＥＤランプ", "自転車の車輪"),
+    ],
+)
+def test_texts_without_spaces_between_words_are_found_by_words(query: str, relevant: str, other: str) -> None:
+    texts = texts_of(query, other, relevant, "a wheel", "a bicycle")
+
+    for ranker in (bm25_ranker(texts), tfidf_ranker(texts)):
+        scores = ranker(np.arange(1))[0]
+        assert scores[2] > scores[[1, 3, 4]].max(), "as with spaces between the words"
+        assert scores[2] > 0 == scores[3]
+
+    held_out = held_out_of([(0, 2)], 5)
+    held_out.texts[["title", "abstract"]] = texts
+    (note,) = compare_embeddings({"noise": np.eye(5)}, held_out).warnings
+    assert " of 5 texts" in note
+
+
+def test_english_words_are_those_of_the_libraries(mined_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = held_out_set(load_dataset(mined_data / "triplets" / "200"), "test")
+    ours = [ranker(held_out.texts)(held_out.queries) for ranker in (bm25_ranker, tfidf_ranker)]
+    monkeypatch.setattr(rankers, "TOKEN", r"(?u)\b\w\w+\b")
+    theirs = [ranker(held_out.texts)(held_out.queries) for ranker in (bm25_ranker, tfidf_ranker)]
+
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert held_out.texts["title"].str.contains("中文").any() and rankers.notes_of(held_out.texts) == []
 
 
 @pytest.mark.parametrize("abstracts", [("", " "), ("the", "of a"), ("about", "between"), ("a", "b")])

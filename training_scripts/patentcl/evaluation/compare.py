@@ -16,7 +16,7 @@ from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 from .leakage import warnings_of
 from .metrics import measure
-from .rankers import bm25_ranker, dense_ranker, tfidf_ranker
+from .rankers import bm25_ranker, dense_ranker, notes_of, tfidf_ranker
 from .report import Report
 from .scoring import score
 
@@ -92,7 +92,7 @@ def compare(models: Sequence[Model], held_out: HeldOut, cache: Path, max_length:
     """
     report = compare_embeddings(embed_all(models, held_out.texts, cache, max_length), held_out, seed)
     report.setting["tokens per text"] = max_length or "the model's limit"
-    report.warnings = warnings_of(models, held_out)
+    report.warnings += warnings_of(models, held_out)
     return report
 
 
@@ -109,4 +109,5 @@ def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: HeldOut, 
         "triplets of the split": len(held_out.triplets),
         "seed": seed,
     }
-    return Report({name: measure(outcome) for name, outcome in outcomes.items()}, next(iter(embeddings)), seed, setting)
+    rows = {name: measure(outcome) for name, outcome in outcomes.items()}
+    return Report(rows, next(iter(embeddings)), seed, setting, notes_of(held_out.texts))

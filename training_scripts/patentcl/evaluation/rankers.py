@@ -1,6 +1,9 @@
 """Rankers: how similar patents are by words or by vectors, and the ranks that their scores give."""
 
+import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from unicodedata import normalize
 
 import bm25s
 import numpy as np
@@ -15,6 +18,13 @@ from ..models.vectors import unit_rows
 Ranker = Callable[[np.ndarray], np.ndarray]
 
 RRF_K = 60  # the constant of reciprocal rank fusion, as published
+# Thai, Lao, Burmese, Khmer, Chinese and Japanese, written without spaces between words, and Korean, whose words have
+# endings: texts in them are read by bigrams of characters, as by Lucene's CJKAnalyzer.
+UNSPACED = (
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30fa\u30fc-\u318f\u3400-\u9fff\uac00-\ud7af"
+    r"\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff]"
+)
+TOKEN = rf"{UNSPACED}+|\b\w\w+\b"  # the second part is what both libraries take for a word
 NO_WORDS = "The texts to search contain no words besides stop words. Check the title and abstract columns."
 
 
@@ -27,7 +37,7 @@ def dense_ranker(embeddings: np.ndarray) -> Ranker:
 def bm25_ranker(texts: pd.DataFrame) -> Ranker:
     """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the stems of title and abstract, by bm25s."""
     how = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "return_ids": False, "show_progress": False}
-    words = bm25s.tokenize(_joined(texts), **how)
+    words = bm25s.tokenize(_joined(texts), token_pattern=TOKEN, **how)
     if not any(words):
         raise InputError(NO_WORDS)
     retriever = bm25s.BM25()
@@ -38,15 +48,29 @@ def bm25_ranker(texts: pd.DataFrame) -> Ranker:
 
 def tfidf_ranker(texts: pd.DataFrame) -> Ranker:
     """Cosine of TF-IDF vectors with logarithmic term counts (Salton and Buckley 1988), by scikit-learn."""
+    vectorizer = TfidfVectorizer(stop_words="english", token_pattern=TOKEN, sublinear_tf=True)
     try:
-        matrix = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(_joined(texts))
+        matrix = vectorizer.fit_transform(_joined(texts))
     except ValueError:  # "empty vocabulary": it has more stop words than BM25
         raise InputError(NO_WORDS) from None
     return lambda rows: (matrix[rows] @ matrix.T).toarray()
 
 
+def notes_of(texts: pd.DataFrame) -> list[str]:
+    """Say how many texts BM25 and TF-IDF read by bigrams, if any: not those with single words of two letters."""
+    count = sum(bool(re.search(UNSPACED + "{3}", text)) for text in texts["title"] + texts["abstract"])
+    note = f"BM25 and TF-IDF read {count:,} of {len(texts):,} texts by pairs of characters (no spaces between words)."
+    return [note] if count else []
+
+
 def _joined(texts: pd.DataFrame) -> list[str]:
-    return (texts["title"] + " " + texts["abstract"]).tolist()
+    """Title and abstract of each text, with spaces between bigrams of `UNSPACED` characters."""
+    joined = (texts["title"] + " " + texts["abstract"]).tolist()
+    return [re.sub(UNSPACED + "+", _bigrams, normalize("NFKC", t)) if re.search(UNSPACED, t) else t for t in joined]
+
+
+def _bigrams(run: re.Match[str]) -> str:
+    return f" {' '.join(map(''.join, pairwise(run[0]))) or run[0]} "
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:
