@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from patentcl.figures import style
 from patentcl.figures.colours import colour_groups
 from patentcl.figures.corpus import degree_histograms, patents_per_year
 from patentcl.figures.page import save_scatter, scatter_page
@@ -164,6 +165,18 @@ def test_patents_per_year(patents: pd.DataFrame) -> None:
     patents_per_year(patents.assign(date="")).draw_without_rendering()
 
 
+def test_classes_of_another_scheme_are_in_every_legend_as_they_are(patents: pd.DataFrame) -> None:
+    patents[["section", "class", "subclass"]] = np.array([["A", "_b", "__c__"] * 20] * 3).T
+
+    figures = patents_per_year(patents), scatter_figure(scatter_of(patents, 1))
+
+    for figure in figures:
+        figure.draw_without_rendering()
+        texts = sorted(text.get_text().strip("\u200b").split("  ")[0] for text in figure.legends[0].get_texts())
+        assert texts == ["A", "__c__", "_b"]
+    assert "CPC" not in figures[0].axes[0].get_title(loc="left")
+
+
 def test_degree_histograms() -> None:
     figure = degree_histograms([0, 0, 1, 5, 900], np.array([0, 2, 3]), [])
     figure.draw_without_rendering()
@@ -202,3 +215,16 @@ def test_triplet_graph_is_readable() -> None:
 
 def test_drawable() -> None:
     assert drawable("水 costs $5\n") == r"□ costs \$5"
+
+
+def test_letters_that_the_usual_font_lacks_come_from_another_that_is_installed(
+    patents: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = "\u2322"  # in no text font but this, which matplotlib brings along
+    monkeypatch.setattr(style, "FONTS", ("A font that nobody has",))
+    without = scatter_figure(scatter_of(patents, 1, title=f"水 {letter}"))
+    monkeypatch.setattr(style, "FONTS", ("A font that nobody has", "STIXGeneral"))
+    figure = scatter_figure(scatter_of(patents, 1, title=f"水 {letter}"))
+
+    figure.draw_without_rendering()  # and warns of no missing glyph
+    assert [f._suptitle.get_text() for f in (without, figure)] == ["□ □", f"□ {letter}"]  # type: ignore[attr-defined]

@@ -82,6 +82,17 @@ def test_sections_keep_their_colour_whatever_the_data() -> None:
     assert len(set(SECTION_COLOURS.values())) == len(set(PALETTE)) == 9
 
 
+def test_single_letters_of_another_scheme_are_not_the_cpc() -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTU"  # as of NACE; the last ones are the most frequent
+    symbols = [letter for n, letter in enumerate(letters) for _ in range(n + 1)]
+
+    groups = colour_groups(patents(symbols), "auto")
+
+    assert list(groups.colours) == [*letters[-9:], "other"] and "CPC" not in groups.by
+    assert [groups.colours[letter] for letter in letters[-9:]] == PALETTE
+    assert [groups.names[letter] for letter in letters[-9:]] == list(letters[-9:])
+
+
 def test_beyond_the_palette_is_grey() -> None:
     symbols = [f"A{n:02d}B" for n in range(12) for _ in range(20 - n)]  # A00B is the most frequent
     groups = colour_groups(patents([*symbols, ""]), by="class")

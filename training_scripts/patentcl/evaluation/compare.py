@@ -109,5 +109,5 @@ def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: HeldOut, 
         "triplets of the split": len(held_out.triplets),
         "seed": seed,
     }
-    rows = {name: measure(outcome) for name, outcome in outcomes.items()}
-    return Report(rows, next(iter(embeddings)), seed, setting, notes_of(held_out.texts))
+    measured = {name: measure(outcome) for name, outcome in outcomes.items()}
+    return Report(measured, next(iter(embeddings)), seed, setting, notes_of(held_out.texts))

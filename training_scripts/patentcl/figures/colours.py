@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from ..common.cli import InputError
-from ..tables.cpc import SECTIONS
+from ..tables.cpc import SECTIONS, uses_cpc
 from .style import BLUE, drawable, shortened
 
 ColorBy = Literal["auto", "section", "class", "subclass", "year", "none"]
@@ -64,10 +64,10 @@ class Groups:
 
 
 def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[str, str] | None = None) -> Groups:
-    """Group patents by their primary CPC symbol, one colour for each of the nine most frequent symbols.
+    """Group patents by their primary class symbol, one colour for each of the nine most frequent symbols.
 
-    Ties and the legend are in alphabetical order. Sections have the same colour in all data; classes and subclasses
-    take the palette in order. The rest is "other" in grey, patents without a symbol are "unclassified" in light grey.
+    Ties and the legend are in alphabetical order. CPC sections have the same colour in all data; other symbols take the
+    palette in order. The rest is "other" in grey, patents without a symbol are "unclassified" in light grey.
     `titles` names classes or subclasses in the legend (symbol → title; long ones are cut).
 
     By "year", groups are at most nine periods of equal length, from dark to light. By "none", there is one group.
@@ -84,17 +84,18 @@ def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[s
     level = "section" if by == "auto" else by
     symbols = patents[level].astype(str)
     counts = symbols[symbols != ""].value_counts()
-    sections = counts[counts.index.isin(list(SECTIONS))]
-    has_cpc_sections = level == "section" and not sections.empty  # a custom corpus has other symbols
-    counts = sections if has_cpc_sections else counts
+    is_cpc = uses_cpc(patents["subclass"])
+    has_cpc_sections = is_cpc and level == "section"
+    if has_cpc_sections:
+        counts = counts[counts.index.isin(list(SECTIONS))]
     chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
     colours = (SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))) | GREYS
-    known = {**SECTIONS, **(titles or {})}
+    known = {**(SECTIONS if has_cpc_sections else {}), **(titles or {})}
     names = {
         key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in [*chosen, *GREYS] if key in of
     }
-    return Groups(f"CPC {level}", of, {key: colours[key] for key in names}, names)
+    return Groups(f"CPC {level}" if is_cpc else "class", of, {key: colours[key] for key in names}, names)
 
 
 def _periods(patents: pd.DataFrame) -> Groups:

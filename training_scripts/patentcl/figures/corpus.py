@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .colours import colour_groups
-from .style import BLUE, INK, plain_axes
+from .style import BLUE, INK, more_fonts, plain_axes
 
 
+@more_fonts()
 def patents_per_year(patents: pd.DataFrame) -> Figure:
-    """Draw the patents granted in each year, stacked by CPC section if there are classes.
+    """Draw the patents granted in each year, stacked by CPC section, or by the classes of another scheme.
 
-    `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out) and section.
+    `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out), section and subclass.
     """
     years = pd.to_datetime(patents["date"], errors="coerce").dt.year
     dated = patents[years.notna()]
@@ -37,13 +38,13 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
 def degree_histograms(
     citations_out: Iterable[int], citations_in: Iterable[int], classes_per_patent: Iterable[int]
 ) -> Figure:
-    """Draw how many patents have how many citations out, citations in, and CPC subclasses.
+    """Draw how many patents have how many citations out, citations in, and classes.
 
     Each argument holds one count per patent. Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees span orders
     of magnitude and a logarithmic axis has no place for 0; heights are logarithmic too.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    titles = ["Citations made (inside the table)", "Citations received (inside the table)", "CPC subclasses per patent"]
+    titles = ["Citations made (inside the table)", "Citations received (inside the table)", "Classes per patent"]
     for axes, title, given in zip(
         figure.subplots(1, 3), titles, (citations_out, citations_in, classes_per_patent), strict=True
     ):

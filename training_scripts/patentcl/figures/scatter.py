@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
 from .layout import common_frame, project
-from .style import FAINT, INK, drawable, shortened
+from .style import FAINT, INK, drawable, more_fonts, shortened
 
 PANEL, LINE = 5.0, 0.25  # inches: side of a panel, a line of text
 PER_ROW = 3  # panels
@@ -64,6 +64,7 @@ def make_scatter(
     return Scatter(project(embeddings, seed), patents, groups, metrics, title)
 
 
+@more_fonts()
 def scatter_figure(scatter: Scatter) -> Figure:
     """Draw one panel per model with its metrics below, and one legend. All panels have the same limits and aspect."""
     rows = math.ceil(len(scatter.points) / PER_ROW)

@@ -12,9 +12,9 @@ from matplotlib.text import Text
 from pandas.io.formats.style import Styler
 
 from ..graph.neighbourhood import Neighbourhood
-from ..tables.cpc import section_of
+from ..tables.cpc import is_cpc, uses_cpc
 from .colours import SECTION_COLOURS
-from .style import BLUE, FAINT, INK, RED, drawable, shortened
+from .style import BLUE, FAINT, INK, RED, drawable, more_fonts, shortened
 
 Patent = Mapping[str, Any]
 CLASSES = 4  # shown of each patent in a triplet's graph
@@ -28,7 +28,7 @@ def triplet_table(triplets: pd.DataFrame) -> Styler:
     """
     roles = ["anchor", "positive", "negative"]
     cells = {role: triplets[f"{role}_title"].astype(str) + "\n" + triplets[f"{role}_id"].astype(str) for role in roles}
-    table = pd.DataFrame({**cells, "kind of negative": triplets["negative_kind"], "CPC": triplets["cpc_subclass"]})
+    table = pd.DataFrame({**cells, "kind of negative": triplets["negative_kind"], "class": triplets["cpc_subclass"]})
     css = (
         "text-align: left; vertical-align: top; padding: 6px 12px; border-bottom: 1px solid #ddd; max-width: 22em; "
         "white-space: pre-line"
@@ -39,6 +39,7 @@ def triplet_table(triplets: pd.DataFrame) -> Styler:
     return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore" style="border-collapse: collapse"')
 
 
+@more_fonts()
 def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: str = "", kind: str = "random") -> Figure:
     """Draw one triplet as the piece of the citation graph that it comes from.
 
@@ -67,12 +68,13 @@ def triplet_graph(anchor: Patent, positive: Patent, negative: Patent, shared: st
         _box(axes, x, 0.75, drawable(symbol), fill, FAINT, 1.0)
         for parent in parents[symbol]:
             axes.plot([parent, x], [3.1, 0.75], color=colour, lw=1.0, zorder=1)
-    note = "CPC subclasses" if parents else "no classes"
+    note = "CPC subclasses" if uses_cpc(parents) else "classes" if parents else "no classes"
     note += f"; filled: {drawable(shared)}, shared by anchor and positive" if shared in parents else ""
     axes.text(6, 0.2, note, ha="center", size=9, color="#666666")
     return figure
 
 
+@more_fonts()
 def neighbourhood_graph(around: Neighbourhood) -> Figure:
     """Draw a patent (middle) with those that cite it (left) and those it cites (right), arrows along citations.
 
@@ -92,7 +94,8 @@ def neighbourhood_graph(around: Neighbourhood) -> Figure:
             y = (height - 0.7) * (1 - (number + 0.5) / len(patents))
             places[str(patent.patent_id)] = x, y
             text = drawable(f"{patent.patent_id} {patent.subclass} {shortened(str(patent.title), 34)}")
-            edge = SECTION_COLOURS.get(section_of(str(patent.subclass)), FAINT)
+            subclass = str(patent.subclass)
+            edge = SECTION_COLOURS[subclass[0]] if is_cpc(subclass) else FAINT
             (bar,) = axes.barh(
                 y, LABEL, 0.3, left=x - LABEL / 2, color="white", edgecolor=edge, linewidth=1.6, zorder=3
             )
