@@ -50,11 +50,12 @@ def test_triplets_across_splits_are_left_out_and_counted(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("rows", "header", "where"),
     [
-        ([[*ROW, "more"]], CSV_COLUMNS, "#2: .* 10 .* 11"),
-        ([ROW, ROW[:7]], CSV_COLUMNS, "#3: .* 10 .* 7"),
-        ([ROW], [*CSV_COLUMNS[:-1], "a_id"], "cpc_id"),
+        ([[*ROW, "more"]], CSV_COLUMNS, r"t\.csv, line 2: .* 10 .* 11"),
+        ([ROW, ROW[:7]], CSV_COLUMNS, r"t\.csv, line 3, column n_title: .* 10 .* 7"),
+        ([ROW], [*CSV_COLUMNS[:-1], "a_id"], "a_id"),
         ([ROW], ["x"], "a_id"),
         ([["", *ROW[1:]]], CSV_COLUMNS, "triplet 1: .*'', '2', '3'"),
+        ([[" ", *ROW[1:]]], CSV_COLUMNS, "triplet 1: .*' ', '2', '3'"),
         ([["1\n7", *ROW[1:]]], CSV_COLUMNS, "triplet 1: "),
         ([ROW, [*ROW[:6], "2", *ROW[7:]]], CSV_COLUMNS, "triplet 2: "),
         ([ROW, ["1", "Another", *ROW[2:]]], CSV_COLUMNS, "patent 1 .*'Another'"),
@@ -70,8 +71,8 @@ def test_a_truncated_file_and_another_encoding_are_refused(tmp_path: Path) -> No
     path = write(tmp_path / "t.csv", ROW, ROW)
     complete = path.read_bytes()
     path.write_bytes(complete[:-40])
-    with pytest.raises(InputError, match="#3: "):
+    with pytest.raises(InputError, match="line 3, column "):
         load_dataset(path)
     path.write_bytes(complete.replace(b"Pump", "Pümp".encode("latin-1")))
-    with pytest.raises(InputError, match=r"Row #2: .*UTF8"):
+    with pytest.raises(InputError, match=r"line 2, column a_title: .*UTF-8"):
         load_dataset(path)

@@ -39,6 +39,7 @@ class Options:
         choices=(*GRAPHS, "none"),
     )
     keep_withdrawn: bool = option(False, "keep withdrawn patents")
+    skip_bad_lines: bool = option(False, "skip lines of the tables that cannot be read, count them and copy them")
     seed: int = option(42, "seed of numbering, splits and draws")
     csv: bool = option(False, "also write triplet_training.csv with all texts (large)")
     overwrite: bool = option(False, "repeat steps whose results exist")
@@ -56,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     tables, csvs = options.tables or options.data, options.data / "graph"
     folder = options.data / "triplets" / mining.name
     by_hand = import_command(csvs, neo4j)
+    given = {name: getattr(options, name) for name in ("seed", "keep_withdrawn", "skip_bad_lines", "overwrite")}
     if options.graph == "none":
-        record = restructure(tables, csvs, options.seed, options.keep_withdrawn, options.overwrite, resources)
+        record = restructure(tables, csvs, resources=resources, **given)
         print_counts(record)
         print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {by_hand}")
         return
     graph = open_graph(options.graph, options.data, resources, neo4j)
-    given = {"seed": options.seed, "keep_withdrawn": options.keep_withdrawn, "overwrite": options.overwrite}
     records = tables_to_triplets(tables, options.data, mining.name, mining, graph, resources=resources, **given)
     print_counts(records["restructure"])
     print(report(records["mining"]))

@@ -29,6 +29,7 @@ def tables_to_triplets(
     keep_withdrawn: bool = False,
     overwrite: bool = False,
     resources: Resources = Resources(),
+    skip_bad_lines: bool = False,
 ) -> dict[str, Any]:
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
@@ -42,7 +43,9 @@ def tables_to_triplets(
         return 0.9 * engine.import_memory(counts)  # an estimate of the rows may be too large by a tenth
 
     try:
-        restructured = restructure(tables, data / "graph", seed, keep_withdrawn, overwrite, resources, later)
+        restructured = restructure(
+            tables, data / "graph", seed, keep_withdrawn, overwrite, resources, later, skip_bad_lines
+        )
         engine.import_csvs(data / "graph", overwrite)
         mined = mine(engine, data, name, mining, overwrite, resources)
     finally:

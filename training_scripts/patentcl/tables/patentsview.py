@@ -3,27 +3,48 @@
 Today's names (`g_patent`, data dictionary of the USPTO's product PVGPATDIS) and those from before 2023 (`patent`) are
 both known. Columns are found by their names in the header, in any order. A table is a TSV file or the ZIP as it was
 downloaded. Three CSV files (`patents.csv`, `citations.csv`, `classes.csv`) make a custom corpus.
+
+Tables from before 2021 have no quotes around their fields: there, a quote is a letter.
 """
 
 import csv
+import errno
+import io
 import lzma
+import mmap
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
+from typing import NamedTuple, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from ..common.cli import InputError
-from ..common.duck import NULL, literal
+from ..common.duck import NULL, connect, literal
 from ..common.files import each_file
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
+csv.field_size_limit(LONGEST_LINE)
+UNPACK = "Unpack the table by hand, and move the ZIP to another folder"
+BLOCK = 1 << 22  # bytes of a file that are looked at together
+# How files begin that are no tables, in lower case.
+NO_TABLE = {
+    rb"<!doctype|<html|<\?xml": "an HTML page, not a table. Sign in at data.uspto.gov and download it again",
+    rb"\x1f\x8b|bzh\d|\xfd7zxz|7z\xbc\xaf|\x28\xb5\x2f\xfd|rar!": "compressed, but not a ZIP. Unpack it",
+}
+REASONS = {  # DuckDB's sentences, and ours
+    r"Expected Number of Columns: (\d+) Found: (\d+)": r"expected \1 fields, found \2",
+    r"Value with unterminated quote found": "a quote is out of place",
+    r"Invalid unicode .*": "not UTF-8 text (convert the file)",
+}
+T = TypeVar("T")
 # What zipfile and its decompressors raise for corrupt, encrypted or exotic archives.
 CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
@@ -77,32 +98,42 @@ TABLES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """A table that is ready to be read."""
 
     path: Path
     shown: str  # the file as the user knows it: of an unpacked table, the ZIP
     delimiter: str  # tab in PatentsView's tables, comma in a custom corpus
+    quote: str  # around fields; "" in a table without quoting
     header: tuple[str, ...]
     names: dict[str, str | None]  # our column → its name in the header, None if the file has no such column
+    strict: bool = True  # false: its lines end in different ways, which `reading` found and checked
 
     @property
     def rows(self) -> int:
         """About how many rows it has."""
         with self.path.open("rb") as file:
             start = file.read(1 << 20)
-        return self.path.stat().st_size * start.count(b"\n") // max(len(start), 1) + 1
+        return self.path.stat().st_size * max(start.count(b"\n"), start.count(b"\r")) // max(len(start), 1) + 1
+
+
+class Again(Exception):
+    """A table has to be read again, now that it is known how its lines end."""
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
     """Find the files of a corpus, by the keys of `TABLES`.
 
-    Raises `InputError` if there is no such folder, or no patents or citations in it.
+    Raises `InputError` if there is no such folder, no patents or citations in it, or a table in another format.
     """
     if not folder.is_dir():
         raise InputError(f"--tables {folder} is not a folder. Name the one that holds PatentsView's tables")
     files = {key: path for key, table in TABLES.items() if (path := _find(folder, table))}
+    for path in sorted(folder.iterdir()):
+        missing = (stem for key, table in TABLES.items() if key not in files for stem in table.stems)
+        if path.is_file() and path.name.lower().split(".")[0] in missing:
+            raise InputError(f"{path}: a table must end in {' or '.join(SUFFIXES)}. Unpack, convert or rename it")
     for key in ("patent", "citation"):
         if key not in files:
             names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in TABLES[key].stems)
@@ -138,13 +169,16 @@ def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict
 
 def _open(path: Path, shown: str, table: Table) -> Source:
     """Check the header of a table, whose file the user knows as `shown`."""
+    with path.open("rb") as file:
+        lines = file.read(BLOCK).splitlines()
     try:
-        with path.open("rb") as file:
-            line = file.readline(1 << 20).decode("utf-8-sig")
+        line = lines[0].decode("utf-8-sig") if lines else ""
     except UnicodeDecodeError:
-        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8") from None
-    delimiter = "\t" if "\t" in line else ","
-    columns = next(csv.reader(line.splitlines()[:1], delimiter=delimiter), [])  # a line may end in CR
+        line = "\0"
+    if "\0" in line:
+        raise InputError(f"{shown}, line 1: not UTF-8 text. Convert the file to UTF-8")
+    delimiter = max("\t,;|", key=line.count)
+    columns = next(csv.reader([line], delimiter=delimiter), [])
     header = tuple(name.strip() or f"unnamed {i}" for i, name in enumerate(columns, 1))
     lower = [name.lower() for name in header]
     if twice := [name for name in header if lower.count(name.lower()) > 1]:
@@ -155,9 +189,23 @@ def _open(path: Path, shown: str, table: Table) -> Source:
         if names[column] is None and column not in table.optional:
             raise InputError(
                 f"{shown}, line 1: expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}. "
-                "Rename the column, or download the table again"
+                "Add or rename the column"
             )
-    return Source(path, shown, delimiter, header, names)
+    is_quoted = delimiter != "\t" or '"' in line or _is_quoted(lines, len(header))
+    return Source(path, shown, delimiter, '"' if is_quoted else "", header, names)
+
+
+def _is_quoted(lines: list[bytes], width: int) -> bool:
+    """Whether fields under a header without quotes are quoted where that is needed, as pandas writes them.
+
+    `lines` are the first ones, the last of which may be cut.
+    """
+    fields = [line.split(b"\t") for line in lines[:-1] if line]
+    if any(len(line) != width for line in fields):  # they are not, or tabs and line breaks stand in quotes
+        text = io.StringIO(b"\n".join(lines).decode(errors="replace"), newline="")
+        return all(len(row) == width for row in [*csv.reader(text, delimiter="\t")][:-1] if row)
+    quotes = [field for line in fields for field in line if b'"' in field]
+    return any(b'""' in field for field in quotes) and all(re.fullmatch(b'"([^"]|"")*"', field) for field in quotes)
 
 
 def _is_zip(path: Path) -> bool:
@@ -165,78 +213,180 @@ def _is_zip(path: Path) -> bool:
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
-    """Open a ZIP: yield it and the tables in it. Raises `InputError` naming it if it cannot be unpacked."""
+def _table_in(archive: Path) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+    """Open a ZIP: yield it and the table in it. Raises `InputError` naming it if it cannot be unpacked."""
     try:
         with zipfile.ZipFile(archive) as zipped:
             files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
-            yield zipped, [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
+            tables = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
+            stem = archive.name.split(".")[0]
+            named = [member for member in tables if PurePath(member.filename).stem.lower() == stem.lower()]
+            if 1 not in (len(tables), len(named)):
+                found = ", ".join(repr(member.filename) for member in files[:5]) or "no file"
+                raise InputError(f"{archive}: expected one .tsv file, or {stem}.tsv, in it, found {found}. {UNPACK}")
+            yield zipped, (named if len(named) == 1 else tables)[0]
     except CORRUPT as problem:
-        raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). Download it again") from None
+        if isinstance(problem, OSError) and problem.errno != errno.EINVAL:
+            raise  # of the disk
+        # A RuntimeError: encrypted, or of a compression that Python does not know.
+        advice = UNPACK if isinstance(problem, RuntimeError) else "Download it again"
+        raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). {advice}") from None
 
 
 def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
-    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither."""
+    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither.
+
+    The same for a table that is not as large as in the ZIP beside it.
+    """
     sizes = {path: path.stat().st_size for path in files}
     for path in sizes:
         with path.open("rb") as file:
             start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-            raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
+        for beginning, what in NO_TABLE.items():
+            if re.match(beginning, start):
+                raise InputError(f"{path} is {what}")
         if _is_zip(path):
-            with _members(path) as (_, members):
-                sizes[path] = sum(member.file_size for member in members)
+            sizes[path] = _unpacked_size(path)
+        for archive in (path.with_name(f"{path.name}.zip"), path.with_suffix(".zip")):
+            if archive.is_file() and (whole := _unpacked_size(archive)) != sizes[path]:
+                raise InputError(
+                    f"{path} has {sizes[path]:,} bytes, and {whole:,} in {archive.name} beside it. Remove the wrong one"
+                )
     return sizes
 
 
+def _unpacked_size(archive: Path) -> int:
+    with _table_in(archive) as (_, table):
+        return table.file_size
+
+
 def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
-    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths."""
+    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths.
+
+    At most as many bytes as the ZIP declares are written, whatever it holds.
+    """
     target = scratch / f"{archive.name}.tsv"
-    with _members(archive) as (zipped, members):
-        if len(members) != 1:
-            raise InputError(f"{archive}: expected one .tsv file in it, found {len(members)}. Unpack the right one")
-        with zipped.open(members[0]) as source, target.open("wb") as out:
-            while block := source.read(1 << 22):
-                out.write(block)
-                moved(len(block))
+    with _table_in(archive) as (zipped, table), zipped.open(table) as source, target.open("wb") as out:
+        while block := source.read(BLOCK):
+            out.write(block)
+            moved(len(block))
     return target
 
 
-def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
+def create_view(
+    db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str], skip: bool = False
+) -> None:
     """Make the view `name` of the `columns` of a table that we use, as texts; no rows if there is no `source`.
 
-    Columns that the file does not have are null. A query that reads it skips lines that cannot be read: call
-    `check_lines` after it.
+    Columns that the file does not have are null. To read it is to skip lines that cannot be read: let `reading` say
+    which, all of them if they are to be skipped (`skip`).
     """
     names = source.names if source else {}
     selected = ", ".join(f'"{names[c]}" AS {c}' if names.get(c) else f"NULL::VARCHAR AS {c}" for c in columns)
     rows = "(SELECT 1) WHERE false"
     if source:
         types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in source.header)
+        quote = literal(source.quote)
         rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
-            header = true, auto_detect = false, quote = '"', escape = '"', nullstr = {literal(NULL)},
-            strict_mode = true, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE}, store_rejects = true,
-            rejects_limit = 100)"""
+            header = true, auto_detect = false, quote = {quote}, escape = {quote}, nullstr = {literal(NULL)},
+            strict_mode = {source.strict}, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE},
+            store_rejects = true, rejects_limit = {0 if skip else 100})"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
 
 
-def check_lines(db: duckdb.DuckDBPyConnection, source: Source) -> None:
-    """Raise `InputError` naming the first line of `source` that the queries of this connection could not read."""
+@contextmanager
+def reading(
+    db: duckdb.DuckDBPyConnection, source: Source | None, skipped: dict[str, bytes] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection that reads no other table than `source`.
+
+    Lines that cannot be read are added to `skipped`: where they are and what is wrong → the line. Without it, the
+    first one raises an `InputError`. Raises `Again` if the lines of the table end in different ways.
+    """
+    with db.cursor() as cursor:
+        lines = {}
+        try:
+            yield cursor
+        except duckdb.InvalidInputException as problem:  # a line ends in another way than those before
+            lines = {f"{source.shown if source else ''}: {problem}": b""}
+        lines |= _unreadable(cursor, source) if source else {}
+    if source and lines and source.strict and _is_mixed(source):
+        source.strict = False
+        raise Again
+    if lines and skipped is None:
+        raise InputError(f"{next(iter(lines))}. Fix or remove the line, or pass --skip-bad-lines")
+    if skipped is not None:
+        skipped |= lines
+
+
+def repeated(act: Callable[[], T]) -> T:
+    """The result of `act`, which is called again when it raises `Again`."""
+    while True:
+        with suppress(Again):
+            return act()
+
+
+def _unreadable(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, bytes]:
+    """The lines of `source` that the queries of this connection could not read: where and why → the line."""
     rejected = db.execute(
-        """SELECT line_byte_position, column_name, error_message FROM reject_errors
-        ORDER BY line_byte_position, byte_position, column_idx LIMIT 1"""
-    ).fetchone()
-    if rejected:
-        position, column, reason = rejected
-        where = f"line {_line_number(source.path, position)}" + (f", column {column}" if column else "")
-        raise InputError(f"{source.shown}, {where}: {reason.rstrip('.')}. Fix or remove the line")
+        """SELECT DISTINCT ON (line_byte_position) line_byte_position, column_name, error_message, csv_line
+        FROM reject_errors ORDER BY line_byte_position, byte_position, column_idx"""
+    ).fetchall()
+    lines, number, done = {}, 1, 0
+    ends = io.IncrementalNewlineDecoder(None, translate=True)  # lines are counted as editors do
+    with source.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for position, column, reason, text in rejected:
+            while data[position : position + 1] in (b"\r", b"\n"):
+                position += 1
+            for start in range(done, position, BLOCK):
+                block = data[start : min(start + BLOCK, position)].decode("latin-1")
+                number += ends.decode(block, final=start + BLOCK >= position).count("\n")
+            done, line = position, data[position : position + len(text.encode())]
+            for theirs, ours in REASONS.items():
+                reason = re.sub(theirs, ours, reason)
+            if not source.quote and b'"' in line:
+                reason += " (quotes are read as text, as the header has none)"
+            where = f"{source.shown}, line {number}" + (f", column {column}" if column else "")
+            lines[f"{where}: {reason.rstrip('.')}"] = line
+    return lines
 
 
-def _line_number(path: Path, position: int) -> int:
-    """The line, as an editor counts, of the record at a byte, or after it if the byte is in a line break."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            position -= len(line)
-            if position < 0 and line.strip(b"\r\n"):
-                return number
-    return 0  # never: the position is in the file
+def _is_mixed(source: Source) -> bool:
+    """Whether the lines of a table end in different ways.
+
+    DuckDB reads them if it accepts wrong quotes and too many fields, too, so that this raises `InputError` for those.
+    """
+    with source.path.open(encoding="latin-1") as file:
+        while file.read(BLOCK) and not isinstance(file.newlines, tuple):
+            pass
+        if not isinstance(file.newlines, tuple):
+            return False
+    line = 1
+    try:
+        with source.path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=source.delimiter, quotechar=source.quote or None, strict=True)
+            for row in rows:
+                if row and len(row) != len(source.header):
+                    raise csv.Error(f"expected {len(source.header)} fields, found {len(row)}")
+                line = rows.line_num + 1
+    except (csv.Error, UnicodeDecodeError) as problem:
+        raise InputError(f"{source.shown}, line {line}: {problem}. Fix or remove the line") from None
+    return True
+
+
+def read_table(path: Path, table: Table) -> pa.Table:
+    """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read."""
+    unpacked_sizes([path])
+    source = _open(path, str(path), table)
+
+    def read() -> pa.Table:
+        lines: dict[str, bytes] = {}
+        with connect() as db:
+            create_view(db, "rows_of_file", source, table.columns)
+            with reading(db, source, lines) as cursor:
+                rows = cursor.sql("FROM rows_of_file").to_arrow_table()
+        if lines:
+            raise InputError(f"{next(iter(lines))}. Fix or remove the line")
+        return rows
+
+    return repeated(read)

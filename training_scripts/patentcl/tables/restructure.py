@@ -13,6 +13,7 @@ is sorted are integers, and no abstract is sorted, joined or kept. The files dep
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,10 @@ from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
-from .patentsview import TABLES, Source, check_lines, create_view, find_tables, open_tables, unpacked_sizes
+from .patentsview import TABLES, Source, create_view, find_tables, open_tables, reading, repeated, unpacked_sizes
 from .texts import read_abstracts, write_patents
 
-RECORD = "graph.json"
+RECORD, SKIPPED = "graph.json", "bad_lines.txt"
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
 
 
@@ -47,12 +48,14 @@ def restructure(
     overwrite: bool = False,
     resources: Resources = Resources(),
     later: Callable[[int, int], float] = lambda patents, citations: 0,
+    skip_bad_lines: bool = False,
 ) -> dict[str, Any]:
     """Write the import files of the corpus in `tables` to the folder `graph`; return the record `graph.json`.
 
     The record holds the parameters, the counts, and what was dropped and why. A second call with the same tables and
     parameters does nothing. Raises `InputError` for tables that cannot be read, and for too little memory or disk;
-    `later` is the memory in bytes that the next steps need for about so many patents and rows of citations.
+    `later` is the memory in bytes that the next steps need for about so many patents and rows of citations. Lines that
+    cannot be read are copied to bad_lines.txt in `graph` and counted if `skip_bad_lines` is set.
     """
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
@@ -60,6 +63,8 @@ def restructure(
     columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
     hashed = fingerprint(found.values(), resources.thread_count)
     params = {"tables": hashed, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
+    if skip_bad_lines:  # a graph from before there was this option is as one without
+        params["skip_bad_lines"] = True
     if done := finished(graph / RECORD, params, overwrite, "restructure"):
         return done
     with beside(graph) as folder:
@@ -69,13 +74,20 @@ def restructure(
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
             sources = open_tables(found, scratch, resources.thread_count)
             outside = _require_memory(sources, graph, resources, later)
-            with connect(scratch / "work.duckdb", resources, outside=outside) as db:
-                record: dict[str, Any] = {"params": params, **_Run(db, sources, folder, seed).write(keep_withdrawn)}
+
+            def write() -> dict[str, Any]:
+                (scratch / "work.duckdb").unlink(missing_ok=True)
+                with connect(scratch / "work.duckdb", resources, outside=outside) as db:
+                    return _Run(db, sources, folder, seed, skip_bad_lines).write(keep_withdrawn)
+
+            record: dict[str, Any] = {"params": params, **repeated(write)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
         csv = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
         (folder / FINGERPRINT_FILE).write_text(csv)
         write_record(folder / RECORD, record, FILES)
+    if (graph / SKIPPED).exists():
+        print(f"restructure: lines that cannot be read were skipped and copied to {graph / SKIPPED}")
     pa.default_memory_pool().release_unused()  # for the import, which the same process may run
     return record
 
@@ -123,7 +135,10 @@ def _step(
 class _Run:
     """One restructuring: the open tables, the folder of the result, and what was counted."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, sources: dict[str, Source], folder: Path, seed: int) -> None:
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, sources: dict[str, Source], folder: Path, seed: int, skip: bool
+    ) -> None:
+        self.skipped: dict[str, bytes] | None = {} if skip else None
         self.db, self.sources, self.folder, self.seed = db, sources, folder, seed
         self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
         self.rows: dict[str, int] = {}
@@ -138,7 +153,7 @@ class _Run:
         db.execute(f"CREATE MACRO keep_withdrawn() AS {keep_withdrawn}")
         for key, table in TABLES.items():
             source = texts if key == "abstract" else self.sources.get(key)
-            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
+            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional], self.skipped is not None)
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
@@ -161,30 +176,37 @@ class _Run:
             write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], counted, self.folder)
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
         counts = {"patents": len(patents), **classes, **counts}
+        self._write_skipped()
         return {"counts": counts, "rows": self.rows, "dropped": self.dropped}
 
     def _run(self, name: str, key: str, **tables: pa.Table) -> pa.Table:
         """Run a section of restructure.sql, which reads these `tables` and that of `key`; return its rows."""
-        with self.db.cursor() as cursor, _step(name, query=cursor):
+        source = self.sources.get(key)
+        with reading(self.db, source, self.skipped) as cursor, _step(name, query=cursor):
             for table, rows in tables.items():
                 cursor.register(table, rows)
-            result = cursor.sql(self.sql[name]).to_arrow_table()
-            if key in self.sources:
-                check_lines(cursor, self.sources[key])
-        return result
+            return cursor.sql(self.sql[name]).to_arrow_table()
 
     @contextmanager
     def _reading(self, name: str, source: Source) -> Iterator[Reader]:
         """Show a step that reads all rows of `source` by one query."""
-        with _step(name, source.rows) as moved, self.db.cursor() as cursor:
+        with reading(self.db, source, self.skipped) as cursor, _step(name, source.rows) as moved:
 
             def read(sql: str, rows: int) -> Iterator[pa.RecordBatch]:
                 for batch in cursor.sql(sql).to_arrow_reader(rows):
                     yield batch
                     moved(len(batch))
-                check_lines(cursor, source)
 
             yield read
+
+    def _write_skipped(self) -> None:
+        """Count the lines that could not be read, and copy them beside the result."""
+        skipped = self.skipped or {}
+        files = Counter(Path(where.rpartition(", line ")[0]).name for where in skipped)
+        self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
+        if skipped:
+            lines = [f"# {where}\n".encode() + line + b"\n" for where, line in skipped.items()]
+            (self.folder / SKIPPED).write_bytes(b"".join(lines))
 
     def _read_patents(self) -> None:
         (found,) = self._run("patents", "patent").to_pylist()

@@ -11,20 +11,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 from tqdm import tqdm
 
-from ..common.cli import InputError, first_line, is_main_process
+from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, read_json
 from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
+from ..tables.patentsview import Table, read_table
 from .options import SPLITS, Mining
 from .patents import held_out, split_numbers
 
 ROLES, ENDS = ("anchor", "positive", "negative"), ("query", "relevant")
 TABLES = ("triplets.parquet", "texts.parquet", "retrieval.parquet")
 CSV_COLUMNS = [f"{role}_{part}" for role in "apn" for part in ("id", "title", "abstract")] + ["cpc_id"]
-MAX_ROW = 1 << 25  # bytes of a row in a CSV
 TEXTS = 32_768  # rows of a row group of texts, some 25 MB: those of nine million patents fill the memory
 BLOCK = 2_000  # texts that are handled at a time
 THREADS = min(4, os.cpu_count() or 1)  # each reads a row group of texts
@@ -195,17 +194,13 @@ def _load_csv(path: Path, seed: int) -> Dataset:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """The rows of a CSV of triplets: as many fields as the header, three different ids each."""
-    convert = ConvertOptions(include_columns=CSV_COLUMNS, column_types=dict.fromkeys(CSV_COLUMNS, pa.string()))
-    parse, read = ParseOptions(newlines_in_values=True), ReadOptions(use_threads=False, block_size=MAX_ROW)
-    try:
-        rows: pd.DataFrame = read_csv(path, read, parse, convert).to_pandas()
-    except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
-        form = f"The header must be {','.join(CSV_COLUMNS)}, the encoding UTF-8"
-        raise InputError(f"{path} cannot be read ({first_line(problem)}). {form}") from None
+    if not path.is_file():
+        raise InputError(f"--triplets {path}: no such file")
+    rows: pd.DataFrame = read_table(path, Table((), {name: (name,) for name in CSV_COLUMNS}, {})).to_pandas()
     if rows.empty:
         raise InputError(f"{path} holds no triplet, only a header")
     for number, ids in enumerate(zip(rows["a_id"], rows["p_id"], rows["n_id"], strict=True), start=1):
-        if len(set(ids)) < 3 or any(len(name.splitlines()) != 1 for name in ids):
+        if len(set(ids)) < 3 or any(len(name.splitlines()) != 1 or not name.strip() for name in ids):
             where = f"{path}, triplet {number}"
             raise InputError(f"{where}: a_id, p_id, n_id are {ids}; expected three different ids without line breaks")
     return rows
