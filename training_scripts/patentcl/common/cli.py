@@ -114,7 +114,7 @@ def run_script(main: Callable[[], object]) -> None:
     for name in ("stdout", "stderr"):
         if stream := getattr(sys, name):  # None if it was closed before the start
             raw = io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False))
-            setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True))
+            setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True))
     try:
         main()
     except InputError as problem:
@@ -130,7 +130,8 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def _fail(message: str) -> None:
-    """Print `message` and exit; under torchrun hand it over, as the other processes may fail for the same reason."""
+    """Print `message` on one line and exit; under torchrun hand it over: others may fail for the same reason."""
+    message = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         Path(path).write_text(json.dumps({"message": message}), encoding="utf-8")
     else:

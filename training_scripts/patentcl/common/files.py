@@ -113,10 +113,14 @@ def each_file(
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` as indented JSON, atomically."""
-    scratch = path.with_name(f".{path.name}.partial")
+    """Write `value` as indented JSON with its checksum, atomically."""
+    scratch, value = path.with_name(f".{path.name}.partial"), {**value, "checksum": _checksum(value)}
     scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     scratch.replace(path)
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> None:
@@ -125,13 +129,15 @@ def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> No
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read the record of a step. Raises `InputError` if the file is missing or is not a record."""
+    """Read the record of a step. Raises `InputError` if the file is missing, or is not as it was written."""
     try:
         record = dict(json.loads(path.read_text(encoding="utf-8")))
+        if record.pop("checksum", None) not in (None, _checksum(record)):  # earlier versions wrote none
+            raise ValueError("not as it was written")
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Run the step that writes it first.") from None
-    except (ValueError, TypeError) as problem:
-        raise InputError(f"{path} is not the record of a step ({problem}). Repeat its step with --overwrite.") from None
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise InputError(f"{path} is damaged ({problem}). Repeat its step with --overwrite, or delete it.") from None
     if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
     return record

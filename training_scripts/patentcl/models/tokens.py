@@ -80,7 +80,7 @@ def tokenise(model: SentenceTransformer, count: int, blocks: Blocks, fingerprint
     `InputError` if the disk is too small, after the first block, by whose lengths that is estimated.
     """
     folder = cache / _name(model, f"{fingerprint} {count}")
-    if not is_done(folder / "tokens.json", {}):
+    if not is_done(folder / "tokens.json", {"texts": count}):
         with locked(folder):
             _write(model, count, blocks, folder)
     return Tokens(folder)
@@ -114,7 +114,7 @@ def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path)
                 lengths.write(np.array([len(row) for row in rows], np.uint16).tobytes())
                 lengths.flush()
                 bar.update(len(rows))
-    write_record(folder / "tokens.json", {"texts": count, "dtype": _dtype(model).name}, FILES)
+    write_record(folder / "tokens.json", {"params": {"texts": count}, "dtype": _dtype(model).name}, FILES)
 
 
 def _ahead(work: Callable[[pd.DataFrame], Rows], blocks: Iterator[pd.DataFrame]) -> Iterator[Rows]:
