@@ -113,7 +113,7 @@ def _mine(graph: Graph, data: Path, size: str, run: Run) -> Path:
 
 
 def start_of_training(run: Run) -> Path:
-    """FULL triplets → the first training step, without embedding the corpora of the evaluations."""
+    """FULL triplets → the first training step, without evaluations, which embed as many texts at any size."""
     from patentcl.training import train as training
     from patentcl.training.options import RECIPES, Hyperparameters, RunOptions
     from patentcl.triplets.dataset import load_dataset
@@ -121,8 +121,7 @@ def start_of_training(run: Run) -> Path:
     def stop(step: int, model: object) -> None:
         raise KeyboardInterrupt
 
-    # Evaluations embed as many texts at any size, half an hour of them without a GPU; the forecast takes more steps.
-    vars(training).update(embed=lambda *args: None, forecast=lambda *args: None)
+    vars(training).update(forecast=lambda *args: None)  # it takes more steps
     _mark(training, "tokenise", run, "tokens", "first step")
     remove(run.data / "embeddings")
     settings = Hyperparameters(run.options.model, evaluations=0, max_length=128, **{**RECIPES["best"], "batch_size": 2})

@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 
 from patentcl.common.cli import option, parse_options, run_script
-from patentcl.models.device import device_dtype, peak_memory_gb, precision
+from patentcl.models.device import peak_memory_gb, precision
 from patentcl.models.load import find_model
 from patentcl.models.tokens import join_texts, separator
 from patentcl.training.gradient import set_dropout
@@ -156,7 +156,7 @@ def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], flo
                 per_device_train_batch_size=options.batch_size,
                 learning_rate=2e-5,
                 warmup_steps=0.1,
-                bf16=device_dtype() == torch.bfloat16,
+                bf16=precision() == "bf16",
                 use_cpu=not torch.cuda.is_available(),  # required for bf16 on a CPU
                 logging_steps=1,
                 save_strategy="no",

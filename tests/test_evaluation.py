@@ -25,7 +25,7 @@ from patentcl.evaluation.report import Report, check_output
 from patentcl.evaluation.scoring import CANDIDATES, Outcome, score
 from patentcl.evaluation.significance import paired_difference, ratio_interval
 from patentcl.models.embed import encode
-from patentcl.models.load import MINILM, Model, find_model, fingerprint_of
+from patentcl.models.load import MINILM, Model, find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import ENDS, Dataset, load_dataset
 from patentcl.triplets.options import Mining
@@ -528,7 +528,10 @@ def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: P
         write_json(model / "run.json", {"params": params, "base folder": "../bases/one"})
         return [known.name for known in with_base([str(model)])]
 
-    assert trained_from("./elsewhere/one", fingerprint_of(base)) == [str(model / "../bases/one"), str(model)]
+    assert trained_from("./elsewhere/one", find_model(str(base)).fingerprint) == [
+        str(model / "../bases/one"),
+        str(model),
+    ]
     with pytest.raises(InputError, match=rf"{model} .*\./elsewhere/one"):
         trained_from("./elsewhere/one", "of other weights")
 

@@ -109,7 +109,7 @@ def test_the_scripts_run_the_same_pipeline(
     assert "citation pairs inside the table" in capsys.readouterr().out
     assert (tmp_path / "triplets" / "60" / "triplet_training.csv").exists()
 
-    short = ["--epochs", "0.3", "--max-length", "32", "--evaluations", "0", "--dropout", "0"]
+    short = ["--epochs", "0.3", "--max-length", "32", "--evaluations", "1", "--dropout", "0"]
     trainer = ["--data", data, "--triplets", "60", "--base-model", base, "--output", str(model)]
     patent_triplet_trainer.main([*trainer, *short])
     assert "nDCG@10" in capsys.readouterr().out

@@ -13,12 +13,13 @@ from typing import ClassVar, Literal
 
 from patentcl.common.cli import check_ranges, option, parse_options, run_script
 from patentcl.common.files import DATA
+from patentcl.models.bases import Readout
 
 DEFAULT = ("AI-Growth-Lab/PatentSBERTa", "patentCL-10K")
 
 
-@dataclass
-class Inputs:
+@dataclass(frozen=True)
+class Inputs(Readout):
     """The models, the patents, and where the results go."""
 
     _argument_group_name: ClassVar[str] = "inputs"
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder, cache, seed = inputs.data / "triplets" / inputs.triplets, inputs.data / "embeddings", picture.seed
     output = inputs.output or inputs.data / "scatter" / folder.name
     dataset = load_dataset(folder)
-    models = with_base(inputs.models or DEFAULT)
+    models = with_base(inputs.models or DEFAULT, inputs)
     patents = patents_to_compare(dataset, picture.sample, picture.split, seed)
     colour_groups(patents, picture.color_by)  # which may refuse, so before the embedding
     check_output(output, "evaluation")

@@ -83,7 +83,7 @@ def check_ranges(options: Any, ranges: dict[str, str]) -> None:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be in {interval}.")
     for known in () if isinstance(options, dict) else fields(options):
         choices = get_args(known.type) if get_origin(known.type) is Literal else known.metadata.get("choices")
-        if choices and values[known.name] not in choices:
+        if choices and values[known.name] not in (None, *choices):
             flag = known.name.strip("_").replace("_", "-")
             raise InputError(f"--{flag} {values[known.name]}: must be one of {', '.join(choices)}.")
 

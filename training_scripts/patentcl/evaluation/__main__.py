@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..common.cli import InputError, check_ranges, option, parse_options, run_script
 from ..common.files import DATA
+from ..models.bases import Readout
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
 from .compare import compare, with_base
@@ -26,8 +27,8 @@ from .leakage import leaking, overlaps
 from .report import check_output
 
 
-@dataclass
-class Options:
+@dataclass(frozen=True)
+class Options(Readout):
     """What to evaluate, on what, and where the tables go."""
 
     models: list[str] | None = option(None, f"models; the first is the base (default: {PATENTSBERTA})", metavar="NAME")
@@ -71,7 +72,7 @@ def evaluate(options: Options) -> None:
     held_out = held_out_set(data, options.split, options.corpus_sample, options.seed)
     if not len(held_out.pairs) and not len(held_out.triplets):
         raise InputError(f"the {options.split} split of {folder} is empty. Mine with a larger --{options.split}.")
-    models = with_base(options.models or [PATENTSBERTA])
+    models = with_base(options.models or [PATENTSBERTA], options)
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, options.split)
     report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)

@@ -1,6 +1,7 @@
 """Compare models on the same patents: choose the patents, embed them with each model, and score each."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pandas as pd
 from ..common.cli import InputError
 from ..common.files import read_json
 from ..common.hashing import mix
+from ..models.bases import Readout
 from ..models.embed import embed
-from ..models.load import Model, find_model, fingerprint_of
+from ..models.load import Model, find_model
 from ..triplets.dataset import Dataset
 from .held_out import HeldOut
 from .leakage import warnings_of
@@ -38,14 +40,15 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
     return patents
 
 
-def with_base(names: Sequence[str]) -> list[Model]:
+def with_base(names: Sequence[str], readout: Readout = Readout()) -> list[Model]:
     """Find the models; the base of the first one comes before them if patentCL trained it and the base is not listed.
 
-    Raises `InputError` for a model that is not found, before anything is computed.
+    `readout` overrides the pooling and the prompt of those that are listed. Raises `InputError` for a model that is not
+    found, before anything is computed.
     """
     if not names:
         raise InputError("--models names no model. Pass at least one.")
-    models = [find_model(name) for name in names]
+    models = [find_model(name, readout) for name in names]
     path = models[0].folder / "run.json"
     record = read_json(path) if path.exists() else {}
     base = record.get("params", {}).get("base_model", "")
@@ -56,13 +59,16 @@ def with_base(names: Sequence[str]) -> list[Model]:
 
 
 def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
-    """The base from which `model` was trained: by its name, else in the folder where it was then."""
+    """The base from which `model` was trained, read as then: by its name, else in the folder where it was then."""
+    readout = Readout(pooling=record["params"].get("pooling"), prompt=record["params"].get("prompt"))
     try:
-        return find_model(base)
+        return find_model(base, readout)
     except InputError:  # ../base was relative to where the training started
         recorded = model.folder.resolve() / str(record.get("base folder", base))
-        if recorded.is_dir() and fingerprint_of(recorded) == record["params"].get("base"):
-            return find_model(str(recorded))
+        with suppress(InputError):
+            found = find_model(str(recorded), readout)
+            if found.fingerprint == record["params"].get("base"):
+                return found
         raise InputError(f"{model.name} was trained from {base}, which is missing. Pass it first.") from None
 
 
@@ -101,8 +107,8 @@ def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: HeldOut, 
     rankers = {"BM25": bm25_ranker(held_out.texts), "TF-IDF": tfidf_ranker(held_out.texts)}
     rankers |= {name: dense_ranker(rows) for name, rows in embeddings.items()}
     outcomes = score(rankers, held_out, seed, fusions={f"BM25 + {name}": ["BM25", name] for name in embeddings})
-    for name, rows in embeddings.items():
-        outcomes[name].embeddings = rows
+    for name, vectors in embeddings.items():
+        outcomes[name].embeddings = vectors
     setting: dict[str, str | int] = {
         "split": held_out.split,
         "patents to search": int(held_out.corpus.sum()),

@@ -38,14 +38,9 @@ def precision() -> str:
     return wanted
 
 
-def device_dtype() -> torch.dtype:
-    """The dtype of matrix products."""
-    return PRECISIONS[precision()]
-
-
 def autocast(model: SentenceTransformer) -> AbstractContextManager[Any]:
     """Autocast to bf16 where `precision` is bf16."""
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=device_dtype() == torch.bfloat16)
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision() == "bf16")
 
 
 @contextmanager

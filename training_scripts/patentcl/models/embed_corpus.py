@@ -26,6 +26,7 @@ from ..common import files
 from ..common.cli import InputError, option, parse_options, run_script
 from ..common.distributed import join, launch_one_process_per_gpu, rank, wait, world
 from ..common.duck import connect, literal, readable_errors
+from .bases import Readout
 from .device import precision
 from .embed import encode
 from .load import Model, find_model
@@ -36,7 +37,7 @@ ADVICE = f"Pass a CSV file in UTF-8, or a Parquet file, with rows of {', '.join(
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Readout):
     """The command line."""
 
     model: str = option(MISSING, "hub name, folder, folder in models/, or minilm", metavar="NAME|DIR")
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Embed a corpus from the command line."""
     (options,) = parse_options(__doc__, Options, argv=argv)
     launch_one_process_per_gpu()
-    model, output = find_model(options.model), options.output.resolve()
+    model, output = find_model(options.model, options), options.output.resolve()
     record = embed_corpus(model, options.texts, output, options.max_length, options.overwrite)
     print(f"embeddings: {output / 'vectors.npy'}, {record['texts']:,} x {record['dimensions']}")
 

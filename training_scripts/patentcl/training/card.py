@@ -9,6 +9,7 @@ from ..models.load import MINILM, Model
 from .losses import LOSSES
 
 SHOWN = ("epochs", "batch_size", "lr", "average", "seed")  # hyperparameters, besides those of the loss
+IF_GIVEN = ("max_length", "pooling", "prompt")
 
 
 def write_card(path: Path, base: Model, record: dict[str, Any], separator: str, tables: str) -> None:
@@ -27,12 +28,14 @@ def write_card(path: Path, base: Model, record: dict[str, Any], separator: str, 
     )
     params = record["params"]
     names = (*LOSSES[params["loss"]].options, *SHOWN)
+    settings = [f"loss {params['loss']}", *(f"{name} {params[name]:g}" for name in names)]
+    settings += [f"{name} {params[name]}" for name in IF_GIVEN if params.get(name)]
     card = ModelCard.from_template(
         data,
         template_path=str(Path(__file__).with_name("card.md")),
         record=record,
         separator=separator,
-        settings=", ".join([f"loss {params['loss']}", *(f"{name} {params[name]:g}" for name in names)]),
+        settings=", ".join(settings),
         licence=licence,
         tables=tables,
     )

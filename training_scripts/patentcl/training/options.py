@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from ..common.cli import InputError, check_ranges, option
+from ..models.bases import Readout
 from ..models.load import PATENTSBERTA
 from .losses import LOSSES
 
@@ -21,7 +22,7 @@ RANGES |= dict.fromkeys(("max_length", "evaluations", "patience"), COUNT)
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class Hyperparameters(Readout):
     """What determines the trained model, besides its data. The defaults are those of the published models."""
 
     base_model: str = option(PATENTSBERTA, "hub name, folder, folder in models/, or minilm", metavar="NAME|DIR")
@@ -35,7 +36,7 @@ class Hyperparameters:
     average: float = option(1, "share of the trained weights, the rest is the base model's (1: all)", metavar="SHARE")
     max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
     dropout: float | None = option(None, "share of activations to drop (published: the model's own)", metavar="SHARE")
-    evaluations: int = option(10, "evaluations on the validation set during training (0: none)")
+    evaluations: int = option(10, "validations during training (0: no evaluation, not even on test)")
     keep: Literal["best", "last"] = option("best", "which weights to save, best: by validation nDCG@10")
     patience: int = option(0, "stop after so many evaluations without improvement (0: never)")
     seed: int = option(42, "seed of the order of the triplets, of dropout, and of the splits of a CSV file")
@@ -77,7 +78,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
     "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5, "dropout": 0},
 }
-FREE = ("base_model", "max_length", "evaluations", "keep", "patience", "seed")  # they do not make it another recipe
+FREE = ("base_model", "pooling", "prompt", "max_length", "evaluations", "keep", "patience", "seed")  # of a recipe
 
 
 def recipe_of(chosen: Hyperparameters) -> str:

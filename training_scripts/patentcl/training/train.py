@@ -33,7 +33,7 @@ from ..common.resources import require
 from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
 from ..evaluation.leakage import TRAINED_ON
-from ..models.device import device_dtype, peak_memory_gb, precision
+from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
 from ..models.load import Model, find_model
 from ..models.packing import choose_backend
@@ -72,7 +72,7 @@ def train(
     output, options = output.resolve(), options or RunOptions()
     if not output.name:
         raise InputError(f"--output {output}: pass a dedicated model folder.")
-    base = find_model(hyperparameters.base_model)
+    base = find_model(hyperparameters.base_model, hyperparameters)
     check_names([output.name, base.label])
     work = output.with_name(f"{output.name}.training")
     params = {"data": data.fingerprint, "base": base.fingerprint, **asdict(hyperparameters)}
@@ -101,10 +101,10 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
     require(job.work, disk, memory, f"training on {len(data.triplets):,} triplets", flag="--output")
     held_out = held_out_set(data, "val", max_texts=VAL_TEXTS, seed=chosen.seed)
-    test = held_out_set(data, "test", seed=chosen.seed)
-    if rank() == 0:
+    test = held_out_set(data, "test", seed=chosen.seed) if chosen.evaluations else None
+    if test and rank() == 0:
         embed(base, test.texts, cache, chosen.max_length)  # before the model changes
-    run = fit(base.take(chosen.max_length), data, job, held_out, cache, len(test.texts))
+    run = fit(base.take(chosen.max_length), data, job, held_out, cache, len(test.texts) if test else 0)
     if rank() > 0:
         return run
     check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
@@ -114,7 +114,8 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         except SafetensorError as error:  # on a full disk
             raise OSError(errno.ENOSPC, f"{output} was not written ({error}); {job.work} stays for --resume") from None
         trained = replace(find_model(str(scratch)), name=output.name)
-        report = compare([base, trained], test, cache, chosen.max_length, chosen.seed)
+        report = compare([base, trained], test, cache, chosen.max_length, chosen.seed) if test else None
+        tables = report.to_markdown() if report else ""
         record = {
             "params": params,
             "name": output.name,
@@ -122,9 +123,9 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
             "recipe": recipe_of(chosen),
             **run,
             "val": job.log.read("val"),
-            "test": {name: row.values for name, row in report.rows.items()},
-            "test queries": len(np.unique(test.pairs[:, 0])),
-            "verdict": report.verdict(output.name),
+            "test": {name: row.values for name, row in report.rows.items()} if report else {},
+            "test queries": len(test.queries) if test else 0,
+            "verdict": report.verdict(output.name) if report else "not evaluated, because of --evaluations 0",
         }
         job.log.write("verdict", {"line": record["verdict"]})
         job.log.save(scratch)
@@ -133,9 +134,9 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
             file.writelines(f"{patent}\n" for patent in trained_on)
         weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
         write_record(scratch / "run.json", record, weights)
-        write_card(scratch / "README.md", base, record, separator(model), report.to_markdown())
+        write_card(scratch / "README.md", base, record, separator(model), tables)
     remove(job.work)
-    print(report.to_markdown(), record["verdict"], sep="\n")
+    print(tables, record["verdict"], sep="\n")
     return record
 
 
@@ -228,7 +229,7 @@ def _print_profile(gradient: Gradient, batches: Batches, steps: list[int], secon
     print(operations.table(slowest, row_limit=10, max_name_column_width=32))
     flops = sum(operation.flops for operation in operations) / len(steps)
     size = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=device, dtype=device_dtype())
+    a = torch.randn(size, size, device=device, dtype=PRECISIONS[precision()])
     peak = 2 * size**3 / Timer("a @ a", globals={"a": a}, num_threads=torch.get_num_threads()).timeit(5).mean
     print(
         f"{flops / 1e12:.2f} TFLOP per step without attention, {flops / seconds / 1e12:.2f} TFLOP/s: "
