@@ -59,7 +59,7 @@ class Source:
         self.key = "" if base_url else _key()
         self.folder = None if self.base.startswith(("http://", "https://")) else Path(base_url.removeprefix("file://"))
         if self.folder and not self.folder.is_dir():
-            raise InputError(f"--base-url {base_url}: neither an http address nor a folder.")
+            raise InputError(f"--base-url {self.shown}: neither an http address nor a folder.")
         self.session = requests.Session()
         self.sent: dict[str, tuple[str, float, str]] = {}  # file → address that sent it, when it was asked for, ETag
 
