@@ -70,9 +70,23 @@ def test_a_csv_with_an_error_is_refused(tmp_path: Path, rows: list[list[str]], h
 def test_a_truncated_file_and_another_encoding_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ROW, ROW)
     complete = path.read_bytes()
-    path.write_bytes(complete[:-40])
-    with pytest.raises(InputError, match="line 3, column "):
-        load_dataset(path)
+    for count in (2, 3, 40):  # the last quote, a letter of the last field, fields
+        path.write_bytes(complete[:-count])
+        with pytest.raises(InputError, match="line 3, column "):
+            load_dataset(path)
     path.write_bytes(complete.replace(b"Pump", "Pümp".encode("latin-1")))
-    with pytest.raises(InputError, match=r"line 2, column a_title: .*UTF-8"):
+    with pytest.raises(InputError, match=r"line 2, column a_title: .*utf-8"):
         load_dataset(path)
+
+
+def test_a_quote_that_is_missing_is_found_though_the_fields_are_as_many(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ROW, ROW)
+    path.write_text(path.read_text().replace('"Lamp"', '"Lamp', 1))
+
+    with pytest.raises(InputError, match=r"t\.csv, line 2, column n_title"):
+        load_dataset(path)
+
+
+def test_a_file_that_is_not_there_is_named_with_its_flag(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--triplets .*none\.csv"):
+        load_dataset(tmp_path / "none.csv")

@@ -3,15 +3,12 @@
 Today's names (`g_patent`, data dictionary of the USPTO's product PVGPATDIS) and those from before 2023 (`patent`) are
 both known. Columns are found by their names in the header, in any order. A table is a TSV file or the ZIP as it was
 downloaded. Three CSV files (`patents.csv`, `citations.csv`, `classes.csv`) make a custom corpus.
-
-Tables from before 2021 have no quotes around their fields: there, a quote is a letter.
 """
 
 import csv
 import errno
 import io
 import lzma
-import mmap
 import re
 import zipfile
 import zlib
@@ -20,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -32,19 +29,9 @@ from ..common.files import each_file
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
 csv.field_size_limit(LONGEST_LINE)
+BLOCK = 1 << 22  # bytes
+MOST_BAD = 100_000  # lines that are skipped
 UNPACK = "Unpack the table by hand, and move the ZIP to another folder"
-BLOCK = 1 << 22  # bytes of a file that are looked at together
-# How files begin that are no tables, in lower case.
-NO_TABLE = {
-    rb"<!doctype|<html|<\?xml": "an HTML page, not a table. Sign in at data.uspto.gov and download it again",
-    rb"\x1f\x8b|bzh\d|\xfd7zxz|7z\xbc\xaf|\x28\xb5\x2f\xfd|rar!": "compressed, but not a ZIP. Unpack it",
-}
-REASONS = {  # DuckDB's sentences, and ours
-    r"Expected Number of Columns: (\d+) Found: (\d+)": r"expected \1 fields, found \2",
-    r"Value with unterminated quote found": "a quote is out of place",
-    r"Invalid unicode .*": "not UTF-8 text (convert the file)",
-}
-T = TypeVar("T")
 # What zipfile and its decompressors raise for corrupt, encrypted or exotic archives.
 CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
@@ -108,7 +95,7 @@ class Source:
     quote: str  # around fields; "" in a table without quoting
     header: tuple[str, ...]
     names: dict[str, str | None]  # our column → its name in the header, None if the file has no such column
-    strict: bool = True  # false: its lines end in different ways, which `reading` found and checked
+    strict: bool = True  # false if its lines end in different ways
 
     @property
     def rows(self) -> int:
@@ -119,7 +106,7 @@ class Source:
 
 
 class Again(Exception):
-    """A table has to be read again, now that it is known how its lines end."""
+    """A table has to be read again, with `strict` changed."""
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
@@ -160,17 +147,15 @@ def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict
     unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
     sources = {key: _open(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
     if "abstract" not in sources and sources["patent"].names["abstract"] is None:
-        patents = files["patent"]
-        raise InputError(
-            f"{patents.parent}: no abstracts. Add g_patent_abstract.tsv, or a column abstract to {patents.name}"
-        )
+        raise InputError(f"{files['patent']}: no column abstract. Add it, or the table g_patent_abstract.tsv")
     return sources
 
 
 def _open(path: Path, shown: str, table: Table) -> Source:
     """Check the header of a table, whose file the user knows as `shown`."""
     with path.open("rb") as file:
-        lines = file.read(BLOCK).splitlines()
+        start = file.read(BLOCK)
+    lines = start.splitlines()[: -1 if len(start) == BLOCK else None]  # the last one may be cut
     try:
         line = lines[0].decode("utf-8-sig") if lines else ""
     except UnicodeDecodeError:
@@ -187,10 +172,8 @@ def _open(path: Path, shown: str, table: Table) -> Source:
     for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
         if names[column] is None and column not in table.optional:
-            raise InputError(
-                f"{shown}, line 1: expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}. "
-                "Add or rename the column"
-            )
+            expected = f"expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}"
+            raise InputError(f"{shown}, line 1: {expected}. Add or rename the column")
     is_quoted = delimiter != "\t" or '"' in line or _is_quoted(lines, len(header))
     return Source(path, shown, delimiter, '"' if is_quoted else "", header, names)
 
@@ -198,10 +181,10 @@ def _open(path: Path, shown: str, table: Table) -> Source:
 def _is_quoted(lines: list[bytes], width: int) -> bool:
     """Whether fields under a header without quotes are quoted where that is needed, as pandas writes them.
 
-    `lines` are the first ones, the last of which may be cut.
+    In PatentsView's tables from before 2021, they are not, and a quote is a letter.
     """
-    fields = [line.split(b"\t") for line in lines[:-1] if line]
-    if any(len(line) != width for line in fields):  # they are not, or tabs and line breaks stand in quotes
+    fields = [line.split(b"\t") for line in lines if line]
+    if any(len(line) != width for line in fields):  # tabs or line breaks stand in quotes, or a line is wrong
         text = io.StringIO(b"\n".join(lines).decode(errors="replace"), newline="")
         return all(len(row) == width for row in [*csv.reader(text, delimiter="\t")][:-1] if row)
     quotes = [field for line in fields for field in line if b'"' in field]
@@ -217,54 +200,45 @@ def _table_in(archive: Path) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]
     """Open a ZIP: yield it and the table in it. Raises `InputError` naming it if it cannot be unpacked."""
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = [member for member in zipped.infolist() if "__MACOSX" not in member.filename]
-            tables = [member for member in files if member.filename.lower().endswith((".tsv", ".csv"))]
-            stem = archive.name.split(".")[0]
-            named = [member for member in tables if PurePath(member.filename).stem.lower() == stem.lower()]
+            files = [file for file in zipped.infolist() if "__MACOSX" not in file.filename]
+            tables = [file for file in files if file.filename.lower().endswith((".tsv", ".csv"))]
+            stem = archive.name.lower().split(".")[0]
+            named = [file for file in tables if PurePath(file.filename).stem.lower() == stem]
             if 1 not in (len(tables), len(named)):
-                found = ", ".join(repr(member.filename) for member in files[:5]) or "no file"
+                found = [file.filename for file in files[:5]]
                 raise InputError(f"{archive}: expected one .tsv file, or {stem}.tsv, in it, found {found}. {UNPACK}")
             yield zipped, (named if len(named) == 1 else tables)[0]
     except CORRUPT as problem:
         if isinstance(problem, OSError) and problem.errno != errno.EINVAL:
             raise  # of the disk
-        # A RuntimeError: encrypted, or of a compression that Python does not know.
-        advice = UNPACK if isinstance(problem, RuntimeError) else "Download it again"
+        advice = UNPACK if isinstance(problem, RuntimeError) else "Download it again"  # encrypted, or of another kind
         raise InputError(f"{archive}: not a ZIP that can be unpacked ({problem}). {advice}") from None
 
 
 def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
-    """The bytes of each table, those of a ZIP unpacked. Raises `InputError` for what is neither.
-
-    The same for a table that is not as large as in the ZIP beside it.
-    """
+    """The bytes of each table, of a ZIP unpacked. Raises `InputError` for what is neither, and a TSV unlike its ZIP."""
     sizes = {path: path.stat().st_size for path in files}
     for path in sizes:
         with path.open("rb") as file:
             start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        for beginning, what in NO_TABLE.items():
-            if re.match(beginning, start):
-                raise InputError(f"{path} is {what}")
-        if _is_zip(path):
-            sizes[path] = _unpacked_size(path)
-        for archive in (path.with_name(f"{path.name}.zip"), path.with_suffix(".zip")):
-            if archive.is_file() and (whole := _unpacked_size(archive)) != sizes[path]:
-                raise InputError(
-                    f"{path} has {sizes[path]:,} bytes, and {whole:,} in {archive.name} beside it. Remove the wrong one"
-                )
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
+        if start.startswith((b"\x1f\x8b", b"bzh", b"7z\xbc\xaf", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
+            raise InputError(f"{path} is compressed, but not a ZIP. Unpack it")
+        is_zip = _is_zip(path)
+        for archive in (path, path.with_name(f"{path.name}.zip"), path.with_suffix(".zip")):
+            if archive.is_file() and _is_zip(archive):
+                with _table_in(archive) as (_, table):
+                    size = table.file_size
+                if not is_zip and size != sizes[path]:
+                    found = f"{path} has {sizes[path]:,} bytes, and {size:,} in {archive.name} beside it"
+                    raise InputError(f"{found}. Remove the wrong one")
+                sizes[path] = size
     return sizes
 
 
-def _unpacked_size(archive: Path) -> int:
-    with _table_in(archive) as (_, table):
-        return table.file_size
-
-
 def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
-    """Stream the one table of a ZIP into the folder `scratch`: names inside the archive are never used as paths.
-
-    At most as many bytes as the ZIP declares are written, whatever it holds.
-    """
+    """Stream the table of a ZIP, as many bytes as it declares, into `scratch`. Names in it are never used as paths."""
     target = scratch / f"{archive.name}.tsv"
     with _table_in(archive) as (zipped, table), zipped.open(table) as source, target.open("wb") as out:
         while block := source.read(BLOCK):
@@ -273,13 +247,10 @@ def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
     return target
 
 
-def create_view(
-    db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str], skip: bool = False
-) -> None:
+def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
     """Make the view `name` of the `columns` of a table that we use, as texts; no rows if there is no `source`.
 
-    Columns that the file does not have are null. To read it is to skip lines that cannot be read: let `reading` say
-    which, all of them if they are to be skipped (`skip`).
+    Columns that the file does not have are null. Lines that cannot be read are left out: read it in `reading`.
     """
     names = source.names if source else {}
     selected = ", ".join(f'"{names[c]}" AS {c}' if names.get(c) else f"NULL::VARCHAR AS {c}" for c in columns)
@@ -290,103 +261,89 @@ def create_view(
         rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
             header = true, auto_detect = false, quote = {quote}, escape = {quote}, nullstr = {literal(NULL)},
             strict_mode = {source.strict}, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE},
-            store_rejects = true, rejects_limit = {0 if skip else 100})"""
+            store_rejects = true, rejects_limit = {MOST_BAD})"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
 
 
 @contextmanager
 def reading(
-    db: duckdb.DuckDBPyConnection, source: Source | None, skipped: dict[str, bytes] | None = None
+    db: duckdb.DuckDBPyConnection, source: Source | None, skipped: dict[str, str] | None = None, skip: str = ""
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection that reads no other table than `source`.
 
-    Lines that cannot be read are added to `skipped`: where they are and what is wrong → the line. Without it, the
-    first one raises an `InputError`. Raises `Again` if the lines of the table end in different ways.
+    Lines that cannot be read are added to `skipped`, as where and why → line. Without it the first one raises an
+    `InputError` that names the option `skip`. Raises `Again` if the lines of the table end in different ways.
     """
     with db.cursor() as cursor:
-        lines = {}
+        problem, lines = None, {}
         try:
             yield cursor
-        except duckdb.InvalidInputException as problem:  # a line ends in another way than those before
-            lines = {f"{source.shown if source else ''}: {problem}": b""}
-        lines |= _unreadable(cursor, source) if source else {}
-    if source and lines and source.strict and _is_mixed(source):
+            lines = _unreadable(cursor, source, 1 if skipped is None else MOST_BAD) if source else {}
+        except duckdb.InvalidInputException as raised:  # a line may end in another way than those before
+            problem = raised
+    if source and source.strict and (problem or lines) and _is_mixed(source, next(iter(lines), "")):
         source.strict = False
         raise Again
-    if lines and skipped is None:
-        raise InputError(f"{next(iter(lines))}. Fix or remove the line, or pass --skip-bad-lines")
+    if problem:
+        raise problem
+    if lines and (skipped is None or len(lines) == MOST_BAD):
+        advice = f"Fix or remove the line{skip}" if skipped is None else "Too many lines are bad"
+        raise InputError(f"{next(iter(lines))}. {advice}")
     if skipped is not None:
         skipped |= lines
 
 
-def repeated(act: Callable[[], T]) -> T:
-    """The result of `act`, which is called again when it raises `Again`."""
-    while True:
-        with suppress(Again):
-            return act()
-
-
-def _unreadable(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, bytes]:
-    """The lines of `source` that the queries of this connection could not read: where and why → the line."""
+def _unreadable(db: duckdb.DuckDBPyConnection, source: Source, most: int) -> dict[str, str]:
+    """The first `most` lines of `source` that the queries of this connection could not read: where and why → line."""
     rejected = db.execute(
-        """SELECT DISTINCT ON (line_byte_position) line_byte_position, column_name, error_message, csv_line
-        FROM reject_errors ORDER BY line_byte_position, byte_position, column_idx"""
-    ).fetchall()
-    lines, number, done = {}, 1, 0
-    ends = io.IncrementalNewlineDecoder(None, translate=True)  # lines are counted as editors do
-    with source.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for position, column, reason, text in rejected:
-            while data[position : position + 1] in (b"\r", b"\n"):
-                position += 1
-            for start in range(done, position, BLOCK):
-                block = data[start : min(start + BLOCK, position)].decode("latin-1")
-                number += ends.decode(block, final=start + BLOCK >= position).count("\n")
-            done, line = position, data[position : position + len(text.encode())]
-            for theirs, ours in REASONS.items():
-                reason = re.sub(theirs, ours, reason)
-            if not source.quote and b'"' in line:
-                reason += " (quotes are read as text, as the header has none)"
-            where = f"{source.shown}, line {number}" + (f", column {column}" if column else "")
-            lines[f"{where}: {reason.rstrip('.')}"] = line
+        f"""SELECT DISTINCT ON (line_byte_position) line_byte_position, column_name, error_message, csv_line
+        FROM reject_errors ORDER BY line_byte_position, byte_position, column_idx LIMIT {most}"""  # noqa: S608
+    ).fetchall()[::-1]
+    lines, end, size = {}, 0, source.path.stat().st_size
+    with source.path.open(encoding="latin-1", newline="") as file:  # a letter a byte
+        for number, line in enumerate(file if rejected else [], 1):
+            end += len(line)
+            # A byte in a line break stands for the next line, the end of the file for the last one.
+            while rejected and (end == size or (rejected[-1][0] < end and line.strip("\r\n"))):
+                _, column, reason, text = rejected.pop()
+                reason = re.sub(
+                    r"Expected Number of Columns: (\d+) Found:", r"expected \1 fields, found", reason
+                ).rstrip(".")
+                where = f"{source.shown}, line {number}" + (f", column {column}" if column else "")
+                lines[f"{where}: {reason}"] = text
+            if not rejected:
+                break
     return lines
 
 
-def _is_mixed(source: Source) -> bool:
-    """Whether the lines of a table end in different ways.
+def _is_mixed(source: Source, known: str) -> bool:
+    """Whether lines of a table end in different ways, and its bad line is not the `known` one.
 
-    DuckDB reads them if it accepts wrong quotes and too many fields, too, so that this raises `InputError` for those.
+    DuckDB reads such a table if it accepts wrong quotes and too many fields, too. So Python looks for these here, which
+    takes a while, and the first one raises an `InputError`.
     """
-    with source.path.open(encoding="latin-1") as file:
-        while file.read(BLOCK) and not isinstance(file.newlines, tuple):
-            pass
-        if not isinstance(file.newlines, tuple):
-            return False
     line = 1
     try:
-        with source.path.open(encoding="utf-8-sig", newline="") as file:
+        with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             rows = csv.reader(file, delimiter=source.delimiter, quotechar=source.quote or None, strict=True)
             for row in rows:
                 if row and len(row) != len(source.header):
                     raise csv.Error(f"expected {len(source.header)} fields, found {len(row)}")
                 line = rows.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise InputError(f"{source.shown}, line {line}: {problem}. Fix or remove the line") from None
-    return True
+            return isinstance(file.newlines, tuple)
+    except csv.Error as problem:
+        where = f"{source.shown}, line {line}"
+        if known.startswith((f"{where},", f"{where}:")):
+            return False
+        raise InputError(f"{where}: {problem}. Fix or remove the line") from None
 
 
 def read_table(path: Path, table: Table) -> pa.Table:
     """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read."""
     unpacked_sizes([path])
     source = _open(path, str(path), table)
-
-    def read() -> pa.Table:
-        lines: dict[str, bytes] = {}
-        with connect() as db:
+    while True:
+        with suppress(Again), connect() as db:
             create_view(db, "rows_of_file", source, table.columns)
-            with reading(db, source, lines) as cursor:
-                rows = cursor.sql("FROM rows_of_file").to_arrow_table()
-        if lines:
-            raise InputError(f"{next(iter(lines))}. Fix or remove the line")
-        return rows
-
-    return repeated(read)
+            with reading(db, source) as cursor:
+                return cursor.sql("FROM rows_of_file").to_arrow_table()

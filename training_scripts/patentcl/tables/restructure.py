@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
-from .patentsview import TABLES, Source, create_view, find_tables, open_tables, reading, repeated, unpacked_sizes
+from .patentsview import TABLES, Again, Source, create_view, find_tables, open_tables, reading, unpacked_sizes
 from .texts import read_abstracts, write_patents
 
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"
+SKIP = ", or pass --skip-bad-lines"
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
 
 
@@ -74,20 +75,19 @@ def restructure(
         with readable_errors("DuckDB failed", advice), resources.scratch(graph) as scratch:
             sources = open_tables(found, scratch, resources.thread_count)
             outside = _require_memory(sources, graph, resources, later)
-
-            def write() -> dict[str, Any]:
+            record: dict[str, Any] = {}
+            while not record:
                 (scratch / "work.duckdb").unlink(missing_ok=True)
-                with connect(scratch / "work.duckdb", resources, outside=outside) as db:
-                    return _Run(db, sources, folder, seed, skip_bad_lines).write(keep_withdrawn)
-
-            record: dict[str, Any] = {"params": params, **repeated(write)}
+                with suppress(Again), connect(scratch / "work.duckdb", resources, outside=outside) as db:
+                    run = _Run(db, sources, folder, seed, skip_bad_lines)
+                    record = {"params": params, **run.write(keep_withdrawn)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
         csv = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"
         (folder / FINGERPRINT_FILE).write_text(csv)
         write_record(folder / RECORD, record, FILES)
     if (graph / SKIPPED).exists():
-        print(f"restructure: lines that cannot be read were skipped and copied to {graph / SKIPPED}")
+        print(f"restructure: skipped lines that cannot be read, see {graph / SKIPPED}")
     pa.default_memory_pool().release_unused()  # for the import, which the same process may run
     return record
 
@@ -138,7 +138,7 @@ class _Run:
     def __init__(
         self, db: duckdb.DuckDBPyConnection, sources: dict[str, Source], folder: Path, seed: int, skip: bool
     ) -> None:
-        self.skipped: dict[str, bytes] | None = {} if skip else None
+        self.skipped: dict[str, str] | None = {} if skip else None
         self.db, self.sources, self.folder, self.seed = db, sources, folder, seed
         self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
         self.rows: dict[str, int] = {}
@@ -153,7 +153,7 @@ class _Run:
         db.execute(f"CREATE MACRO keep_withdrawn() AS {keep_withdrawn}")
         for key, table in TABLES.items():
             source = texts if key == "abstract" else self.sources.get(key)
-            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional], self.skipped is not None)
+            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
@@ -176,13 +176,17 @@ class _Run:
             write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], counted, self.folder)
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
         counts = {"patents": len(patents), **classes, **counts}
-        self._write_skipped()
+        if self.skipped:
+            files = Counter(Path(where.rpartition(", line ")[0]).name for where in self.skipped)
+            self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
+            text = "".join(f"# {where}\n{line}\n" for where, line in self.skipped.items())
+            (self.folder / SKIPPED).write_text(text, encoding="utf-8", newline="")
         return {"counts": counts, "rows": self.rows, "dropped": self.dropped}
 
     def _run(self, name: str, key: str, **tables: pa.Table) -> pa.Table:
         """Run a section of restructure.sql, which reads these `tables` and that of `key`; return its rows."""
         source = self.sources.get(key)
-        with reading(self.db, source, self.skipped) as cursor, _step(name, query=cursor):
+        with reading(self.db, source, self.skipped, SKIP) as cursor, _step(name, query=cursor):
             for table, rows in tables.items():
                 cursor.register(table, rows)
             return cursor.sql(self.sql[name]).to_arrow_table()
@@ -190,7 +194,7 @@ class _Run:
     @contextmanager
     def _reading(self, name: str, source: Source) -> Iterator[Reader]:
         """Show a step that reads all rows of `source` by one query."""
-        with reading(self.db, source, self.skipped) as cursor, _step(name, source.rows) as moved:
+        with reading(self.db, source, self.skipped, SKIP) as cursor, _step(name, source.rows) as moved:
 
             def read(sql: str, rows: int) -> Iterator[pa.RecordBatch]:
                 for batch in cursor.sql(sql).to_arrow_reader(rows):
@@ -198,15 +202,6 @@ class _Run:
                     moved(len(batch))
 
             yield read
-
-    def _write_skipped(self) -> None:
-        """Count the lines that could not be read, and copy them beside the result."""
-        skipped = self.skipped or {}
-        files = Counter(Path(where.rpartition(", line ")[0]).name for where in skipped)
-        self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
-        if skipped:
-            lines = [f"# {where}\n".encode() + line + b"\n" for where, line in skipped.items()]
-            (self.folder / SKIPPED).write_bytes(b"".join(lines))
 
     def _read_patents(self) -> None:
         (found,) = self._run("patents", "patent").to_pylist()
