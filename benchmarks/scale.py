@@ -29,7 +29,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from patentcl.common.cli import Interrupted, option, parse_options, run_script
-from patentcl.common.files import DATA, REPOSITORY, remove, write_json
+from patentcl.common.files import DATA, REPOSITORY, read_json, remove, write_json
 from patentcl.common.resources import Resources, machine_memory
 from patentcl.graph.base import Graph, open_graph
 from patentcl.graph.options import Neo4jOptions
@@ -180,7 +180,7 @@ def main() -> None:
         return
     options.work.mkdir(parents=True, exist_ok=True)
     file = options.work / "scale.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows: list[dict[str, Any]] = read_json(file)["rows"] if file.exists() else []
     for patents in options.patents or (300_000, 1_000_000):
         for step in options.steps or [*RUN][:6]:
             if step == "pandas" and patents > options.pandas_up_to:

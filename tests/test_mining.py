@@ -307,17 +307,6 @@ def test_a_file_that_was_cut_or_lost_is_mined_again(data: Path) -> None:
     assert {file: (folder / file).read_bytes() for file in complete} == complete
 
 
-@pytest.mark.parametrize("file", ["patents.csv", "patents.parquet"])
-def test_import_files_that_were_cut_are_named(file: str, data: Path) -> None:
-    path = data / "graph" / file
-    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
-    graph = open_graph("embedded", data)
-
-    with pytest.raises(InputError, match=file):
-        mine(graph, data, "x", Mining("50"))
-    graph.close()
-
-
 def test_kinds_of_negative_follow_the_shares_and_falling_back_is_counted(mined: Mined) -> None:
     record, _ = mined("x", Mining("200", negatives="citation=1"))
 

@@ -1,16 +1,16 @@
 """Where files lie, and how a step writes them: to a scratch path, then renamed, with a record of what it did."""
 
+import fcntl
 import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .cli import InputError
@@ -44,14 +44,19 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time write `path`; another one gets an `InputError` at once. A killed one holds no lock."""
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Let one process at a time write `path`, or several read it (`shared`); another one gets an `InputError` at once.
+
+    The operating system holds the lock, so that of a process that was killed is gone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path.with_name(f".{path.name}.lock"), blocking=False):
-            yield
-    except Timeout:
-        raise InputError(f"{path}: another process is writing it. Wait until it has ended.") from None
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        with suppress(OSError):  # some network file systems have no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+            except BlockingIOError:
+                raise InputError(f"{path}: another process is using it. Wait until it has ended.") from None
+        yield
 
 
 def remove(path: Path) -> None:
@@ -71,20 +76,24 @@ def plain(path: Path) -> Path:
 
 def fingerprint(paths: Iterable[Path], threads: int = 1) -> str:
     """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
+    digests, digest = hashes(paths, threads), hashlib.sha256()
+    for path in sorted(digests, key=lambda p: p.name):
+        digest.update(path.name.encode() + b"\0" + bytes.fromhex(digests[path]))
+    return digest.hexdigest()[:16]
 
-    def hashed(path: Path, moved: Callable[[int], None]) -> bytes:
+
+def hashes(paths: Iterable[Path], threads: int = 1) -> dict[Path, str]:
+    """The SHA-256 of each file, in hexadecimal."""
+
+    def hashed(path: Path, moved: Callable[[int], None]) -> str:
         of_file = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 of_file.update(block)  # other threads run meanwhile
                 moved(len(block))
-        return of_file.digest()
+        return of_file.hexdigest()
 
-    sizes = {path: path.stat().st_size for path in paths}
-    digests, digest = each_file(hashed, sizes, threads, "hashing"), hashlib.sha256()
-    for path in sorted(sizes, key=lambda p: p.name):
-        digest.update(path.name.encode() + b"\0" + digests[path])
-    return digest.hexdigest()[:16]
+    return each_file(hashed, {path: path.stat().st_size for path in paths}, threads, "hashing")
 
 
 def each_file(
@@ -123,9 +132,12 @@ def _checksum(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def write_record(path: Path, record: dict[str, Any], files: Iterable[str]) -> None:
-    """Write the record of a step, with the sizes in bytes of the `files` in its folder that are its result."""
-    write_json(path, {**record, "files": {name: (path.parent / name).stat().st_size for name in files}})
+def write_record(path: Path, record: dict[str, Any], files: Iterable[str], final: bool = True) -> None:
+    """Write the record of a step, with size and, if they are `final`, hash of the `files` in its folder."""
+    paths = {path.parent / name: name for name in files}
+    sizes = {name: file.stat().st_size for file, name in paths.items()}
+    digests = {paths[file]: digest for file, digest in hashes(paths).items()} if final else {}
+    write_json(path, {**record, "files": sizes, "sha256": digests})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -137,15 +149,33 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Run the step that writes it first.") from None
     except (ValueError, TypeError, RecursionError) as problem:
-        raise InputError(f"{path} is damaged ({problem}). Repeat its step with --overwrite, or delete it.") from None
+        raise _damaged(path, str(problem)) from None
     if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
     return record
 
 
+def _damaged(path: Path, problem: str = "not as it was written") -> InputError:
+    advice = f"Restore it, or delete {path.parent} and repeat the step that wrote it"
+    return InputError(f"{path} is damaged ({problem}). {advice}.")
+
+
 def is_done(record: Path, params: dict[str, Any]) -> bool:
-    """Whether the step that wrote `record` ran with these parameters and inputs, and its files are complete."""
-    return record.exists() and _is_complete(record) and not changes(record, params)
+    """Whether the step that wrote `record` ran with these parameters and inputs, and its files are complete.
+
+    Raises `InputError` as `unchanged` does.
+    """
+    return record.exists() and not changes(record, params) and _is_complete(record) and bool(unchanged(record))
+
+
+def unchanged(record: Path) -> dict[str, Any]:
+    """Read the record of a step. Raises `InputError` naming the first file of its result that is not as it was."""
+    content = read_json(record)
+    known = {record.parent / name: digest for name, digest in content.get("sha256", {}).items()}
+    for path, digest in hashes(known).items():
+        if digest != known[path]:
+            raise _damaged(path)
+    return content
 
 
 def finished(record: Path, params: dict[str, Any], overwrite: bool, step: str) -> dict[str, Any] | None:

@@ -107,7 +107,7 @@ class LadybugGraph(Graph):
             if not (self.folder / "graph.lbug").exists():
                 raise InputError(f"{self.folder} has no graph; import the CSVs first")
             patents = read_json(self.folder / "import.json").get("counts", {}).get("patents", 0)
-            self._connection = self._connect(self.folder / "graph.lbug", _MINING * patents)
+            self._connection = self._connect(self.folder / "graph.lbug", _MINING * patents, read_only=True)
         # A number that the planner sees lets a scan skip what is out of its range: 12 ms instead of 100 for 10,000 of
         # 300,000 patents. JSON is Cypher: its escapes are the same.
         query = re.sub(r"\$(\w+)", lambda name: json.dumps(parameters[name[1]], ensure_ascii=False), query)
@@ -143,10 +143,11 @@ class LadybugGraph(Graph):
         """Size of the buffer pool, so that the whole process, with `outside` bytes more, stays within its budget."""
         return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - outside)
 
-    def _connect(self, path: Path, outside: int) -> ladybug.Connection:
+    def _connect(self, path: Path, outside: int, read_only: bool = False) -> ladybug.Connection:
         pool, threads = self._pool(outside), self.resources.thread_count
+        how = {"read_only": read_only, "buffer_pool_size": pool, "max_num_threads": threads}
         try:
-            return ladybug.Connection(ladybug.Database(str(path), buffer_pool_size=pool, max_num_threads=threads))
+            return ladybug.Connection(ladybug.Database(str(path), **how))  # type: ignore[arg-type]
         except _ERRORS as problem:
             advice = f"Close other processes that use it. {_AGAIN.format(path.parent)}"
             raise InputError(f"{path} cannot be opened ({problem}). {advice}") from None

@@ -89,7 +89,7 @@ def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwri
         with (work / "vectors.npy").open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     np.save(work / "done.npy", np.zeros(-(-shape[0] // CHUNK), bool))
-    files.write_record(record, {"params": params}, ["vectors.npy", "done.npy"])
+    files.write_record(record, {"params": params}, ["vectors.npy", "done.npy"], final=False)
 
 
 def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:

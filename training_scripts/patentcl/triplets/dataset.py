@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..common.cli import InputError, is_main_process
-from ..common.files import fingerprint, read_json
+from ..common.files import fingerprint, unchanged
 from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
 from ..tables.patentsview import Table, read_table
@@ -113,10 +113,8 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
         others = sorted(folder.parent.name for folder in path.parent.glob(f"[!.]*/{missing}"))
         there = f"pass --triplets {' or '.join(others)}, or " if others else ""
         raise InputError(f"{path} holds no {missing}: {there}mine triplets first with patent_handler.py")
-    record, now = path / "triplets.json", fingerprint(path / name for name in TABLES)
-    known = read_json(record).get("fingerprint", now) if record.is_file() else now  # earlier versions wrote none
-    if known != now:
-        raise InputError(f"{path}: one of {', '.join(TABLES)} changed since mining. Mine again with --overwrite")
+    record = unchanged(path / "triplets.json") if (path / "triplets.json").is_file() else {}
+    now = record.get("fingerprint") or fingerprint(path / name for name in TABLES)  # earlier versions wrote none
     try:
         texts = _read_columns(path / "texts.parquet", IN_MEMORY)
         triplets = _with_rows(path / "triplets.parquet", ROLES, texts)

@@ -65,7 +65,7 @@ def mine(
     check_needs(folder, csvs, source, mining, resources)
     pa.set_cpu_count(resources.thread_count)
     answered = folder.with_name(f".{name}.batches")
-    with locked(answered):  # two runs must not take each other's answers
+    with locked(csvs, shared=True), locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph.batch(source["counts"]))
         patents = read_patents(csvs, source["counts"]["patents"], mining)
         pa.default_memory_pool().release_unused()  # what reading them took

@@ -63,15 +63,10 @@ def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
 def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
     """Read the `number` patents in the folder `graph`, and split them.
 
-    Raises `InputError` for a file that is corrupt or holds another number, and for a split by time without dates.
+    Raises `InputError` for a split by time without dates.
     """
-    path, place = graph / PARQUET, "time_place" if mining.split == "time" else "place"
-    try:
-        table = pq.read_table(path, columns=[*_COLUMNS, place])
-    except (OSError, ValueError) as problem:  # pyarrow's errors are of these kinds
-        raise InputError(f"{path} cannot be read ({problem}). Restructure again with --overwrite.") from None
-    if len(table) != number:
-        raise InputError(f"{path} has {len(table):,} patents instead of {number:,}: restructure again with --overwrite")
+    place = "time_place" if mining.split == "time" else "place"
+    table = pq.read_table(graph / PARQUET, columns=[*_COLUMNS, place])
     day, dates = pd.factorize(table["date"].to_pandas(), sort=True)
     if mining.split == "time" and len(dates) < 2:
         raise InputError(f"{graph} has no two dates to split by: pass --split random, or add dates to the tables")

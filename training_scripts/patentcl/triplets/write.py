@@ -128,10 +128,6 @@ def _texts(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa
                 waiting = rows.slice(TEXTS).to_batches()
         if waiting:
             yield pa.Table.from_batches(waiting).combine_chunks()
-        if progress.n != len(wanted):
-            raise InputError(
-                f"{path} has {progress.n:,} patents instead of {len(wanted):,}: restructure again with --overwrite"
-            )
 
 
 def _write_texts(

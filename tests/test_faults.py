@@ -1,0 +1,74 @@
+"""Edited results, runs that share a folder, kills, signals, full disks: one sentence, and no work lost."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from patentcl.common.cli import InputError
+from patentcl.common.files import remove
+from patentcl.evaluation.compare import with_base
+from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.options import Mining
+
+
+@pytest.fixture
+def here(mined_data: Path, tmp_path: Path) -> Path:
+    """A copy of `mined_data`, to write."""
+    return shutil.copytree(mined_data, tmp_path / "data")
+
+
+def reverse_rows(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(range(len(table)))[::-1]), path, compression="none")
+
+
+def empty_first_page(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(4096))
+
+
+def change_sizes(path: Path) -> None:
+    record = json.loads(path.read_text())
+    record["files"] = {name: size - 1 for name, size in record["files"].items()}
+    path.write_text(json.dumps(record))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+EDITS: dict[str, Callable[[Path], None]] = {
+    "graph/patents.parquet": reverse_rows,
+    "graph/graph.json": change_sizes,
+    "ladybug/graph.lbug": empty_first_page,
+    "ladybug/import.json": cut,
+    "triplets/200/triplets.json": change_sizes,
+    "triplets/200/retrieval.parquet": reverse_rows,
+}
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_a_result_that_was_edited_is_named_and_written_again_when_its_folder_is_deleted(
+    tables: Path, mined_data: Path, here: Path, file: str
+) -> None:
+    EDITS[file](here / file)
+    with pytest.raises(InputError, match=f"{here / file} .* delete {(here / file).parent} "):
+        tables_to_triplets(tables, here, "200", Mining("200"))
+
+    remove((here / file).parent)
+    tables_to_triplets(tables, here, "200", Mining("200"))
+
+    for name in ("graph/graph.json", "graph/patents.parquet", "triplets/200/triplets.json"):
+        assert (here / name).read_bytes() == (mined_data / name).read_bytes()
+
+
+def test_a_record_of_a_model_that_was_edited_is_named(trained: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(trained, tmp_path / "tiny")
+    change_sizes(model / "run.json")
+
+    with pytest.raises(InputError, match=str(model / "run.json")):
+        with_base([str(model)])
