@@ -40,6 +40,12 @@ class HeldOut:
         return np.unique(self.pairs[:, 0])
 
     @cached_property
+    def sections(self) -> np.ndarray:
+        """The number of each text's CPC section, (N,); -1 without one."""
+        codes, names = pd.factorize(self.texts["section"])
+        return np.where(np.append(names == "", False)[codes], -1, codes)
+
+    @cached_property
     def in_split(self) -> np.ndarray:
         """Mask (N,) of the texts of the split itself."""
         return (self.texts["split"] == self.split).to_numpy()

@@ -16,13 +16,12 @@ from ..models.vectors import unit_rows
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
 from .rankers import Ranker
-from .scoring import Outcome, score
+from .scoring import DEPTH, Outcome, score
 
 # What a metric returns: a value per query or patent (n,), of which it is the mean; the two parts of a ratio per anchor
 # or patent (n, 2), of whose sums it is the quotient; a single number; or None where it does not apply.
 Measured = np.ndarray | float | None
 
-DEPTH = 1_000  # MRR looks no deeper
 VOTERS, FOLDS = 10, 5  # of the kNN accuracy
 RETRIEVAL, TRIPLETS, CPC, PICTURE = "Retrieval of cited patents", "Triplets and re-ranking", "CPC", "picture"
 
@@ -100,7 +99,7 @@ for _depth in (10, 100):
 
 @retrieval_metric("MRR")
 def reciprocal_rank(ranks: np.ndarray) -> float:
-    """Reciprocal rank of the first relevant patent, 0 beyond the first 1,000."""
+    """Reciprocal rank of the first relevant patent, 0 beyond the first `DEPTH`."""
     return 1 / float(ranks[0]) if ranks[0] <= DEPTH else 0.0
 
 

@@ -73,9 +73,24 @@ def _bigrams(run: re.Match[str]) -> str:
     return f" {' '.join(map(''.join, pairwise(run[0]))) or run[0]} "
 
 
-def best_first(scores: np.ndarray) -> np.ndarray:
-    """Return the rows of the texts by score, (..., N) → (..., N); of equal scores the first text comes first."""
-    return np.argsort(-scores, axis=-1, kind="stable")
+def best_first(scores: np.ndarray, count: int) -> np.ndarray:
+    """The rows of the `count` highest of `scores` (N,) above -inf; of equal ones the first text comes first."""
+    floor = np.partition(scores, -count)[-count] if count < len(scores) else -np.inf
+    rows = np.flatnonzero((scores >= floor) & (scores > -np.inf))
+    return rows[np.argsort(-scores[rows], kind="stable")][:count]
+
+
+def full_order(scores: np.ndarray) -> np.ndarray:
+    """The rows of all texts by `scores` (N,), best first; of equal ones the first text comes first.
+
+    What a stable argsort of `-scores` in single precision gives, in less than half the time: numpy sorts integers by
+    vector instructions, so a score and its row become one.
+    """
+    bits = np.float32(0 - scores).view(np.int32)  # 0 - 0 has no sign, as -0 has
+    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)  # as the scores fall
+    keys = (rising << 32) + np.arange(len(scores))
+    keys.sort()
+    return keys & 0xFFFFFFFF
 
 
 def fuse(orders: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
@@ -86,5 +101,5 @@ def fuse(orders: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
     scores = np.zeros(len(mask))
     for order in orders:
         shown = order[mask[order]]
-        scores[shown] += 1 / (RRF_K + np.arange(1, len(shown) + 1))
+        scores[shown] += 1 / (RRF_K + np.arange(1.0, len(shown) + 1))
     return scores

@@ -7,25 +7,27 @@ from functools import cached_property
 
 import numpy as np
 from sklearn.preprocessing import MultiLabelBinarizer
+from tqdm import tqdm
 
 from ..common.hashing import mix
 from .held_out import PARTS, HeldOut
-from .rankers import Ranker, best_first, fuse
+from .rankers import Ranker, best_first, full_order, fuse
 
 BLOCK = 64  # patents scored at once
+DEPTH = 1_000  # ranks that are told apart
 CANDIDATES, MOST_RELEVANT = 25, 5  # of the re-ranking
 NEIGHBOURS = 8  # of the CPC prediction
-HIDDEN = 2**30  # rank of a text that a search does not see
+BEYOND = 2**30  # the rank of what is not among the first `DEPTH`, or not searched
 
 
 @dataclass
 class Outcome:
     """What a ranker, or a fusion of several, made of the held-out patents; every metric is computed from this.
 
-    `ranks`: part ("" for all) → for each query with relevant patents of the part, their ranks, ascending; `triplets`
-    (T, 2): scores of the anchor with the positive and with the negative; `first_hits`: "random" or "hard" → for each
-    query the rank of the first relevant patent among the candidates; `nearest` (P, 8): rows of the patents nearest to
-    each of the `tested` (P,). A `quick` pass leaves out parts, candidates and tested patents.
+    `ranks`: part ("" for all) → for each query with relevant patents of the part, their ranks, ascending, or `BEYOND`;
+    `triplets` (T, 2): scores of the anchor with the positive and with the negative; `first_hits`: "random" or "hard" →
+    for each query the rank of the first relevant patent among the candidates; `nearest` (P, 8): rows of the patents
+    nearest to each of the `tested` (P,). A `quick` pass leaves out parts, candidates and tested patents.
     """
 
     held_out: HeldOut
@@ -50,7 +52,7 @@ class Outcome:
 
 @dataclass
 class _Ranking:
-    """Scores (N,) of all texts for one patent by a ranker, or by several that are fused, and the texts best first."""
+    """Scores (N,) of all texts for one patent by a ranker, or by several that are fused: then `orders`, best first."""
 
     scores: list[np.ndarray]
     orders: list[np.ndarray]
@@ -59,10 +61,9 @@ class _Ranking:
         """Scores (N,); in a fusion, texts outside `mask` (N,) take no rank."""
         return self.scores[0] if len(self.scores) == 1 else fuse(self.orders, mask)
 
-    def best_among(self, mask: np.ndarray) -> np.ndarray:
-        """The texts of `mask` (N,), best first."""
-        order = self.orders[0] if len(self.orders) == 1 else best_first(self.scores_among(mask))
-        return order[mask[order]]
+    def best_among(self, mask: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` texts of `mask` (N,), best first."""
+        return best_first(np.where(mask, self.scores_among(mask), -np.inf), count)
 
 
 def score(
@@ -78,39 +79,43 @@ def score(
     tested = np.flatnonzero(held_out.classified & held_out.in_split & (not quick and known.sum() >= NEIGHBOURS))
     kinds = [] if quick else ["random", "hard"] if held_out.classified.any() else ["random"]
     members = {name: [name] for name in rankers} | dict(fusions or {})
+    fused = {name for names in members.values() for name in names if len(names) > 1}
     outcomes = {name: Outcome(held_out, seed, tested, {kind: [] for kind in kinds}, quick) for name in members}
     others = np.concatenate([held_out.triplets[:, 0], tested])
     patents = np.concatenate([queries, np.setdiff1d(others, queries)])
-    for start in range(0, len(patents), BLOCK):
-        rows = patents[start : start + BLOCK]
-        scores = {name: ranker(rows) for name, ranker in rankers.items()}
-        for place, patent in enumerate(rows):
-            orders = {name: best_first(scores[name][place]) for name in rankers}
-            pairs = np.flatnonzero(held_out.pairs[:, 0] == patent)
-            candidates = {kind: _candidates(held_out, kind, patent, pairs, seed) for kind in kinds if len(pairs)}
-            for name, names in members.items():
-                ranking = _Ranking([scores[n][place] for n in names], [orders[n] for n in names])
-                _rank_relevant(ranking, patent, pairs, outcomes[name])
-                _score_triplets(ranking, patent, outcomes[name])
-                for kind, (cited, uncited) in candidates.items():
-                    outcomes[name].first_hits[kind].append(_first_hit(ranking, cited, uncited))
-                if (row := tested == patent).any():
-                    outcomes[name].nearest[row] = ranking.best_among(known)[:NEIGHBOURS]
+    with tqdm(total=len(patents), desc="evaluate", unit="patent", delay=2, leave=False) as progress:
+        for start in range(0, len(patents), BLOCK):
+            rows = patents[start : start + BLOCK]
+            scores = {name: ranker(rows) for name, ranker in rankers.items()}
+            for place, patent in enumerate(rows):
+                orders = {name: full_order(scores[name][place]) for name in fused}
+                visible, pairs = ~held_out.hidden(patent), np.flatnonzero(held_out.pairs[:, 0] == patent)
+                candidates = _candidates(held_out, kinds, patent, visible, pairs, seed) if len(pairs) else {}
+                for name, names in members.items():
+                    ranking = _Ranking([scores[n][place] for n in names], [orders[n] for n in names if n in orders])
+                    _rank_relevant(ranking, visible, pairs, outcomes[name])
+                    _score_triplets(ranking, patent, outcomes[name])
+                    for kind, (cited, uncited) in candidates.items():
+                        outcomes[name].first_hits[kind].append(_first_hit(ranking, cited, uncited))
+                    if (row := tested == patent).any():
+                        outcomes[name].nearest[row] = ranking.best_among(known, NEIGHBOURS)
+                progress.update()
     return outcomes
 
 
-def _rank_relevant(ranking: _Ranking, patent: int, pairs: np.ndarray, outcome: Outcome) -> None:
+def _rank_relevant(ranking: _Ranking, visible: np.ndarray, pairs: np.ndarray, outcome: Outcome) -> None:
     """Rank the relevant patents of each part; those of other parts are removed from the search."""
     held_out, relevant = outcome.held_out, outcome.held_out.pairs[pairs, 1]
     for part in ("",) if outcome.quick else ("", *PARTS):
         wanted = held_out.parts[part][pairs] if part else np.ones(len(pairs), bool)
         if wanted.any():
-            visible = ~held_out.hidden(patent)
-            visible[relevant[~wanted]] = False
-            best = ranking.best_among(visible)
-            of_text = np.full(len(visible), HIDDEN)
-            of_text[best] = np.arange(1, len(best) + 1)
-            outcome.ranks[part].append(np.sort(of_text[relevant[wanted]]))
+            searched = visible.copy()
+            searched[relevant[~wanted]] = False
+            best = ranking.best_among(searched, DEPTH)
+            found, place = np.nonzero(relevant[wanted][:, None] == best)
+            ranks = np.full(wanted.sum(), BEYOND)
+            ranks[found] = place + 1
+            outcome.ranks[part].append(np.sort(ranks))
 
 
 def _score_triplets(ranking: _Ranking, patent: int, outcome: Outcome) -> None:
@@ -122,24 +127,31 @@ def _score_triplets(ranking: _Ranking, patent: int, outcome: Outcome) -> None:
 
 
 def _candidates(
-    held_out: HeldOut, kind: str, query: int, pairs: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw at most 5 relevant patents of a query, and 25 others.
+    held_out: HeldOut, kinds: Sequence[str], query: int, visible: np.ndarray, pairs: np.ndarray, seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each of `kinds`, draw at most 5 relevant patents of a query, and 25 others.
 
     The others are drawn from all patents ("random"), or from the query's CPC section as long as it has any ("hard").
     """
-    section, cited = held_out.texts["section"].to_numpy(), held_out.pairs[pairs, 1]
+    section, cited = held_out.sections, held_out.pairs[pairs, 1]
     key = mix(np.array([query]), seed)[0]
     drawn = mix(np.arange(len(section)) ^ int(key >> np.uint64(20)), seed)
-    is_far = (kind == "hard") & ((section != section[query]) | (section == ""))
-    order = np.lexsort((drawn, is_far))
-    eligible = ~held_out.hidden(query)
+    relevant = cited[np.argsort(drawn[cited])][:MOST_RELEVANT]
+    eligible = visible.copy()
     eligible[cited] = False
-    return cited[np.argsort(drawn[cited])][:MOST_RELEVANT], order[eligible[order]][:CANDIDATES]
+    others = np.flatnonzero(eligible)
+    candidates = {}
+    for kind in kinds:
+        is_far = (kind == "hard") & ((section[others] != section[query]) | (section[others] < 0))
+        order = drawn[others] >> np.uint64(1) | is_far.astype(np.uint64) << np.uint64(63)  # far ones last
+        few = np.argpartition(order, CANDIDATES)[:CANDIDATES] if len(order) > CANDIDATES else slice(None)
+        candidates[kind] = relevant, others[few]
+    return candidates
 
 
 def _first_hit(ranking: _Ranking, cited: np.ndarray, others: np.ndarray) -> int:
     """The rank of the first of the `cited` patents among the `others`, last of equal scores."""
-    among = np.isin(np.arange(len(ranking.scores[0])), [*cited, *others])
+    among = np.zeros(len(ranking.scores[0]), bool)
+    among[cited] = among[others] = True
     scores = ranking.scores_among(among)
     return 1 + int((scores[others] >= scores[cited].max()).sum())
