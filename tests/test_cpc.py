@@ -33,6 +33,24 @@ def test_a_symbol_has_the_same_section_and_class_in_python_and_in_sql(
     assert in_sql == (cpc.is_cpc(symbol), cpc.section_of(symbol), cpc.class_of(symbol)) == (is_cpc, section, class_)
 
 
+@pytest.mark.parametrize(
+    ("symbol", "expected"),
+    [
+        ("H01L", "H01L"),
+        *[
+            (written, "A01B")
+            for written in ("A01B   1/00", "A01B1/00", "a01b", "A01 B", "a 01 b 33/08", "A01B0001000000")
+        ],
+        *[(other, other) for other in ("pumps", "A", "4711", "A01", "I01L 1/00", "A02BC01", "A01B/x", "A01.B", "")],
+        ("A01B 1/00; C02F 1/00", "A01B 1/00; C02F 1/00"),  # two symbols
+    ],
+)
+def test_a_symbol_is_cut_to_its_subclass(symbol: str, expected: str) -> None:
+    with connect() as db:
+        db.execute(cpc.MACROS)
+        assert db.execute("SELECT subclass_of($s)", {"s": symbol}).fetchone() == (expected,)
+
+
 def test_the_sections_are_those_that_a_symbol_can_have() -> None:
     assert [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if cpc.is_cpc(f"{letter}01B")] == list(cpc.SECTIONS)
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import patent_handler
 from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json, write_json
 from patentcl.common.resources import GB, Resources
@@ -450,6 +451,60 @@ def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..
         tables_to_triplets(folder, tmp_path, "10K", Mining(positives="coupled"))
 
     assert not (tmp_path / "triplets" / "10K").exists()
+
+
+@pytest.mark.parametrize(
+    ("abstract", "cited", "subclass", "last", "lacking"),
+    [
+        ("", "1", "A01B", 12, "with an abstract"),
+        ("Text {}", "99", "A01B", 12, "cite"),  # patents with an abstract, but none cites another
+        ("Text {}", "1", "A{:>02}B", 10, "sharing"),
+        ("A family of one text. " * 20, "1", "A01B", 10, "families"),
+        ("Text {}", "1", "A01B", 10, "negative"),  # all in one subclass
+    ],
+)
+def test_what_tables_without_a_train_triplet_lack_is_said(
+    custom_corpus: Callable[..., Path],
+    tmp_path: Path,
+    abstract: str,
+    cited: str,
+    subclass: str,
+    last: int,
+    lacking: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ids = [str(n) for n in range(12)]
+    patents = [(name, f"Title {name}", abstract.format(name)) for name in ids]
+    classes = [(name, subclass.format(name)) for name in ids]
+    folder = custom_corpus(patents, [(name, cited) for name in ids[2:]], classes)
+
+    with pytest.raises(InputError, match=rf"\b{last}\b.* 0 .*{lacking}"):
+        patent_handler.main(["--tables", str(folder), "--data", str(tmp_path / "data")])
+
+    assert re.search(r"^patents +12$", capsys.readouterr().out, re.MULTILINE)  # the counts come first
+
+
+def test_a_patent_that_cites_thousands_and_an_abstract_of_ten_megabytes(
+    custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    ids = [str(n) for n in range(200)]
+    patents = [(name, f"Title {name}", f"Text {name}") for name in ids]
+    patents[1] = ("1", "Long", "a pump and " * 950_000)
+    cited = [("0", str(n)) for n in (*range(100), *range(1_000, 10_900))]  # itself, too
+    others = [(str(n), str(n - 1)) for n in range(50, 100)]
+    classes = [(name, ("A01B", "C02F")[int(name) > 150]) for name in ids]
+    folder = custom_corpus([*patents, patents[5]], [*cited, *cited[:300], *others, ("7", "7")], classes)
+
+    record = tables_to_triplets(folder, tmp_path, "FULL", Mining("FULL", per_anchor=500))
+
+    counts, dropped = record["restructure"]["counts"], record["restructure"]["dropped"]
+    assert (counts["patents"], counts["citations"]) == (200, 99 + 50)
+    assert [dropped[f"citations: {why}"] for why in ("of itself", "repeated")] == [3, 99]
+    triplets = triplets_in(tmp_path / "triplets" / "FULL")
+    pairs = set(zip(triplets["anchor_id"], triplets["positive_id"], strict=True))
+    assert ("0", "1") in pairs and pairs <= {*cited, *others} - {("0", "0")}
+    texts = pd.read_parquet(tmp_path / "triplets" / "FULL" / "texts.parquet").set_index("patent_id")
+    assert texts.loc["1", "abstract"] == patents[1][2]
 
 
 def test_a_training_csv_has_all_texts_and_can_be_trained_on(mined_data: Path, tmp_path: Path) -> None:

@@ -96,9 +96,7 @@ def changed(tables: Path, tmp_path: Path, name: str, change: bytes | None, line:
         ("g_cpc_current.tsv", b"1\t0\ta\tb\tc\td\te\tf", 5, r"g_cpc_current\.tsv, line 5: .* 7 .* 8\b"),
         ("g_cpc_current.tsv", b"1\t0\tA\tA01\t\xff\td\te", 5, r"tsv, line 5, column cpc_subclass: .*(?i:utf-8)"),
         ("g_patent.tsv", b"", 0, r"g_patent\.tsv, line 1: "),
-        ("g_patent.tsv", b"9\tutility\tin May\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*in May"),
-        ("g_patent.tsv", b"9\tutility\t1976-1-6\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*1976-1-6"),
-        ("g_patent.tsv", b"9\tutility\t9999-12-31\tA pump\tA\t1\t0\tx.xml", 3, r"g_patent\.tsv, patent 9: .*9999"),
+        ("g_patent.tsv", b"9\tutility\t1976-01-06\tA pump\tA\t1\t?\tx.xml", 3, r"g_patent\.tsv, patent 9: .*'\?'"),
         ("g_cpc_current.tsv", b"9\t0\tA\tA01\tA01B;A01C\td\te", 5, r"g_cpc_current\.tsv, patent 9: .*A01B;A01C"),
     ],
 )

@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
+from patentcl.tables.days import days_of
 from patentcl.tables.import_csvs import FILES
 from patentcl.tables.overview import overview
 from patentcl.tables.patentsview import Source, find_tables
@@ -23,6 +25,11 @@ RANK, CLASSES = "rank:ID(Patent){id-type:long}", "subclasses:string[]"
 def patents_of(graph: Path) -> pd.DataFrame:
     patents = pd.read_csv(graph / "patents.csv", dtype=str, keep_default_na=False)
     return patents.sort_values(RANK, key=lambda ranks: ranks.astype(int), ignore_index=True)
+
+
+def dropped(record: dict[str, Any], text: str) -> int:
+    """What was dropped for reasons that hold a text."""
+    return sum(count for reason, count in record["dropped"].items() if text in reason)
 
 
 def test_every_branch_is_one_range_of_ranks_and_unclassified_patents_come_last(mined_data: Path) -> None:
@@ -71,14 +78,145 @@ def test_withdrawn_patents_are_kept_on_request(tables: Path, tmp_path: Path) -> 
     assert record["dropped"]["patents: withdrawn"] == 0
 
 
-@pytest.mark.parametrize("flag", ["1", "1.0", "True"])
 def test_withdrawn_patents_are_left_out_however_the_flag_is_written(
-    custom_corpus: Callable[..., Path], tmp_path: Path, flag: str
+    custom_corpus: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = custom_corpus([], [], [])
-    (folder / "patents.csv").write_text(f"patent_id,title,abstract,withdrawn\n1,A,B,{flag}\n2,A,B,0.0\n3,A,B,\n")
+    yes, no = (
+        ["1", "1.0", "01", " 1", "y", "Yes", "true", "T"],
+        ["", "0", "0.0", "00", "n", "False", "nan", "None", "\\N"],
+    )
+    rows = [f"{number},A,B,{flag}" for number, flag in enumerate([*yes, *no])]
+    (folder / "patents.csv").write_text("\n".join(["patent_id,title,abstract,withdrawn", *rows, ""]))
 
-    assert restructure(folder, tmp_path / "graph")["dropped"]["patents: withdrawn"] == 1
+    record = restructure(folder, tmp_path / "graph")
+
+    assert record["dropped"]["patents: withdrawn"] == len(yes)
+    assert patents_of(tmp_path / "graph")["patent_id"].astype(int).min() == len(yes)
+
+    (folder / "patents.csv").write_text("\n".join(["patent_id,title,abstract,withdrawn", *rows, "99,A,B,maybe", ""]))
+    with pytest.raises(InputError, match=r"patents\.csv, patent 99\b.*'maybe'"):
+        restructure(folder, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("given", "day"),
+    [
+        *[(text, "2012-05-03") for text in ("2012-05-03", "2012-5-3", "2012/05/03", "2012.5.03", " 20120503 ")],
+        *[("2012-05-03" + time, "2012-05-03") for time in (" 00:00:00", "T23:59:59.123Z", " 9:00+02:00")],
+        *[("20120503.0", "2012-05-03"), ("1700-01-01", "1700-01-01"), ("2027-12-31", "2027-12-31")],
+        *[
+            (text, "")
+            for text in ("9999-12-31", "0001-01-01", "infinity", "NaT", "0000-00-00", "2012-02-30", "1699-1-1")
+        ],
+        *[(text, "") for text in ("2012", "2012-05", "03/05/2012", "2012-5/3", "2030-01-01", "12012-05-03", "")],
+    ],
+)
+def test_a_date_is_a_plausible_day_or_none(given: str, day: str) -> None:
+    assert days_of([given]) == [day]
+
+
+def test_a_later_year_is_plausible_if_all_years_before_it_have_patents() -> None:
+    later = ["2027-06-01", "2028-06-01", "2029-06-01", "2031-06-01"]
+
+    assert days_of(later) == [*later[:3], ""]
+    assert days_of(later[1:]) == ["", "", ""]
+
+
+def test_a_date_that_is_no_day_is_unknown_and_counted(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus([], [], [])
+    dates = ["2012-5-3", "2012-11-03", "9999-12-31", "infinity", "", "1976/1/6 00:00:00"]
+    rows = [f"{number},Title,Text {number},{date}" for number, date in enumerate(dates)]
+    (folder / "patents.csv").write_text("\n".join(["patent_id,title,abstract,date", *rows, ""]))
+
+    record = restructure(folder, tmp_path / "graph")
+
+    patents = patents_of(tmp_path / "graph").sort_values("patent_id")
+    assert patents["date"].tolist() == ["2012-05-03", "2012-11-03", "", "", "", "1976-01-06"]
+    newest = patents.sort_values("time_place:long", key=lambda places: places.astype(int))["patent_id"]
+    assert newest.tolist()[:3] == ["1", "0", "5"]  # then those without a date
+    assert dropped(record, "infinity") == 2
+
+
+@pytest.mark.parametrize("is_patents", [False, True])
+@pytest.mark.parametrize("written", ["{}.0", "0{}", "{} ", "US{}B2", "US-{}-A1", "US {:,}"])
+def test_ids_that_tables_write_in_different_ways_are_shown(
+    custom_corpus: Callable[..., Path], tmp_path: Path, written: str, is_patents: bool
+) -> None:
+    plain, others = "7654321", written.format(7654321)
+    patent, citing = (others, plain) if is_patents else (plain, others)
+    folder = custom_corpus(
+        [(patent, "A", "A pump"), ("D12", "B", "A valve")], [(citing, "D12"), ("D12", citing)] * 9, []
+    )
+
+    with pytest.raises(InputError) as refused:
+        restructure(folder, tmp_path / "graph")
+
+    for part in (f"{folder / 'citations.csv'}, column c", repr(citing), repr(patent), "patents.csv"):
+        assert part in str(refused.value)
+    assert not (tmp_path / "graph").exists()
+
+
+def test_ids_of_which_only_the_short_ones_are_padded_are_shown(
+    custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    ids = [str(number) for number in range(9_999_990, 10_000_003)]
+    classes = [(name.zfill(8), "A01B") for name in ids]
+    folder = custom_corpus([(name, "A", f"Text {name}") for name in ids], [], classes)
+
+    with pytest.raises(InputError, match=r"classes\.csv, column patent_id: 3 of 13\b.*'9999990'.*'09999990'"):
+        restructure(folder, tmp_path / "graph")
+
+
+def test_a_table_of_other_patents_is_refused(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = custom_corpus([("1", "A", "A pump"), ("2", "B", "A valve")], [("2", "1")], [("77", "F04B")])
+
+    with pytest.raises(InputError, match=r"classes\.csv, column patent_id: 0 of 1\b.*'1'.*'77'"):
+        restructure(folder, tmp_path / "graph")
+
+
+def test_a_text_under_many_titles_is_no_abstract(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    texts = {  # text → number of titles
+        "No abstract available.": 12,
+        "NaN": 10,
+        "-": 3,
+        "This sentence, which is longer than ten words, stands instead of the abstract of every old patent.": 30,
+        "A valve.": 9,  # too few to tell
+        "A pump with a piston, a cylinder, two valves, a spring, a seal, a crank and a motor that turns it.": 12,
+        "A family of one long text: " + "a pump with a piston, a cylinder and two valves. " * 20: 40,
+    }
+    one_title = [(f"same {n}", "A pump", "Continued.") for n in range(40)]
+    patents = [
+        (f"{k} {n}", f"Title {n}", text) for k, (text, titles) in enumerate(texts.items()) for n in range(titles)
+    ]
+
+    record = restructure(custom_corpus([*patents, *one_title], [], []), tmp_path / "graph")
+
+    kept = patents_of(tmp_path / "graph")
+    abstracts = kept[kept["has_abstract:boolean"] == "true"].groupby("abstract")
+    assert abstracts.size().to_dict() == {**dict([*texts.items()][4:]), "Continued.": 40}
+    assert abstracts["family:long"].nunique().eq(1).all()
+    without = kept[kept["has_abstract:boolean"] == "false"]
+    assert without["family:long"].is_unique and set(without["abstract"]) == {"", "-"}
+    for start, count in (("No abstract", 12), ("NaN", 10), ("This sentence", 30)):
+        assert dropped(record, f"'{start}") == count
+    assert record["counts"]["with abstract"] == 9 + 12 + 40 + 40
+
+
+def test_full_symbols_are_cut_to_the_subclass(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    symbols = ["A01B", "A01B   1/00", "a01b", "A01 B", "H04L2012/5603", "C02f 1/00 (2006.01)", "pumps", "M"]
+    patents = [(str(n), f"Title {n}", f"Text {n}") for n in range(len(symbols))]
+    folder = custom_corpus(patents, [], [*((str(n), symbol) for n, symbol in enumerate(symbols)), ("0", "A01B 3/00")])
+    (folder / "cpc_group.csv").write_text("id,title\nA01B 1/00,Hand tools\na01b,Soil working\n")
+
+    record = restructure(folder, tmp_path / "graph")
+
+    kept = patents_of(tmp_path / "graph").sort_values("patent_id")
+    assert kept["subclass"].tolist() == ["A01B"] * 4 + ["H04L", "C02F", "pumps", "M"]
+    assert kept[CLASSES].iloc[0] == "A01B"
+    assert dropped(record, "cut") == 6 and record["dropped"]["classifications: same subclass again"] == 1
+    titles = pd.read_csv(tmp_path / "graph" / "cpc_subclasses.csv", index_col=0)["title"]
+    assert titles["A01B"] == "Soil working"
 
 
 def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:

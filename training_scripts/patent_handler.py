@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {by_hand}")
         return
     graph = open_graph(options.graph, options.data, resources, neo4j)
-    records = tables_to_triplets(tables, options.data, mining.name, mining, graph, resources=resources, **given)
-    print_counts(records["restructure"])
+    given |= {"resources": resources, "restructured_is": print_counts}
+    records = tables_to_triplets(tables, options.data, mining.name, mining, graph, **given)
     print(report(records["mining"]))
     if options.csv:
         csv = folder / "triplet_training.csv"

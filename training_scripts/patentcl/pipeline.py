@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,12 @@ def tables_to_triplets(
     overwrite: bool = False,
     resources: Resources = Resources(),
     skip_bad_lines: bool = False,
+    restructured_is: Callable[[dict[str, Any]], object] = lambda record: None,
 ) -> dict[str, Any]:
     """Restructure `tables` into `data/graph/`, import them, mine `data/triplets/<name>/`; return both records.
 
-    `graph` (default: the embedded one of `data`) is closed at the end. A step whose result exists is skipped.
+    `graph` (default: the embedded one of `data`) is closed at the end. A step whose result exists is skipped. The first
+    record is given to `restructured_is` before the other steps, which may fail.
     Raises `InputError` for what the user can fix: too little memory for the import, too, before the first step.
     """
     engine = graph or open_graph("embedded", data, resources)
@@ -46,6 +49,7 @@ def tables_to_triplets(
         restructured = restructure(
             tables, data / "graph", seed, keep_withdrawn, overwrite, resources, later, skip_bad_lines
         )
+        restructured_is(restructured)
         engine.import_csvs(data / "graph", overwrite)
         mined = mine(engine, data, name, mining, overwrite, resources)
     finally:

@@ -22,11 +22,15 @@ SECTIONS = {
     "H": "Electricity",
     "Y": "Emerging cross-sectional technologies",
 }
-# The functions below for DuckDB: run them once in a connection.
+# A subclass as others write it: in lower case, with a space, or in front of its group: a01b, A01 B, A01B   1/00.
+WRITTEN = r"([A-HY])\s*([0-9]{2})\s*([A-Z])(\s*[0-9][^;,\r\n]*)?"
+# The functions below for DuckDB, and the subclass of a symbol: run them once in a connection.
 MACROS = f"""
 CREATE MACRO is_cpc(symbol) AS regexp_full_match(symbol, '{SUBCLASS}');
 CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1) ELSE symbol END;
 CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
+CREATE MACRO subclass_of(symbol) AS CASE WHEN NOT is_cpc(symbol) AND regexp_full_match(upper(symbol), '{WRITTEN}')
+    THEN regexp_replace(upper(symbol), '{WRITTEN}', '\\1\\2\\3') ELSE symbol END;
 """
 
 

@@ -13,11 +13,13 @@ from ..common.duck import arrow, literal
 Reader = Callable[[str, int], Iterator[pa.RecordBatch]]  # SQL, rows at a time → its rows in blocks
 PLAIN = 1 << 24  # above all numbers of patents
 # For DuckDB: an id as the number that it is, and any other id. The number is written as the id is, so that no two ids
-# are one number. Ids of spaces are one.
-ID_MACROS = f"""
+# are one number. Ids of spaces are one. `bare` is an id without what some tables add: zeros, .0, US, the kind, spaces.
+ID_MACROS = rf"""
 CREATE MACRO plain(id) AS CASE WHEN try_cast(id AS INTEGER)::VARCHAR = id
     AND try_cast(id AS INTEGER) BETWEEN 0 AND {PLAIN - 1} THEN try_cast(id AS INTEGER) END;
 CREATE MACRO other(id) AS CASE WHEN plain(id) IS NULL THEN CASE WHEN trim(id) = '' THEN '' ELSE id END END;
+CREATE MACRO bare(id) AS regexp_replace(regexp_replace(upper(trim(id)), '\.0+$|[^0-9A-Z]+', '', 'g'),
+    '^(US)?([A-Z]*)0*([0-9]+)([A-Z][0-9]?)?$', '\2\3');
 """
 
 

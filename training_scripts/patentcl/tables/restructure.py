@@ -30,14 +30,16 @@ from ..common.files import beside, fingerprint, finished, plain, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
 from . import cpc, family
+from .days import read_days
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
 from .patentsview import TABLES, Again, Source, create_view, find_tables, open_tables, reading, unpacked_sizes
-from .texts import read_abstracts, write_patents
+from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"
 SKIP = ", or pass --skip-bad-lines"
+SHOWN = 5  # of several texts that are taken for none
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
 
 
@@ -157,15 +159,18 @@ class _Run:
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
-            patents = number(db, self.seed)
+            patents = self._with_days(number(db, self.seed))
             numbers = Numbers(patents)
         with self._reading("abstracts", texts) as read:
-            counted, families, has_abstract = read_abstracts(read, numbers, patents, self.seed)
+            abstracts = read_abstracts(read, numbers, patents, self.seed)
         if "abstract" in self.sources:  # else they are a column of the patents
-            self.rows["abstract"] = len(counted)
-            self.dropped["abstracts: no such patent, or repeated"] = int((counted < 0).sum())
+            rows, unknown = len(abstracts.counted), int((abstracts.counted < 0).sum())
+            self.rows["abstract"], self.dropped["abstracts: no such patent, or repeated"] = rows, unknown
+            self._check_ids("abstract", "patent_id", rows, rows - unknown)
+        self._drop_placeholders(patents, abstracts)
+        has_abstract = abstracts.letters > 0
         links, counts = self._link(numbers)
-        columns, counted_families = self._families(patents, families)
+        columns, counted_families = self._families(patents, abstracts.family)
         columns |= {**links, "has_abstract": has_abstract}
         for name, values in columns.items():
             patents = patents.append_column(name, pa.array(values))
@@ -173,7 +178,7 @@ class _Run:
         with _step("patents.parquet"):
             write_parquet(self.folder, patents)
         with self._reading("patents.csv", texts) as read:
-            write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], counted, self.folder)
+            write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], abstracts.counted, self.folder)
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
         counts = {"patents": len(patents), **classes, **counts}
         if self.skipped:
@@ -215,30 +220,74 @@ class _Run:
             "patents: repeated id": found["rows"] - found["nameless"] - found["ids"],
             "patents: withdrawn": found["ids"] - found["kept"],
         }
-        is_day = r"regexp_full_match(date, '[12]\d{3}-\d\d-\d\d') AND try_cast(date AS DATE) IS NOT NULL"
-        no_day = f"SELECT patent_id, date FROM kept WHERE date <> '' AND NOT ({is_day})"  # noqa: S608
-        self._refuse(no_day, "patent", "the date {!r} is no day as YYYY-MM-DD up to 2999. Fix it, or leave it empty")
+        if found["unclear"]:
+            unclear = "SELECT patent_id, withdrawn FROM patent_rows WHERE flag(withdrawn) IS NULL"
+            self._refuse(unclear, "patent", "withdrawn is {!r}. Write 1 for yes, or 0 for no")
 
     def _read_classes(self) -> None:
         (found,) = self._run("classes", "cpc").to_pylist()
         if found["invalid"]:
             separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
             self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
+        self._check_ids("cpc", "patent_id", found["rows"], found["known"])
+        if found["cut"]:
+            self.dropped[f"groups: cut from symbols like {found['example']!r}"] = found["cut"]
+            self.db.execute(self.sql["subclasses"])
+        (named,) = self._run("symbols", "").to_pylist()
         if "cpc" in self.sources:
             self.rows["cpc"] = found["rows"]
-        self.dropped["classifications: no such patent, or no symbol"] = found["rows"] - found["classified"]
-        self.dropped["classifications: same subclass again"] = found["classified"] - found["classes"]
+        self.dropped["classifications: no such patent, or no symbol"] = found["rows"] - named["classified"]
+        self.dropped["classifications: same subclass again"] = named["classified"] - named["classes"]
 
     def _refuse(self, sql: str, key: str, problem: str) -> None:
         """Raise `InputError` for the first row (patent id, invalid value) of `sql`; `problem` formats the value."""
         if found := self.db.execute(f"{sql} LIMIT 1").fetchone():
             raise InputError(f"{self.sources[key].shown}, patent {found[0]}: " + problem.format(found[1]))
 
+    def _check_ids(self, key: str, column: str, rows: int, known: int, needed: bool = True) -> None:
+        """Raise `InputError` if the ids in a `column` are not those of the patents: `known` of `rows` are.
+
+        Those that are not may be written in another way: so they are if, of the first ones, for ten that are ids of
+        patents one more is only like such an id. If they are `needed`, one must be known.
+        """
+        if 10 * known >= 9 * rows:
+            return
+        source, patents = self.sources[key], Path(self.sources["patent"].shown).name
+        self.db.execute(f"CREATE OR REPLACE VIEW asked AS SELECT {column} AS id FROM {key}_rows LIMIT 100_000")  # noqa: S608
+        (found,) = self._run("ids", key).to_pylist()
+        if found["otherwise"] or (needed and not known):
+            advice = "Write them alike, as text" if found["otherwise"] else "Use tables of the same patents"
+            where = f"{source.shown}, column {source.names[column]}"
+            raise InputError(
+                f"{where}: {known:,} of {rows:,} ids occur in {patents}, where ids are like {found['patent']!r}, "
+                f"here like {found['id']!r}. {advice}"
+            )
+
+    def _with_days(self, patents: pa.Table) -> pa.Table:
+        """The patents with dates as days, "" where a date is none."""
+        days, unknown, example = read_days(patents["date"].combine_chunks())
+        if unknown:
+            self.dropped[f"dates: no plausible day, like {example!r}"] = unknown
+        return patents.set_column(patents.column_names.index("date"), "date", days)
+
+    def _drop_placeholders(self, patents: pa.Table, abstracts: Abstracts) -> None:
+        """Take abstracts for none that stand under many titles; count the patents of each one."""
+        found = self._run("placeholders", "", short=abstracts.short(patents))
+        rows = abstracts.drop(found["family"].to_numpy(), patents, self.seed)
+        for place, (row, count) in enumerate(zip(rows, found["patents"].to_pylist(), strict=True)):
+            label = "abstracts: other placeholders"
+            if place < SHOWN:
+                (text,) = arrow(self.db, f"FROM abstract_rows LIMIT 1 OFFSET {row}")["abstract"].to_pylist()
+                label = f"abstracts: placeholder {text[:60]!r}"
+            self.dropped[label] = self.dropped.get(label, 0) + count
+
     def _link(self, numbers: Numbers) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Read and write the citations; return how many each patent cites and is cited by, (N,) each, and counts."""
         source = self.sources["citation"]
         with self._reading("citations", source) as read:
             links, (rows, citing, linked, itself) = read_links(read, source.rows, numbers)
+        self._check_ids("citation", "citing", rows, citing)
+        self._check_ids("citation", "cited", citing, linked, needed=False)
         with _step("citations.csv", len(links)) as moved:
             columns, counts = write_links(links, numbers, self.folder, moved)
         self.rows["citation"] = rows
@@ -257,6 +306,7 @@ class _Run:
             found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
             rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
             self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
+            self._check_ids("relation", "patent_id", 0 if len(found) else rows, 0, needed=False)
         with _step("families"):
             if has_relations:
                 united = family.united(families, found["patent"].to_numpy(), found["document"].to_numpy())

@@ -5,8 +5,10 @@
 -- ## patents
 -- One row an id. A repeated row is rare, so only the rows of repeated ids are compared.
 
-CREATE MACRO is_withdrawn(flag) AS coalesce(lower(flag) IN ('1', '1.0', 'true', 't', 'yes'), false);
-CREATE TABLE read_patent AS SELECT patent_id, title, date, type, is_withdrawn(withdrawn) AS withdrawn FROM patent_rows;
+CREATE MACRO flag(text) AS CASE WHEN text IS NULL OR text IN ('0', '') THEN false
+    WHEN regexp_full_match(lower(trim(text)), '0*1(\.0*)?|t(rue)?|y(es)?') THEN true
+    WHEN regexp_full_match(lower(trim(text)), '(0+(\.0*)?|f(alse)?|no?|nan|none|null|\\n)?') THEN false END;
+CREATE TABLE read_patent AS SELECT patent_id, title, date, type, flag(withdrawn) AS withdrawn FROM patent_rows;
 CREATE TABLE repeated AS SELECT patent_id FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
 CREATE VIEW one AS
 FROM (
@@ -24,11 +26,11 @@ SELECT (SELECT count(*) FROM read_patent) AS rows,
        (SELECT count(*) FROM read_patent WHERE trim(patent_id) = '') AS nameless,
        (SELECT count(*) FROM one) AS ids,
        (SELECT count(*) FROM one WHERE withdrawn) AS withdrawn,
+       (SELECT count(*) FROM one WHERE withdrawn IS NULL) AS unclear,
        (SELECT count(*) FROM kept) AS kept;
 
 -- ## classes
--- `patent` is the row of a patent in `kept`, null if it is not there. Without a symbol, no patent has a class. The
--- type `symbol` gives subclasses their order; its last, "", is for patents without one.
+-- `patent` is the row of a patent in `kept`, null if it is not there. A symbol of a group is cut to its subclass.
 
 DROP VIEW one;
 DROP TABLE read_patent;
@@ -36,17 +38,53 @@ CREATE TABLE read_class AS
 SELECT kept.rowid::INTEGER AS patent, trim(subclass) AS subclass,
        min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence, count(*) AS rows
 FROM cpc_rows LEFT JOIN kept USING (patent_id) GROUP BY ALL;
+WITH given AS (
+    SELECT subclass, patent IS NOT NULL AS known, subclass_of(subclass) <> subclass AS is_cut, sum(rows) AS rows
+    FROM read_class GROUP BY subclass, known)
+SELECT coalesce(sum(rows), 0)::BIGINT AS rows, coalesce(sum(rows) FILTER (known), 0)::BIGINT AS known,
+       coalesce(sum(rows) FILTER (known AND is_cut), 0)::BIGINT AS cut,
+       min(subclass) FILTER (known AND is_cut) AS example,
+       count(*) FILTER (regexp_matches(subclass, '[;\r\n]')) AS invalid
+FROM given;
+
+-- ## subclasses
+
+CREATE TABLE cut_class AS
+SELECT patent, subclass_of(subclass) AS subclass, min(sequence) AS sequence, sum(rows)::BIGINT AS rows
+FROM read_class GROUP BY ALL;
+DROP TABLE read_class;
+ALTER TABLE cut_class RENAME TO read_class;
+
+-- ## symbols
+-- Without a symbol, no patent has a class. The type `symbol` gives subclasses their order; its last, "", is for patents
+-- without one.
+
 CREATE VIEW named AS FROM read_class WHERE patent IS NOT NULL AND subclass <> '';
 CREATE TYPE symbol AS ENUM (
     SELECT subclass FROM (SELECT DISTINCT subclass FROM named UNION ALL SELECT '')
     ORDER BY subclass = '', section_of(subclass), class_of(subclass), subclass);
 CREATE VIEW symbols AS SELECT unnest(enum_range(NULL::symbol)) AS symbol;
 CREATE VIEW class AS SELECT patent, subclass::symbol AS symbol, sequence FROM named;
-SELECT (SELECT coalesce(sum(rows), 0)::BIGINT FROM read_class) AS rows,
-       (SELECT coalesce(sum(rows), 0)::BIGINT FROM named) AS classified,
-       (SELECT count(*) FROM named) AS classes,
-       (SELECT count(*) FROM (SELECT DISTINCT subclass FROM read_class)
-        WHERE regexp_matches(subclass, '[;\r\n]')) AS invalid;
+SELECT coalesce(sum(rows), 0)::BIGINT AS classified, count(*) AS classes FROM named;
+
+-- ## ids
+-- Of ids in the view `asked`: whether many are like those of patents, but written in another way; one of each side.
+
+WITH few AS (SELECT id, bare(id) AS bare, count(*) AS rows FROM asked GROUP BY id),
+alike AS (
+    SELECT id, rows, min(patent_id) AS patent, bool_or(patent_id = id) AS same
+    FROM kept JOIN few ON bare(patent_id) = few.bare GROUP BY id, rows)
+SELECT coalesce(10 * sum(rows) FILTER (NOT same) > coalesce(sum(rows) FILTER (same), 0), false) AS otherwise,
+       coalesce(min(id) FILTER (NOT same), (SELECT min(id) FROM few)) AS id,
+       coalesce(arg_min(patent, id) FILTER (NOT same), (SELECT min(patent_id) FROM kept)) AS patent
+FROM alike
+
+-- ## placeholders
+-- Of short abstracts, the families with at least so many different titles.
+
+SELECT family, count(*) AS patents
+FROM kept JOIN short ON kept.rowid = short.row
+GROUP BY family HAVING count(DISTINCT letters(title)) >= max(titles) ORDER BY patents DESC, family
 
 -- ## relations
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;
@@ -81,5 +119,7 @@ SELECT symbol, coalesce(title, '') AS title, class, section, first, count,
        CASE WHEN class_others > 0 THEN class_first ELSE section_first END AS sibling_first,
        CASE WHEN class_others > 0 THEN class_others ELSE section_others END AS sibling_others,
        section_first, section_others
-FROM beside LEFT JOIN (SELECT symbol, min(title) AS title FROM cpc_title_rows GROUP BY symbol) USING (symbol)
+FROM beside LEFT JOIN (
+    SELECT subclass_of(trim(symbol)) AS symbol, min(title) AS title FROM cpc_title_rows
+    WHERE NOT contains(symbol, '/') GROUP BY ALL) USING (symbol)  -- not those of groups
 ORDER BY symbol

@@ -5,6 +5,7 @@ So no abstract is sorted or joined: what is known of a patent comes to its abstr
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,55 +18,81 @@ from .numbers import Numbers, Reader
 
 BLOCK = 10_000  # texts at a time: DuckDB reads the next ones meanwhile
 # Letters and digits in lower case: of ASCII in Python, which is fast, of others by the macro. Then a zero byte.
-# To trim a long text takes longer than to read it.
-_ABSTRACTS = """SELECT plain(patent_id), other(patent_id), CASE WHEN trim(left(abstract, 1)) <> '' THEN true
-            ELSE coalesce(trim(abstract), '') <> '' END AS filled,
+_ABSTRACTS = """SELECT plain(patent_id), other(patent_id),
        CASE WHEN strlen(abstract) = length(abstract) AND NOT contains(abstract, chr(0)) THEN abstract
             ELSE letters(coalesce(abstract, '')) END || chr(0) AS letters
 FROM abstract_rows"""
 _LOWER = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _NO_LETTERS = bytes(code for code in range(1, 128) if not chr(code).isalnum())
+# A placeholder has at most so many letters, and stands under so many titles or, if that is more, as many as its words.
+LETTERS, TITLES, WORD = 250, 10, 5
 
 
-def read_abstracts(
-    read: Reader, numbers: Numbers, patents: pa.Table, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read the abstracts of the `patents` (N,).
+@dataclass(frozen=True)
+class Abstracts:
+    """What is known of the abstracts of N patents.
 
-    Return the rank of each row of the table of abstracts, or -1 if it does not count; the family of each patent, (N,)
-    below 2**60; and whether its abstract is more than spaces, (N,). Of several abstracts of one patent the last one
-    with text counts.
+    `counted`: the rank of each row of their table, or -1 if it does not count; by rank, (N,): `family`, below 2**60,
+    and `letters`, the bytes of letters and digits, at most 65,535, and 0 for no abstract.
     """
-    blocks = [(np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int64))]
+
+    counted: np.ndarray
+    family: np.ndarray
+    letters: np.ndarray
+
+    def short(self, patents: pa.Table) -> pa.Table:
+        """Short abstracts of several patents: of each `row`, `family` and the least `titles` of a placeholder."""
+        ranks = np.flatnonzero((self.letters > 0) & (self.letters <= LETTERS))
+        _, of, times = np.unique(self.family[ranks], return_inverse=True, return_counts=True)
+        ranks = ranks[times[of] >= TITLES]
+        titles = np.maximum(self.letters[ranks] / WORD, TITLES)
+        return pa.table({"row": patents["row"].take(pa.array(ranks)), "family": self.family[ranks], "titles": titles})
+
+    def drop(self, families: np.ndarray, patents: pa.Table, seed: int) -> np.ndarray:
+        """Let the patents of `families` (n,) have no abstract; return the first row of each one's, (n,)."""
+        dropped = np.isin(self.family, families) & (self.letters > 0)
+        rows = np.flatnonzero(dropped[self.counted] & (self.counted >= 0))
+        names, first = np.unique(self.family[self.counted[rows]], return_index=True)
+        self.counted[rows] = -1
+        self.separate(dropped, patents, seed)
+        return rows[first][np.searchsorted(names, families)]
+
+    def separate(self, which: np.ndarray, patents: pa.Table, seed: int) -> None:
+        """Let those of the `patents` that the mask `which` (N,) names have no abstract: each is a family."""
+        self.letters[which] = 0
+        names = patents["patent_id"].filter(pa.array(which)).to_pylist()
+        self.family[which] = [number_of(f"{seed}:id:{name}") for name in names]
+
+
+def read_abstracts(read: Reader, numbers: Numbers, patents: pa.Table, seed: int) -> Abstracts:
+    """Read the abstracts of the `patents` (N,). Of several of one patent the last one with letters counts."""
+    blocks = [(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint16))]
     for batch in read(_ABSTRACTS, BLOCK):
-        filled = batch.column("filled").to_numpy(zero_copy_only=False)
-        blocks.append((numbers.of(*batch.columns[:2]), filled, _family_numbers(batch.column("letters"), seed)))
-    rank, has, family = map(np.concatenate, zip(*blocks, strict=True))
+        blocks.append((numbers.of(*batch.columns[:2]), *_family_numbers(batch.column("letters"), seed)))
+    rank, family, letters = map(np.concatenate, zip(*blocks, strict=True))
     row_of = np.full(len(patents), -1, np.int32)
-    for some in (~has, has):
+    for some in (letters == 0, letters > 0):
         rows = np.flatnonzero(some & (rank < len(patents)))
         row_of[rank[rows]] = rows  # of several, the last one stays
     known = row_of >= 0
-    counted = np.full(len(rank), -1, np.int32)
-    counted[row_of[known]] = np.flatnonzero(known)
-    families, filled = np.full(len(patents), -1), np.zeros(len(patents), bool)
-    families[known], filled[known] = family[row_of[known]], has[row_of[known]]
-    alone = np.flatnonzero(families < 0)
-    names = patents["patent_id"].take(pa.array(alone)).to_pylist()
-    families[alone] = [number_of(f"{seed}:id:{name}") for name in names]
-    return counted, families, filled
+    found = Abstracts(
+        np.full(len(rank), -1, np.int32), np.zeros(len(patents), np.int64), np.zeros(len(patents), np.uint16)
+    )
+    found.counted[row_of[known]] = np.flatnonzero(known)
+    found.family[known], found.letters[known] = family[row_of[known]], letters[row_of[known]]
+    found.separate(found.letters == 0, patents, seed)
+    return found
 
 
-def _family_numbers(letters: pa.Array, seed: int) -> np.ndarray:
-    """The number of each text of letters, each followed by a zero byte, (n,) → (n,); -1 if there are none."""
+def _family_numbers(letters: pa.Array, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The number and the length of each text of letters, each followed by a zero byte, (n,) → (n,), (n,)."""
     start, *_, end = np.frombuffer(letters.buffers()[1], np.int32)[letters.offset : letters.offset + len(letters) + 1]
     data = bytes(memoryview(letters.buffers()[2])[start:end])
     texts = data.translate(_LOWER, _NO_LETTERS).split(b"\0")[:-1]
     prefix = f"{seed}:text:".encode()
     digests = b"".join([hashlib.md5(prefix + text).digest() for text in texts])  # noqa: S324
     numbers = (np.frombuffer(digests, ">u8")[::2] >> np.uint64(4)).astype(np.int64)
-    numbers[np.array([not text for text in texts], bool)] = -1
-    return numbers
+    return numbers, np.minimum(np.fromiter(map(len, texts), np.int64, len(texts)), 65_535).astype(np.uint16)
 
 
 def write_patents(read: Reader, patents: pa.Table, titles: pa.ChunkedArray, counted: np.ndarray, folder: Path) -> None:

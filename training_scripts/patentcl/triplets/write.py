@@ -67,12 +67,7 @@ def write_triplets(
         chosen, dropped = choose(candidates.triplets(), mining, candidates.where, keep)
     candidates.parts.clear()  # their memory is needed for what follows
     if not (chosen["split"] == SPLITS.index("train")).any():
-        shared = "share a subclass and " if candidates.where.exist else ""
-        coupled = "" if mining.positives == "coupled" else ", or pass --positives coupled"
-        raise InputError(
-            f"{graph} gives no train triplet: no citation joins two train patents of different families that {shared}"
-            f"have abstracts, with a negative. Use larger tables, lower --val and --test{coupled}"
-        )
+        raise InputError(f"{graph} gives no train triplet: {_why_none(candidates)}")
     retrieval = retrieval_pairs(np.concatenate(candidates.cited), patents.split, mining, seed)
     corpus = corpus_to_search(retrieval, np.flatnonzero(patents.has_abstract), mining, seed)
     in_corpus, in_triplet = _mask(patents, corpus), _mask(patents, *(chosen[role] for role in ROLES))
@@ -84,6 +79,22 @@ def write_triplets(
     _write_texts(folder / "texts.parquet", graph, in_corpus | in_triplet, in_corpus, patents, resources)
     _write_ids(folder, chosen, patents)
     return _counts(chosen, candidates, retrieval, dropped) | {"corpus": len(corpus), **_dates(patents)}
+
+
+def _why_none(candidates: Candidates) -> str:
+    """What the last patents, pairs or triplets lack that were counted on the way to train triplets, and what to do."""
+    patents = candidates.patents
+    counts = {"patents": len(patents.ids), "with an abstract": int(patents.has_abstract.sum()), **candidates.counts}
+    counts.pop("examiner's citations", 0)
+    labels = [label.removeprefix("… ") for label in (*counts, "train triplets")]
+    last = max(place for place, count in enumerate(counts.values()) if count)  # coupled positives need no citation
+    lacking = labels[last + 1]
+    if lacking == "with a negative":
+        advice = "Negatives share no subclass with the anchor: use tables of more subclasses, or leave out the classes"
+    else:
+        coupled = "" if candidates.mining.positives == "coupled" else ", or pass --positives coupled"
+        advice = f"Use larger tables, lower --val and --test{coupled}"
+    return f"{[*counts.values()][last]:,} {labels[last]}, but 0 {lacking}. {advice}"
 
 
 def _keep(
