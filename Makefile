@@ -2,12 +2,14 @@
 # make demo TABLES=DIR    run it on the tables in DIR
 # make test               lint, format check, types, import rules, tests
 # make install            create .venv
+# make audit              look up known vulnerabilities of what .venv holds
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+AUDIT := .venv-audit
 TABLES ?=
 
-.PHONY: demo test install clean
+.PHONY: demo test install audit clean
 
 install: $(VENV)/installed
 
@@ -27,5 +29,12 @@ test: $(VENV)/installed
 	$(VENV)/bin/lint-imports --no-logo
 	$(RUN) -m pytest
 
+# pip-audit in an environment of its own. --strict: what could not be looked up is not called clean.
+audit: $(VENV)/installed
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(RUN) -m pip list --format=freeze --exclude-editable --disable-pip-version-check | sed 's/+.*//' > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --requirement $(AUDIT)/installed.txt
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache

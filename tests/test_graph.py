@@ -146,6 +146,19 @@ def test_queries_are_repeated_while_the_server_is_unreachable(
     connection.close()
 
 
+def test_bookmarks_of_a_database_that_was_replaced_are_dropped(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(neo4j_connection, "RETRY_AFTER", 0)
+    connection = Neo4jConnection(Server.from_environment(Neo4jOptions()))
+    connection._bookmarks.update_bookmarks((), ("of the old database",))
+    code = "Neo.TransientError.Transaction.BookmarkTimeout"
+    answers = Answers(Neo4jError._hydrate_neo4j(code=code, message="not up to date"), "the answer")
+    environment.setattr(connection, "session", lambda access: answers)
+
+    assert connection.run("RETURN 1")["answer"].to_pylist() == ["the answer"]
+    assert not set(connection._bookmarks.get_bookmarks())
+    connection.close()
+
+
 def test_work_in_parallel_ends_cleanly_when_one_fails() -> None:
     begun: list[int] = []
     results: list[int] = []
@@ -187,6 +200,23 @@ def test_an_offline_import_without_neo4j_home_prints_the_command(
         graph.import_csvs(mined_data / "graph")
     graph.close()
     assert import_command(mined_data / "graph", options) in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "tool", ["exec java-that-is-not-there", "echo 'class file version 61.0' >&2; exit 1"], ids=["none", "old"]
+)
+def test_an_offline_import_without_java_or_with_an_old_one_asks_for_it(
+    tool: str, mined_data: Path, tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("neo4j", "neo4j-admin"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{tool}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment.setenv("NEO4J_HOME", str(tmp_path))
+
+    with pytest.raises(InputError, match=r"\b17\b.*JAVA_HOME"):
+        import_offline(mined_data / "graph", Neo4jOptions("offline"), False, lambda: False)
+    assert (tmp_path / "calls").read_text() == "status\n", "nothing is stopped or imported"
 
 
 def test_an_offline_import_that_does_not_fit_on_the_disk_of_the_server_does_not_begin(

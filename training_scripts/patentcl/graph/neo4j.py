@@ -36,22 +36,22 @@ class Neo4jGraph(Neo4jConnection, Graph):
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
         """Import the CSVs in `csvs` as the options say, make the indexes, and check that it is their graph.
 
-        A graph of these CSVs is kept, unless `overwrite`. Raises `InputError` when the database holds another graph,
-        or is empty without an import.
+        A graph of these CSVs is kept, unless `overwrite`. Raises `InputError` when the database holds another graph
+        that is not to be replaced, or is empty without an import.
         """
-        record = read_json(csvs / RECORD)
+        record, replace = read_json(csvs / RECORD), self.options.replace
         if self.options.import_ == "offline":
             if overwrite or not self.is_available() or self._difference(record):
-                import_offline(csvs, self.options, overwrite, self.is_available)
+                import_offline(csvs, self.options, overwrite or replace, self.is_available)
             self.close()
             self.connect()
             self.check_version()
         elif self.options.import_ == "online" and (overwrite or self._difference(record)):
-            import_online(self, csvs, self.sessions, overwrite)
+            import_online(self, csvs, self.sessions, overwrite, replace)
         if difference := self._difference(record):
             raise InputError(
                 f"{self.server} {difference}; import these CSVs with --import offline or --import online "
-                f"(--overwrite replaces another graph), or by hand into the stopped server: "
+                f"(--replace replaces another graph), or by hand into the stopped server: "
                 f"{import_command(csvs, self.options)}"
             )
         make_indexes(self)

@@ -27,10 +27,11 @@ _FILES = [
 ]
 # What neo4j-admin says of an error → what to do. The first match counts.
 _ADVICE = {
-    "already exist": "replace the database with --overwrite; if it may contain this graph, start the server and "
+    "already exist": "replace the database with --replace; if it may contain this graph, start the server and "
     "omit --import",
     "in use": "stop the server or the other import",
 }
+_STOPPED = 3  # exit code of `neo4j status`
 _DISK = 2  # bytes of the database for each byte of the CSVs: 1.8 measured
 START_SECONDS = 180  # to wait for a server that was started
 
@@ -62,7 +63,7 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
     require(_databases(), _DISK * size, 0, "the Neo4j database", flag="server.directories.data")
     if is_running():
         if not overwrite:
-            raise InputError("the Neo4j server is running; add --overwrite to stop it and replace its database")
+            raise InputError("the Neo4j server is running; add --replace to stop it and replace its database")
         if not is_available():  # no login, no replacement
             raise InputError("NEO4J_URI is not the server of NEO4J_HOME, which is running; fix one of them")
         print('neo4j: stopping the server ("$NEO4J_HOME"/bin/neo4j start starts it again)')
@@ -137,8 +138,12 @@ def run_tool(name: str, *arguments: str, check: bool = False) -> subprocess.Comp
 
 
 def is_running() -> bool:
-    """Whether the server of NEO4J_HOME (with its NEO4J_CONF) is running."""
-    return run_tool("neo4j", "status").returncode == 0
+    """Whether the server of NEO4J_HOME (with its NEO4J_CONF) is running. Raises `InputError` when its tools do not."""
+    status = run_tool("neo4j", "status")
+    if status.returncode not in (0, _STOPPED):
+        said = " ".join(status.stdout.split())
+        raise InputError(f"neo4j status failed ({said}); Neo4j 5.26 needs Java 17 or 21, on PATH or in JAVA_HOME")
+    return status.returncode == 0
 
 
 def start(is_available: Callable[[], bool]) -> None:

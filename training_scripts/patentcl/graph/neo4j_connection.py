@@ -111,6 +111,7 @@ class Neo4jConnection:
     def connect(self) -> None:
         """Open the driver; after an import that replaced the database again, as the old bookmarks are void."""
         self._driver = self.server.driver()
+        self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
 
     def run(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run one reading Cypher query and return its rows as an Arrow table."""
@@ -128,7 +129,7 @@ class Neo4jConnection:
             database=self.server.database,
             default_access_mode=access,
             fetch_size=FETCH,
-            bookmark_manager=self._driver.execute_query_bookmark_manager,  # a cluster's reads follow our writes
+            bookmark_manager=self._bookmarks,  # a cluster's reads follow our writes
         )
 
     def _retry(self, query: str, parameters: dict[str, Any] | None, access: str) -> tuple[list[str], list[list[Any]]]:
@@ -150,6 +151,8 @@ class Neo4jConnection:
                 deadline = deadline or time.monotonic() + PATIENCE
                 if not is_transient(problem) or time.monotonic() > deadline:
                     raise connection_error(problem, self.server) from None
+                if "Bookmark" in _code(problem):  # of a database that was replaced; the new one may never get there
+                    self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
                 if not self._outage_reported and "Deadlock" not in _code(problem):  # two writers met: a retry solves it
                     self._outage_reported = True
                     reason = _reason(problem)

@@ -55,14 +55,17 @@ _INDEXES = (  # without names, which indexes of the user may have
 )
 
 
-def import_online(connection: Neo4jConnection, csvs: Path, sessions: int, overwrite: bool = False) -> None:
+def import_online(
+    connection: Neo4jConnection, csvs: Path, sessions: int, overwrite: bool = False, replace: bool = False
+) -> None:
     """Write the graph of the CSVs in `csvs` into the server, or what an interrupted import left.
 
-    Raises `InputError` when the database holds other patents, unless `overwrite`: then they are deleted first.
+    Raises `InputError` when the database holds other patents, unless `replace` or `overwrite`: then they are deleted
+    first; `overwrite` deletes those of these CSVs, too.
     """
     record = read_json(csvs / RECORD)
     parameters = {"fingerprint": record["fingerprint"]}
-    _make_room(connection, record["fingerprint"], overwrite)
+    _make_room(connection, record["fingerprint"], overwrite, replace)
     make_indexes(connection)
     connection.write("MERGE (i:PatentCL {fingerprint: $fingerprint}) ON CREATE SET i.complete = false", parameters)
     written = set(connection.run("MATCH (b:PatentCLBatch) RETURN b.name AS name")["name"].to_pylist())
@@ -95,16 +98,16 @@ def _write(connection: Neo4jConnection, csv: Path, fingerprint: str, written: se
     return len(rows)
 
 
-def _make_room(connection: Neo4jConnection, fingerprint: str, overwrite: bool) -> None:
-    """Delete all nodes of our labels if `overwrite`; else raise `InputError` if they are not of this import."""
+def _make_room(connection: Neo4jConnection, fingerprint: str, overwrite: bool, replace: bool) -> None:
+    """Delete all nodes of our labels if asked to; else raise `InputError` if they are not of this import."""
     counts = {label: connection.run(f"MATCH (n:{label}) RETURN count(n) AS n")["n"][0].as_py() for label in _LABELS}
     imported = connection.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint")["fingerprint"].to_pylist()
     if not any(counts.values()) or (imported == [fingerprint] and not overwrite):
         return
-    if not overwrite:
+    if not (overwrite or replace):
         nodes = ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
         raise InputError(
-            f"{connection.server} contains nodes of other tables ({nodes}); delete them with --overwrite, or use "
+            f"{connection.server} contains nodes of other tables ({nodes}); delete them with --replace, or use "
             "another --database (Enterprise Edition and Aura have several)"
         )
     print(f"import: deleting the existing graph of {counts[PATENT]:,} patents")

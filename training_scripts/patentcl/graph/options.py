@@ -19,6 +19,7 @@ class Neo4jOptions:
         "offline: neo4j-admin of NEO4J_HOME; online: over Bolt; none: the server has the graph already",
         aliases=["--import"],
     )
+    replace: bool = option(False, "with --import: replace another graph in the database, and repeat nothing else")
     database: str = option("", "database (default: NEO4J_DATABASE, else neo4j)", metavar="NAME")
     sessions: int = option(0, "concurrent queries (0: one per core, at most 8)")
     heap: str = option("2g", "heap of the offline import")
