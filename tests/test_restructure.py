@@ -13,7 +13,6 @@ from patentcl.common import resources
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
-from patentcl.tables.days import days_of
 from patentcl.tables.import_csvs import FILES
 from patentcl.tables.overview import overview
 from patentcl.tables.patentsview import Source, find_tables
@@ -99,43 +98,50 @@ def test_withdrawn_patents_are_left_out_however_the_flag_is_written(
         restructure(folder, tmp_path / "other")
 
 
-@pytest.mark.parametrize(
-    ("given", "day"),
-    [
-        *[(text, "2012-05-03") for text in ("2012-05-03", "2012-5-3", "2012/05/03", "2012.5.03", " 20120503 ")],
-        *[("2012-05-03" + time, "2012-05-03") for time in (" 00:00:00", "T23:59:59.123Z", " 9:00+02:00")],
-        *[("20120503.0", "2012-05-03"), ("1700-01-01", "1700-01-01"), ("2027-12-31", "2027-12-31")],
-        *[
-            (text, "")
-            for text in ("9999-12-31", "0001-01-01", "infinity", "NaT", "0000-00-00", "2012-02-30", "1699-1-1")
-        ],
-        *[(text, "") for text in ("2012", "2012-05", "03/05/2012", "2012-5/3", "2030-01-01", "12012-05-03", "")],
-    ],
-)
-def test_a_date_is_a_plausible_day_or_none(given: str, day: str) -> None:
-    assert days_of([given]) == [day]
-
-
-def test_a_later_year_is_plausible_if_all_years_before_it_have_patents() -> None:
-    later = ["2027-06-01", "2028-06-01", "2029-06-01", "2031-06-01"]
-
-    assert days_of(later) == [*later[:3], ""]
-    assert days_of(later[1:]) == ["", "", ""]
-
-
-def test_a_date_that_is_no_day_is_unknown_and_counted(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
-    folder = custom_corpus([], [], [])
-    dates = ["2012-5-3", "2012-11-03", "9999-12-31", "infinity", "", "1976/1/6 00:00:00"]
+def dated(folder: Path, dates: list[str], graph: Path) -> dict[str, Any]:
+    """Restructure patents 0, 1, … of these dates, and return the record."""
     rows = [f"{number},Title,Text {number},{date}" for number, date in enumerate(dates)]
     (folder / "patents.csv").write_text("\n".join(["patent_id,title,abstract,date", *rows, ""]))
+    return restructure(folder, graph)
 
-    record = restructure(folder, tmp_path / "graph")
 
-    patents = patents_of(tmp_path / "graph").sort_values("patent_id")
-    assert patents["date"].tolist() == ["2012-05-03", "2012-11-03", "", "", "", "1976-01-06"]
-    newest = patents.sort_values("time_place:long", key=lambda places: places.astype(int))["patent_id"]
-    assert newest.tolist()[:3] == ["1", "0", "5"]  # then those without a date
-    assert dropped(record, "infinity") == 2
+def days_of(graph: Path) -> list[str]:
+    patents = patents_of(graph).sort_values("patent_id", key=lambda names: names.astype(int))
+    return patents["date"].tolist()
+
+
+def test_a_date_is_a_plausible_day_or_unknown(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    one = ["2012-05-03", "2012-5-3", "2012/05/03", "2012.5.03", " 20120503 ", "20120503.0", "2012-05-03 00:00:00"]
+    one += ["2012-05-03T23:59:59.123Z", "2012-5-3 9:00+02:00"]
+    none = ["9999-12-31", "0001-01-01", "infinity", "-infinity", "epoch", "NaT", "0000-00-00", "2012-02-30"]
+    none += ["1699-12-31", "2029-01-01", "2012", "2012-05", "03/05/2012", "12012-05-03", "2012-05-03 (BC)"]
+    dates = [*one, *none, "", "1700-01-01", "2027-12-31"]
+
+    record = dated(custom_corpus([], [], []), dates, tmp_path / "graph")
+
+    assert days_of(tmp_path / "graph") == ["2012-05-03"] * len(one) + [""] * (len(none) + 1) + dates[-2:]
+    assert dropped(record, "infinity") == len(none)  # an example
+
+
+def test_a_later_year_is_plausible_if_all_years_before_it_have_patents(
+    custom_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    later, folder = ["2027-06-01", "2028-06-01", "2029-06-01", "2031-06-01"], custom_corpus([], [], [])
+
+    dated(folder, later, tmp_path / "all")
+    dated(folder, later[1:], tmp_path / "without 2027")
+
+    assert days_of(tmp_path / "all") == [*later[:3], ""]
+    assert days_of(tmp_path / "without 2027") == ["", "", ""]
+
+
+def test_unknown_dates_are_older_than_all(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    dates = ["2012-5-3", "2012-11-03", "9999-12-31", "", "1976/1/6"]
+
+    dated(custom_corpus([], [], []), dates, tmp_path / "graph")
+
+    place = patents_of(tmp_path / "graph").set_index("patent_id")["time_place:long"].astype(int)
+    assert place["1"] < place["0"] < place["4"] < place["2"] == place["3"]
 
 
 @pytest.mark.parametrize("is_patents", [False, True])

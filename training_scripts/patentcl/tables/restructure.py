@@ -30,7 +30,6 @@ from ..common.files import beside, fingerprint, finished, plain, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
 from . import cpc, family
-from .days import read_days
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
@@ -265,21 +264,28 @@ class _Run:
 
     def _with_days(self, patents: pa.Table) -> pa.Table:
         """The patents with dates as days, "" where a date is none."""
-        days, unknown, example = read_days(patents["date"].combine_chunks())
-        if unknown:
-            self.dropped[f"dates: no plausible day, like {example!r}"] = unknown
+        found = self._run("days", "").to_pandas()  # in the order of the dictionary of dates
+        unknown = found[(found["day"] == "") & (found["given"].str.strip() != "")]
+        if len(unknown):
+            self.dropped[f"dates: no plausible day, like {unknown['given'].max()!r}"] = int(unknown["patents"].sum())
+        days, codes = np.unique(found["day"].to_numpy(str), return_inverse=True)
+        dates = codes.astype(np.int32)[patents["date"].combine_chunks().indices.to_numpy()]
+        days = pa.DictionaryArray.from_arrays(dates, days)
         return patents.set_column(patents.column_names.index("date"), "date", days)
 
     def _drop_placeholders(self, patents: pa.Table, abstracts: Abstracts) -> None:
         """Take abstracts for none that stand under many titles; count the patents of each one."""
         found = self._run("placeholders", "", short=abstracts.short(patents))
-        rows = abstracts.drop(found["family"].to_numpy(), patents, self.seed)
-        for place, (row, count) in enumerate(zip(rows, found["patents"].to_pylist(), strict=True)):
+        for place, placeholder in enumerate(found.to_pylist()):
             label = "abstracts: other placeholders"
             if place < SHOWN:
-                (text,) = arrow(self.db, f"FROM abstract_rows LIMIT 1 OFFSET {row}")["abstract"].to_pylist()
-                label = f"abstracts: placeholder {text[:60]!r}"
-            self.dropped[label] = self.dropped.get(label, 0) + count
+                text = "SELECT abstract FROM abstract_rows WHERE patent_id = ? AND letters(abstract) <> '' LIMIT 1"
+                (shown,) = self.db.execute(text, [placeholder["example"]]).fetchone() or ("",)
+                label = f"abstracts: placeholder {shown[:60]!r}"
+            self.dropped[label] = self.dropped.get(label, 0) + placeholder["patents"]
+        dropped = np.isin(abstracts.family, found["family"].to_numpy())
+        abstracts.counted[dropped[abstracts.counted]] = -1
+        abstracts.separate(dropped, patents, self.seed)
 
     def _link(self, numbers: Numbers) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Read and write the citations; return how many each patent cites and is cited by, (N,) each, and counts."""

@@ -8,6 +8,9 @@
 CREATE MACRO flag(text) AS CASE WHEN text IS NULL OR text IN ('0', '') THEN false
     WHEN regexp_full_match(lower(trim(text)), '0*1(\.0*)?|t(rue)?|y(es)?') THEN true
     WHEN regexp_full_match(lower(trim(text)), '(0+(\.0*)?|f(alse)?|no?|nan|none|null|\\n)?') THEN false END;
+CREATE MACRO day_pattern() AS '(\d{4})(?:[-/.](\d\d?)[-/.](\d\d?)|(\d\d)(\d\d))(?:\.0|[T ]\d\d?:.*)?';
+CREATE MACRO day_of(text) AS CASE WHEN regexp_full_match(trim(text), day_pattern())
+    THEN try_cast(regexp_replace(trim(text), day_pattern(), '\1-\2\4-\3\5') AS DATE) END;
 CREATE TABLE read_patent AS SELECT patent_id, title, date, type, flag(withdrawn) AS withdrawn FROM patent_rows;
 CREATE TABLE repeated AS SELECT patent_id FROM read_patent GROUP BY patent_id HAVING count(*) > 1;
 CREATE VIEW one AS
@@ -28,6 +31,19 @@ SELECT (SELECT count(*) FROM read_patent) AS rows,
        (SELECT count(*) FROM one WHERE withdrawn) AS withdrawn,
        (SELECT count(*) FROM one WHERE withdrawn IS NULL) AS unclear,
        (SELECT count(*) FROM kept) AS kept;
+
+-- ## days
+-- The day that each date names, "" for none, or for one before 1700 or after 2027: tables write an unknown date as
+-- 9999-12-31 or 0001-01-01. A later year is plausible if the years from 2027 to it all have patents: so newer tables are
+-- read, and a result does not depend on the year in which it is made.
+
+WITH given AS (SELECT date, day_of(date) AS day, count(*) AS patents FROM kept GROUP BY date),
+years AS (SELECT DISTINCT year(day) AS year FROM given WHERE year(day) >= 2027),
+runs AS (SELECT year, year - row_number() OVER (ORDER BY year) AS before FROM years),
+newest AS (SELECT coalesce(max(year), 2027) AS year FROM runs WHERE before = 2026)
+SELECT CASE WHEN year(day) BETWEEN 1700 AND newest.year THEN day::VARCHAR ELSE '' END AS day,
+       date AS given, patents
+FROM given, newest ORDER BY date
 
 -- ## classes
 -- `patent` is the row of a patent in `kept`, null if it is not there. A symbol of a group is cut to its subclass.
@@ -80,9 +96,9 @@ SELECT coalesce(10 * sum(rows) FILTER (NOT same) > coalesce(sum(rows) FILTER (sa
 FROM alike
 
 -- ## placeholders
--- Of short abstracts, the families with at least so many different titles.
+-- Of short abstracts, the families with at least so many different titles; `example` is one of their patents.
 
-SELECT family, count(*) AS patents
+SELECT family, count(*) AS patents, min(patent_id) AS example
 FROM kept JOIN short ON kept.rowid = short.row
 GROUP BY family HAVING count(DISTINCT letters(title)) >= max(titles) ORDER BY patents DESC, family
 

@@ -48,15 +48,6 @@ class Abstracts:
         titles = np.maximum(self.letters[ranks] / WORD, TITLES)
         return pa.table({"row": patents["row"].take(pa.array(ranks)), "family": self.family[ranks], "titles": titles})
 
-    def drop(self, families: np.ndarray, patents: pa.Table, seed: int) -> np.ndarray:
-        """Let the patents of `families` (n,) have no abstract; return the first row of each one's, (n,)."""
-        dropped = np.isin(self.family, families) & (self.letters > 0)
-        rows = np.flatnonzero(dropped[self.counted] & (self.counted >= 0))
-        names, first = np.unique(self.family[self.counted[rows]], return_index=True)
-        self.counted[rows] = -1
-        self.separate(dropped, patents, seed)
-        return rows[first][np.searchsorted(names, families)]
-
     def separate(self, which: np.ndarray, patents: pa.Table, seed: int) -> None:
         """Let those of the `patents` that the mask `which` (N,) names have no abstract: each is a family."""
         self.letters[which] = 0
