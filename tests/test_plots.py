@@ -221,9 +221,9 @@ def test_letters_that_the_usual_font_lacks_come_from_another_that_is_installed(
     patents: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = "\u2322"  # in no text font but this, which matplotlib brings along
-    monkeypatch.setattr(style, "FONTS", ("A font that nobody has",))
+    monkeypatch.setattr(style, "FONTS", "A font that nobody has")
     without = scatter_figure(scatter_of(patents, 1, title=f"水 {letter}"))
-    monkeypatch.setattr(style, "FONTS", ("A font that nobody has", "STIXGeneral"))
+    monkeypatch.setattr(style, "FONTS", "A font that nobody has|STIXGeneral")
     figure = scatter_figure(scatter_of(patents, 1, title=f"水 {letter}"))
 
     figure.draw_without_rendering()  # and warns of no missing glyph

@@ -85,8 +85,7 @@ def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[s
     symbols = patents[level].astype(str)
     counts = symbols[symbols != ""].value_counts()
     is_cpc = uses_cpc(patents["subclass"])
-    has_cpc_sections = is_cpc and level == "section"
-    if has_cpc_sections:
+    if has_cpc_sections := is_cpc and level == "section":
         counts = counts[counts.index.isin(list(SECTIONS))]
     chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]

@@ -1,6 +1,7 @@
 """Colours of lines and texts, fonts, and texts as a figure can draw them."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,27 +13,24 @@ from matplotlib.font_manager import FontProperties, findfont, get_font, get_font
 INK, FAINT, RED, BLUE = "#222222", "#BBBBBB", "#B2182B", "#332288"
 # Fonts with Chinese, Japanese, Korean or Thai letters, as Linux, macOS and Windows have them.
 FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"),
-    *("Droid Sans Fallback", "IPAGothic", "NanumGothic", "Noto Sans Thai"),
-    *("Arial Unicode MS", "Hiragino Sans GB", "Hiragino Sans", "Apple SD Gothic Neo", "Thonburi"),
-    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Leelawadee UI"),
+    "Noto Sans CJK SC|Noto Sans CJK JP|WenQuanYi Zen Hei|WenQuanYi Micro Hei|Droid Sans Fallback|IPAGothic|NanumGothic|"
+    "Noto Sans Thai|Arial Unicode MS|Hiragino Sans|Apple SD Gothic Neo|Microsoft YaHei|Yu Gothic|Malgun Gothic|Tahoma"
 )
-UNSEEN = "\u200b"  # of no width
-# They come in one weight; matplotlib would say so for each size of text.
+# They have one weight, which matplotlib would report for each size of text.
 logging.getLogger("matplotlib.font_manager").addFilter(lambda record: "font weight" not in record.getMessage())
 
 
 @contextmanager
 def more_fonts() -> Iterator[None]:
     """Take letters that the usual font lacks from those of `FONTS` that are installed. Use it as a decorator."""
-    with rc_context({"font.family": [*rcParams["font.family"], *(f for f in FONTS if f in get_font_names())]}):
+    installed = get_font_names()
+    with rc_context({"font.family": [*rcParams["font.family"], *(f for f in FONTS.split("|") if f in installed)]}):
         yield
 
 
 def drawable(text: str) -> str:
     """Put □ for what the fonts have no glyph for, keep $ from starting a formula and _ from hiding a legend entry."""
-    text, known = " ".join(text.split()), _letters(tuple(rcParams["font.family"]))
-    text = UNSEEN + text if text.startswith("_") else text
+    text, known = re.sub("^_", "\u200b_", " ".join(text.split())), _letters(tuple(rcParams["font.family"]))
     return "".join(letter if ord(letter) in known else "□" for letter in text).replace("$", r"\$")
 
 
