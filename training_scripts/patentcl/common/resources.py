@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .cli import InputError, check_ranges, option
-from .files import remove
+from .files import plain, remove
 
 GB = 1_000_000_000
 LEAST = 4 * GB  # of memory, by default
@@ -62,7 +62,7 @@ class Resources:
         What a killed run of the same step left is removed first, so one process at a time may write `result`.
         """
         name = hashlib.sha256(str(result.resolve()).encode()).hexdigest()[:12]
-        folder = (self.tmp or result.parent) / f".patentcl-{name}.tmp"
+        folder = plain(self.tmp or result.parent) / f".patentcl-{name}.tmp"
         remove(folder)
         folder.mkdir(parents=True)
         try:

@@ -149,8 +149,8 @@ def _select(texts: Path) -> str:
         types = {name if name in COLUMNS else f"column {place}": "VARCHAR" for place, name in enumerate(header)}
         options = "header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', comment = ''"
         source = f"read_csv({literal(texts)}, columns = {types}, {options})"
-    columns = ", ".join(f"coalesce({name}::VARCHAR, '') AS {name}" for name in COLUMNS)
-    return f"SELECT {columns} FROM {source}"  # noqa: S608
+    columns = ", ".join(f"coalesce(t.{name}::VARCHAR, '') AS {name}" for name in COLUMNS)
+    return f"SELECT {columns} FROM {source} t"  # noqa: S608
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from ..common.cli import InputError, check_ranges
 from ..common.files import beside, finished, read_json, write_record
+from ..common.resources import require
 from .patents import BLOCK, Rows
 from .plan import CITATIONS, Plan, invent
 from .words import BEFORE_2023, SUBCLASSES, TODAY
 
 RECORD = "sample.json"
+DISK, MEMORY = 1_200, 100  # bytes for each patent
 
 
 def write_sample(
@@ -42,6 +44,7 @@ def write_sample(
     if record.exists():
         for foreign in {path.name for path in out.iterdir()} - {RECORD, *read_json(record).get("files", {})}:
             raise InputError(f"{out / foreign} is not of the sample. Move it, or choose another --out.")
+    require(out.parent, DISK * patents, MEMORY * patents, f"a sample of {patents:,} patents", flag="--out")
     plan = Plan.draw(patents, seed, citations)
     blocks = (invent(plan, first) for first in range(0, patents, BLOCK))
     titles = {symbol: subclass["title"] for symbol, subclass in SUBCLASSES.items()}

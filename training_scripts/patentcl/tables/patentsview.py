@@ -172,7 +172,7 @@ def _open(path: Path, shown: str, table: Table) -> Source:
     for column, aliases in {**table.columns, **table.optional}.items():
         names[column] = next((alias for alias in aliases if alias in header), None)
         if names[column] is None and column not in table.optional:
-            expected = f"expected a column {' or '.join(aliases)}, found {', '.join(header) or 'no text'}"
+            expected = f"expected a column {' or '.join(aliases)}, found {', '.join(header)[:200] or 'no text'}"
             raise InputError(f"{shown}, line 1: {expected}. Add or rename the column")
     is_quoted = delimiter != "\t" or '"' in line or _is_quoted(lines, len(header))
     return Source(path, shown, delimiter, '"' if is_quoted else "", header, names)
