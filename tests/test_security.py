@@ -95,8 +95,9 @@ def test_code_beside_the_weights_is_not_executed(small_model: Model, tmp_path: P
     (config / "config.json").write_text(json.dumps(settings | {"model_type": "theirs"}))
 
     for folder in (modules, config):
-        with pytest.raises(InputError, match=folder.name):
+        with pytest.raises(InputError, match=folder.name) as problem:
             find_model(str(folder)).load()
+        assert "trust_remote_code" not in str(problem.value), "which no flag of ours sets"
     assert not (tmp_path / "ran").exists()
 
 
@@ -120,8 +121,9 @@ def test_a_pickle_is_not_executed(small_model: Model, tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=checkpoint.name):
         load(checkpoint, torch.device("cpu"))
-    with pytest.raises(InputError, match=bad.name):
+    with pytest.raises(InputError, match=bad.name) as problem:
         find_model(str(bad)).load()
+    assert "weights_only" not in str(problem.value), "advice to execute it"
     assert not (tmp_path / "ran").exists()
 
 

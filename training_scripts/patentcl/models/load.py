@@ -117,6 +117,10 @@ def _load(model: Model, max_length: int) -> SentenceTransformer:
     try:  # in fp32 whatever it is stored in, because 16 bits lose small steps
         network = SentenceTransformer(str(model.folder), local_files_only=True, model_kwargs={"dtype": torch.float32})
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
+        if "trust_remote_code" in str(error) or "weights_only" in str(error):  # both libraries advise to execute it
+            raise InputError(
+                f"{model.folder} holds code of its own, which is not executed. Use another model."
+            ) from None
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
     limit = _limit(network, model.name)
     if max_length > limit:
