@@ -34,9 +34,8 @@ from patentcl.common.hashing import mix
 from patentcl.evaluation.held_out import HeldOut, held_out_set
 from patentcl.evaluation.metrics import quick
 from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker
-from patentcl.models.embed import embed, encode
+from patentcl.models.embed import embed, encode, unit_rows
 from patentcl.models.load import MINILM, find_model
-from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.training.log import Log

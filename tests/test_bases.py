@@ -217,10 +217,10 @@ def test_the_trainer_saves_what_its_flags_say_and_the_base_is_compared_as_it_was
     main([*command, *readout, "--evaluations", "0", "--max-length", "16", "--output", str(output)])
 
     printed = capsys.readouterr().out
-    assert "base: lasttoken (--pooling); prompt 'represent" in printed
+    assert f"base: lasttoken (--pooling) of '{PROMPT}title" in printed
     trained, text = SentenceTransformer(str(output)), ModelCard.load(output / "README.md").text
     assert (trained[1].pooling_mode, prompt_of(trained)) == ("lasttoken", PROMPT)
-    assert f"max_length 16, pooling lasttoken, prompt {PROMPT}" in text and "--evaluations 0" in text
+    assert f"max_length 16, pooling 'lasttoken', prompt {PROMPT!r}" in text and "--evaluations 0" in text
     models = with_base([str(output)])
     assert [(model.pooling, model.prompt) for model in models] == [("lasttoken", PROMPT), (None, PROMPT)]
     assert models[0].fingerprint == read_json(output / "run.json")["params"]["base"]

@@ -19,9 +19,8 @@ from patentcl.common.files import locked, read_json, write_json
 from patentcl.common.resources import GB, Resources
 from patentcl.evaluation.compare import patents_to_compare
 from patentcl.graph.base import TooLarge, open_graph
-from patentcl.models.embed import embed
+from patentcl.models.embed import embed, unit_rows
 from patentcl.models.load import MINILM, find_model
-from patentcl.models.vectors import unit_rows
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.dataset import load_dataset

@@ -61,15 +61,13 @@ def with_base(names: Sequence[str], readout: Readout = Readout()) -> list[Model]
 def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
     """The base from which `model` was trained, read as then: by its name, else in the folder where it was then."""
     readout = Readout(pooling=record["params"].get("pooling"), prompt=record["params"].get("prompt"))
-    try:
+    with suppress(InputError):
         return find_model(base, readout)
-    except InputError:  # ../base was relative to where the training started
-        recorded = model.folder.resolve() / str(record.get("base folder", base))
-        with suppress(InputError):
-            found = find_model(str(recorded), readout)
-            if found.fingerprint == record["params"].get("base"):
-                return found
-        raise InputError(f"{model.name} was trained from {base}, which is missing. Pass it first.") from None
+    with suppress(InputError):  # ../base was relative to where the training started
+        found = find_model(str(model.folder.resolve() / str(record.get("base folder", base))), readout)
+        if found.fingerprint == record["params"].get("base"):
+            return found
+    raise InputError(f"{model.name} was trained from {base}, which is missing. Pass it first.")
 
 
 def embed_all(

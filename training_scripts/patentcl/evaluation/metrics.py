@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, v_measure_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from ..models.vectors import unit_rows
+from ..models.embed import unit_rows
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
 from .rankers import Ranker

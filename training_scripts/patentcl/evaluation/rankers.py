@@ -12,7 +12,7 @@ import Stemmer
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ..common.cli import InputError
-from ..models.vectors import unit_rows
+from ..models.embed import unit_rows
 
 # Takes rows (q,) of the texts and returns their similarity to all texts, (q, N); higher is more similar.
 Ranker = Callable[[np.ndarray], np.ndarray]

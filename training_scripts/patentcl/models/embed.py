@@ -17,7 +17,6 @@ from .device import autocast, out_of_memory_translated, precision
 from .load import Model
 from .packing import choose_backend, embed_packed, packing_of
 from .tokens import join_texts, separator, token_ids
-from .vectors import check_vectors
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
@@ -107,3 +106,18 @@ def _cached(folder: Path, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
         except Exception as error:  # noqa: BLE001 (a corrupt file fails in many ways)
             print(f"{path} is corrupt ({error}); encoding its texts again.")
             path.unlink()
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Scale the rows of `embeddings` (N, d) to length 1. Raises `InputError` as `check_vectors` does."""
+    check_vectors(embeddings, "The model")
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def check_vectors(embeddings: np.ndarray, name: str) -> None:
+    """Raise `InputError` if `embeddings` (N, d) of the model `name` hold NaN or infinity, or are all the same."""
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"{name} produced NaN or infinite embeddings. Retrain it with a lower --lr.")
+    if len(embeddings) > 1 and not np.ptp(embeddings, axis=0).any():
+        advice = "Check that the model is complete and --max-length is large enough."
+        raise InputError(f"{name} produced the same embedding for every text. {advice}")

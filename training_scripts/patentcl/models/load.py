@@ -141,7 +141,7 @@ def _limit(network: SentenceTransformer, name: str) -> int:
         advice = "Restore its own tokenizer, or call resize_token_embeddings and save it again."
         raise InputError(f"{name}: the tokenizer has {tokens:,} tokens, the model embeddings for {known:,}. {advice}")
     positions = getattr(body.auto_model.config, "max_position_embeddings", None) or -1  # -1: XLNet, without limit
-    return min(LONGEST, positions - first_position(network)) if positions > 0 else LONGEST
+    return min(LONGEST, positions - body._infer_flatten_position_offset()) if positions > 0 else LONGEST
 
 
 def _set_readout(network: SentenceTransformer, model: Model) -> None:
@@ -154,12 +154,6 @@ def _set_readout(network: SentenceTransformer, model: Model) -> None:
     if model.prompt != prompt_of(network):
         network.prompts["patent"], network.default_prompt_name = model.prompt, "patent"
     if is_main_process():
-        used = [str(getattr(layer, "pooling_mode", type(layer).__name__)) for layer in list(network)[1:]]
-        prompt = f"prompt {model.prompt!r}" if model.prompt else "no prompt"
-        texts = f"title{separator(network)}abstract of at most {network.max_seq_length:,} tokens"
-        print(f"{model.label}: {', '.join(used)} ({model.note}); {prompt}; {texts}")
-
-
-def first_position(network: SentenceTransformer) -> int:
-    """The position number of a text's first token: 0 for BERT, 2 for MPNet and RoBERTa."""
-    return int(getattr(network[0], "_infer_flatten_position_offset", int)())
+        used = ", ".join(str(getattr(layer, "pooling_mode", type(layer).__name__)) for layer in list(network)[1:])
+        text = f"{model.prompt}title{separator(network)}abstract"
+        print(f"{model.label}: {used} ({model.note}) of {text!r}, at most {network.max_seq_length:,} tokens")

@@ -24,7 +24,6 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAtte
 from ..common.cli import first_line
 from .attention import ATTENTION, Layout, attend_by_groups
 from .device import autocast, precision, to_device
-from .load import first_position
 from .tokens import prompt_of, token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
@@ -139,9 +138,10 @@ def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> 
         features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
         features = model(features)
     else:
-        positions = layout.positions + first_position(model)
+        body: Any = model[0]
+        positions = layout.positions + body._infer_flatten_position_offset()  # of the first token: 2 for MPNet, RoBERTa
         with packing_of(model).follow(layout, backend):
-            tokens = model[0]({"input_ids": ids[None], "position_ids": positions[None]})["token_embeddings"][0]
+            tokens = body({"input_ids": ids[None], "position_ids": positions[None]})["token_embeddings"][0]
         features["token_embeddings"] = layout.pad(tokens.float())
         for module in list(model)[1:]:  # pooling and what follows
             features = module(features)

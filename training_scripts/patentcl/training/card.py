@@ -29,7 +29,7 @@ def write_card(path: Path, base: Model, record: dict[str, Any], separator: str, 
     params = record["params"]
     names = (*LOSSES[params["loss"]].options, *SHOWN)
     settings = [f"loss {params['loss']}", *(f"{name} {params[name]:g}" for name in names)]
-    settings += [f"{name} {params[name]}" for name in IF_GIVEN if params.get(name)]
+    settings += [f"{name} {params[name]!r}" for name in IF_GIVEN if params.get(name)]
     card = ModelCard.from_template(
         data,
         template_path=str(Path(__file__).with_name("card.md")),

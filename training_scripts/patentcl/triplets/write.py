@@ -101,8 +101,7 @@ def _keep(
     graph: Path, number: int, model: "Model", cache: Path, resources: Resources, rows: pd.DataFrame
 ) -> np.ndarray:
     """Whether `model` finds the positive of each row at least as close to the anchor as the negative, (n,)."""
-    from ..models.embed import embed  # torch takes seconds to import; mining rarely needs it
-    from ..models.vectors import unit_rows
+    from ..models.embed import embed, unit_rows  # torch takes seconds to import; mining rarely needs it
 
     ranks = rows[list(ROLES)].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
