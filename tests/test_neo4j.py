@@ -311,7 +311,7 @@ def test_online_import_of_real_patents_resumes_where_it_was_interrupted(
     with pytest.raises(InputError, match="--import online"):
         tables_to_triplets(water, tmp_path, "FULL", Mining("FULL"), neo4j_graph())
 
-    printed = handle(water, tmp_path, "--import", "online")
+    printed = handle(water, tmp_path, "--import", "online", "--replace")  # which replaces another graph only
 
     assert " 3 batches" in printed
     assert triplets(tmp_path) == triplets(tmp_path / "embedded")
@@ -326,7 +326,7 @@ def test_a_corpus_without_classes_gives_the_embedded_graphs_triplets(
     (corpus / "classes.csv").unlink()
     tables_to_triplets(corpus, tmp_path / "embedded", "FULL", Mining("FULL"))
 
-    printed = handle(corpus, tmp_path / "server", "--import", "online", "--overwrite")
+    printed = handle(corpus, tmp_path / "server", "--import", "online", "--replace")
 
     assert "citation" in printed
     assert triplets(tmp_path / "server") == triplets(tmp_path / "embedded")

@@ -55,9 +55,7 @@ _INDEXES = (  # without names, which indexes of the user may have
 )
 
 
-def import_online(
-    connection: Neo4jConnection, csvs: Path, sessions: int, overwrite: bool = False, replace: bool = False
-) -> None:
+def import_online(connection: Neo4jConnection, csvs: Path, sessions: int, overwrite: bool, replace: bool) -> None:
     """Write the graph of the CSVs in `csvs` into the server, or what an interrupted import left.
 
     Raises `InputError` when the database holds other patents, unless `replace` or `overwrite`: then they are deleted
