@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from patent_embedding_scatter import main as scatter
 from patentcl.common.cli import InputError
-from patentcl.common.files import remove
+from patentcl.common.files import locked, remove
+from patentcl.evaluation.__main__ import main as evaluation
 from patentcl.evaluation.compare import with_base
+from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.options import Mining
 
@@ -72,3 +77,40 @@ def test_a_record_of_a_model_that_was_edited_is_named(trained: Path, tmp_path: P
 
     with pytest.raises(InputError, match=str(model / "run.json")):
         with_base([str(model)])
+
+
+def test_a_graph_that_is_mined_is_not_replaced_but_mined_by_others_too(tables: Path, here: Path) -> None:
+    with locked(here / "graph", shared=True):
+        tables_to_triplets(tables, here, "50", Mining("50"))
+        with pytest.raises(InputError, match=f"{here / 'graph'}:"):
+            tables_to_triplets(tables, here, "50", Mining("50"), seed=7, overwrite=True)
+    assert (here / "triplets" / "50" / "triplets.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "output", "flags"),
+    [("evaluation", "test", ["--split", "test"]), ("scatter", "scatter", ["--sample", "20"])],
+)
+def test_two_runs_that_write_one_folder(
+    script: str, output: str, flags: list[str], mined_data: Path, small_model: Model, tmp_path: Path
+) -> None:
+    main = {"evaluation": evaluation, "scatter": scatter}[script]
+    where = ["--data", str(mined_data), "--triplets", "200", "--output", str(tmp_path)]
+
+    with locked(tmp_path / output), pytest.raises(InputError, match=f"{tmp_path / output}:"):
+        main([*where, "--models", str(small_model.folder), *flags])
+
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_a_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
+    holding = "import os, sys; from pathlib import Path; from patentcl.common.files import locked\n"
+    holding += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holding, str(tmp_path / "graph")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=f"{tmp_path / 'graph'}:"), locked(tmp_path / "graph"):
+            pass
+        process.kill()
+    with locked(tmp_path / "graph"):
+        pass

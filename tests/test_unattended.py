@@ -97,6 +97,30 @@ def test_a_training_resumes_to_the_same_model_after_a_signal(
     assert [point["step"] for point in record["val"]] == [0, 6, 12]
 
 
+@pytest.mark.parametrize(("name", "call", "step"), [("quick", 2, 6), ("Gradient.compute", 5, 4)])
+def test_a_signal_interrupts_an_evaluation_or_a_step_which_is_repeated(
+    run: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int, step: int
+) -> None:
+    owner, attribute = (loop.Gradient, "compute") if "." in name else (loop, name)
+    function, calls = getattr(owner, attribute), []
+
+    def strike(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("not at once")
+        return function(*given)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"{step:09d}"):
+        patch.setattr(owner, attribute, strike)
+        run()
+    signal.signal(signal.SIGINT, before)
+
+    assert [point["step"] for point in run(RESUME)["val"]] == [0, 6, 12]
+    assert_same_weights(tmp_path / "tiny", trained)
+
+
 @pytest.fixture
 def unfinished(run: Run, tmp_path: Path) -> Path:
     """The output of a training that crashed with a checkpoint of step 3."""

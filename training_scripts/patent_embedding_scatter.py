@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from patentcl.common.cli import check_ranges, option, parse_options, run_script
-from patentcl.common.files import DATA
+from patentcl.common.files import DATA, locked
 from patentcl.models.bases import Readout
 
 DEFAULT = ("AI-Growth-Lab/PatentSBERTa", "patentCL-10K")
@@ -74,15 +74,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     patents = patents_to_compare(dataset, picture.sample, picture.split, seed)
     colour_groups(patents, picture.color_by)  # which may refuse, so before the embedding
     check_output(output, "evaluation")
-    embeddings = embed_all(models, patents, cache, inputs.max_length)
-    metrics = picture_metrics(embeddings, patents, seed)
-    held_out = held_out_set(dataset, picture.split, inputs.corpus_sample, seed)
-    report = compare(models, held_out, cache, inputs.max_length, seed)
-    metrics = metrics.join(report.main_metrics(), how="outer")
-    print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_markdown(), sep="\n\n")
-    report.save(output, "evaluation", triplets=folder)
-    titles = subclass_titles(inputs.data / "graph")
-    save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)
+    with locked(output / "scatter"):
+        embeddings = embed_all(models, patents, cache, inputs.max_length)
+        metrics = picture_metrics(embeddings, patents, seed)
+        held_out = held_out_set(dataset, picture.split, inputs.corpus_sample, seed)
+        report = compare(models, held_out, cache, inputs.max_length, seed)
+        metrics = metrics.join(report.main_metrics(), how="outer")
+        print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_markdown(), sep="\n\n")
+        report.save(output, "evaluation", triplets=folder)
+        titles = subclass_titles(inputs.data / "graph")
+        save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)
     print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
 
 

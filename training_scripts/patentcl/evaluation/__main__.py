@@ -17,7 +17,7 @@ from typing import Literal
 import pandas as pd
 
 from ..common.cli import InputError, check_ranges, option, parse_options, run_script
-from ..common.files import DATA
+from ..common.files import DATA, locked
 from ..models.bases import Readout
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
@@ -75,9 +75,10 @@ def evaluate(options: Options) -> None:
     models = with_base(options.models or [PATENTSBERTA], options)
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, options.split)
-    report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
-    print(report.to_markdown())
-    report.save(output, options.split, triplets=folder)
+    with locked(output / options.split):
+        report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
+        print(report.to_markdown())
+        report.save(output, options.split, triplets=folder)
     print(f"tables: {output / options.split}.csv, {output / options.split}.md")
 
 

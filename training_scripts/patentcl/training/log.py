@@ -89,6 +89,7 @@ class StopSignal:
 
     name = ""
     everywhere = False  # whether all processes know of it
+    at_once = False  # whether it interrupts what runs, as that changes nothing that a checkpoint holds
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -96,10 +97,12 @@ class StopSignal:
 
         def note(number: int, _: object) -> None:
             if not self.name and rank() == 0:
-                print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step.", file=sys.stderr)
+                print(f"\n{signal.Signals(number).name}: saving a checkpoint.", file=sys.stderr)
             self.name = signal.Signals(number).name
             if world() == 1 and number != signal.SIGHUP:  # which is sent by the kernel and again by the shell
                 signal.signal(number, before[number])
+            if world() == 1 and self.at_once:
+                raise KeyboardInterrupt
 
         heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
         before: dict[int, Any] = {n: signal.signal(n, note) for n in heard}  # nohup ignores SIGHUP
@@ -108,3 +111,12 @@ class StopSignal:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let a signal interrupt the `with` block, unless several processes train."""
+        self.at_once = True
+        try:
+            yield
+        finally:
+            self.at_once = False

@@ -69,6 +69,7 @@ class State:
     best: float = -math.inf
     best_step: int | None = None
     since_best: int = 0
+    evaluated: int = 0  # the last step that was
     micro: int = 0
     first_losses: list[float] = field(default_factory=list)
 
@@ -119,7 +120,11 @@ class Loop:
         Raises `Interrupted` after a signal, and `InputError` when the loss diverges.
         """
         with self.stop.listening():
-            self._take_steps()
+            try:
+                self._take_steps()
+            except KeyboardInterrupt:
+                if not self.stop.name:
+                    raise
             self._save_last()  # because what comes after training can fail, too
             wait()  # torchrun ends all processes when one has ended, so not while the first one writes
             if self.stop.everywhere or (self.stop.name and rank() == 0):
@@ -135,6 +140,8 @@ class Loop:
         minutes, patience = self.job.options.checkpoint_minutes, self.job.hyperparameters.patience
         with tqdm(total=self.total, initial=state.step, desc="train", bar_format=BAR, disable=rank() > 0) as bar:
             mark = saved = time.perf_counter()
+            if state.evaluated < state.step in self.evaluated:  # which was interrupted
+                self._evaluate()
             for step, batch in self._feed():
                 if 0 < patience <= state.since_best and self.can_choose:
                     self.job.log.warn(f"No better nDCG@10 in {state.since_best} evaluations; stopping early.")
@@ -172,7 +179,8 @@ class Loop:
                 yield step, batch
 
     def _step(self, step: int, batch: np.ndarray) -> None:
-        loss = self.gradient.compute(step, batch)
+        with self.stop.interrupting():
+            loss = self.gradient.compute(step, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.gradient.model.parameters(), MAX_NORM)
         self._read_loss()  # of the step before, which the device has finished: it need not wait
         stop = torch.full_like(loss, float(bool(self.stop.name)))
@@ -228,10 +236,12 @@ class Loop:
         """Log the metrics of the model as it would be saved now, averaged if so chosen; return nDCG@10."""
         model, started = self.gradient.model, time.perf_counter()
         own = deepcopy(model.state_dict()) if self.base else {}
-        average(model, self.base, self.job.hyperparameters.average)
-        metrics = quick(dense_ranker(encode_tokens(model, self.held_out_tokens)), self.held_out).values
-        if own:
-            model.load_state_dict(own)
+        try:
+            average(model, self.base, self.job.hyperparameters.average)
+            metrics = quick(dense_ranker(encode_tokens(model, self.held_out_tokens)), self.held_out).values
+        finally:
+            if own:
+                model.load_state_dict(own)
         self.job.log.write("val", {"step": self.state.step, **metrics})
         self.evaluation_seconds = time.perf_counter() - started
         return metrics["nDCG@10"]
@@ -241,9 +251,10 @@ class Loop:
         self._read_loss()
         state, metric = self.state, torch.zeros(1, device=self.gradient.model.device)
         if rank() == 0:
-            metric += self.evaluate()
+            with self.stop.interrupting():
+                metric += self.evaluate()
         state.ndcg = float(add(metric))
-        state.since_best += 1
+        state.evaluated, state.since_best = state.step, state.since_best + 1
         if state.ndcg > state.best:
             state.best, state.since_best = state.ndcg, 0
             if rank() > 0 or not self.keeps_best or self._write("best", {"model": self.gradient.model.state_dict()}):
