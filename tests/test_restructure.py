@@ -196,7 +196,9 @@ def test_a_text_under_many_titles_is_no_abstract(custom_corpus: Callable[..., Pa
         (f"{k} {n}", f"Title {n}", text) for k, (text, titles) in enumerate(texts.items()) for n in range(titles)
     ]
 
-    record = restructure(custom_corpus([*patents, *one_title], [], []), tmp_path / "graph")
+    folder = custom_corpus([*patents, *one_title], [], [])
+    record = restructure(folder, tmp_path / "graph")
+    restructure(folder, tmp_path / "one thread", resources=Resources("1GB", threads=1))
 
     kept = patents_of(tmp_path / "graph")
     abstracts = kept[kept["has_abstract:boolean"] == "true"].groupby("abstract")
@@ -207,6 +209,8 @@ def test_a_text_under_many_titles_is_no_abstract(custom_corpus: Callable[..., Pa
     for start, count in (("No abstract", 12), ("NaN", 10), ("This sentence", 30)):
         assert dropped(record, f"'{start}") == count
     assert record["counts"]["with abstract"] == 9 + 12 + 40 + 40
+    for name in (*FILES, "graph.json"):
+        assert (tmp_path / "graph" / name).read_bytes() == (tmp_path / "one thread" / name).read_bytes()
 
 
 def test_full_symbols_are_cut_to_the_subclass(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
