@@ -20,7 +20,8 @@ import pytest
 import patent_handler
 from patentcl.common.cli import run_script
 from patentcl.common.files import read_json
-from patentcl.tables.patentsview import find_tables, open_tables
+from patentcl.tables import rows
+from patentcl.tables.patentsview import Table, find_tables, open_tables
 
 Files = dict[str, bytes]
 TITLES = ["Pump", "Valve", "Lamp", "Seal", "Rotor"]
@@ -104,7 +105,7 @@ def ends(*kinds: bytes) -> Callable[[bytes], bytes]:
     return lambda text: b"".join(line + kinds[i % len(kinds)] for i, line in enumerate(text.splitlines()))
 
 
-mixed = ends(b"\n", b"\r\n", b"\r")
+mixed = ends(b"\r\n", b"\r", b"\n")
 
 
 def encoded(encoding: str) -> Callable[[bytes], bytes]:
@@ -278,3 +279,15 @@ def test_a_full_disk_is_not_taken_for_a_bad_zip(handler: Callable[..., Any], tmp
         open_tables(find_tables(tmp_path), tmp_path / "scratch")
 
     assert raised.value.errno == errno.ENOSPC
+
+
+def test_no_row_is_lost_or_repeated_where_buffers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LONGEST_LINE", 1024)
+    lines = [f"{i},{'x' * (i * i % 31)}" for i in range(9000)]
+    file = tmp_path / "t.csv"
+    file.write_bytes(ends(b"\r\n", b"\n", b"\r\n", b"\r")("\n".join(["id,text", *lines]).encode()))
+    assert any(file.read_bytes()[end - 1 : end + 1] == b"\r\n" for end in range(4096, file.stat().st_size, 4096))
+
+    read = rows.read_table(file, Table((), {"id": ("id",), "text": ("text",)}, {}))
+
+    assert [",".join(row.values()) for row in read.to_pylist()] == lines

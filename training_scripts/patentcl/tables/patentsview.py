@@ -1,4 +1,4 @@
-"""PatentsView's tables: their names, the columns that matter, and how they are found, unpacked and read.
+"""PatentsView's tables: their names, the columns that matter, and how they are found, unpacked and opened.
 
 Today's names (`g_patent`, data dictionary of the USPTO's product PVGPATDIS) and those from before 2023 (`patent`) are
 both known. Columns are found by their names in the header, in any order. A table is a TSV file or the ZIP as it was
@@ -13,24 +13,19 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-import duckdb
-import pyarrow as pa
-
 from ..common.cli import InputError
-from ..common.duck import NULL, connect, literal
 from ..common.files import each_file
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
 csv.field_size_limit(LONGEST_LINE)
 BLOCK = 1 << 22  # bytes
-MOST_BAD = 100_000  # lines that are skipped
 UNPACK = "Unpack the table by hand, and move the ZIP to another folder"
 # What zipfile and its decompressors raise for corrupt, encrypted or exotic archives.
 CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
@@ -95,7 +90,7 @@ class Source:
     quote: str  # around fields; "" in a table without quoting
     header: tuple[str, ...]
     names: dict[str, str | None]  # our column → its name in the header, None if the file has no such column
-    strict: bool = True  # false if its lines end in different ways
+    mixed: int = 0  # bytes of a buffer of DuckDB if its lines end in different ways, else 0
 
     @property
     def rows(self) -> int:
@@ -103,10 +98,6 @@ class Source:
         with self.path.open("rb") as file:
             start = file.read(1 << 20)
         return self.path.stat().st_size * max(start.count(b"\n"), start.count(b"\r")) // max(len(start), 1) + 1
-
-
-class Again(Exception):
-    """A table has to be read again, with `strict` changed."""
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
@@ -145,13 +136,13 @@ def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict
     """
     zips = {path: size for path, size in unpacked_sizes(files.values()).items() if _is_zip(path)}
     unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
-    sources = {key: _open(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
+    sources = {key: open_table(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
     if "abstract" not in sources and sources["patent"].names["abstract"] is None:
         raise InputError(f"{files['patent']}: no column abstract. Add it, or the table g_patent_abstract.tsv")
     return sources
 
 
-def _open(path: Path, shown: str, table: Table) -> Source:
+def open_table(path: Path, shown: str, table: Table) -> Source:
     """Check the header of a table, whose file the user knows as `shown`."""
     with path.open("rb") as file:
         start = file.read(BLOCK)
@@ -245,105 +236,3 @@ def _unpack(scratch: Path, archive: Path, moved: Callable[[int], None]) -> Path:
             out.write(block)
             moved(len(block))
     return target
-
-
-def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
-    """Make the view `name` of the `columns` of a table that we use, as texts; no rows if there is no `source`.
-
-    Columns that the file does not have are null. Lines that cannot be read are left out: read it in `reading`.
-    """
-    names = source.names if source else {}
-    selected = ", ".join(f'"{names[c]}" AS {c}' if names.get(c) else f"NULL::VARCHAR AS {c}" for c in columns)
-    rows = "(SELECT 1) WHERE false"
-    if source:
-        types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in source.header)
-        quote = literal(source.quote)
-        rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
-            header = true, auto_detect = false, quote = {quote}, escape = {quote}, nullstr = {literal(NULL)},
-            strict_mode = {source.strict}, max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE},
-            store_rejects = true, rejects_limit = {MOST_BAD})"""
-    db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)
-
-
-@contextmanager
-def reading(
-    db: duckdb.DuckDBPyConnection, source: Source | None, skipped: dict[str, str] | None = None, skip: str = ""
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection that reads no other table than `source`.
-
-    Lines that cannot be read are added to `skipped`, as where and why → line. Without it the first one raises an
-    `InputError` that names the option `skip`. Raises `Again` if the lines of the table end in different ways.
-    """
-    with db.cursor() as cursor:
-        problem, lines = None, {}
-        try:
-            yield cursor
-            lines = _unreadable(cursor, source, 1 if skipped is None else MOST_BAD) if source else {}
-        except duckdb.InvalidInputException as raised:  # a line may end in another way than those before
-            problem = raised
-    if source and source.strict and (problem or lines) and _is_mixed(source, next(iter(lines), "")):
-        source.strict = False
-        raise Again
-    if problem:
-        raise problem
-    if lines and (skipped is None or len(lines) == MOST_BAD):
-        advice = f"Fix or remove the line{skip}" if skipped is None else "Too many lines are bad"
-        raise InputError(f"{next(iter(lines))}. {advice}")
-    if skipped is not None:
-        skipped |= lines
-
-
-def _unreadable(db: duckdb.DuckDBPyConnection, source: Source, most: int) -> dict[str, str]:
-    """The first `most` lines of `source` that the queries of this connection could not read: where and why → line."""
-    rejected = db.execute(
-        f"""SELECT DISTINCT ON (line_byte_position) line_byte_position, column_name, error_message, csv_line
-        FROM reject_errors ORDER BY line_byte_position, byte_position, column_idx LIMIT {most}"""  # noqa: S608
-    ).fetchall()[::-1]
-    lines, end, size = {}, 0, source.path.stat().st_size
-    with source.path.open(encoding="latin-1", newline="") as file:  # a letter a byte
-        for number, line in enumerate(file if rejected else [], 1):
-            end += len(line)
-            # A byte in a line break stands for the next line, the end of the file for the last one.
-            while rejected and (end == size or (rejected[-1][0] < end and line.strip("\r\n"))):
-                _, column, reason, text = rejected.pop()
-                reason = re.sub(
-                    r"Expected Number of Columns: (\d+) Found:", r"expected \1 fields, found", reason
-                ).rstrip(".")
-                where = f"{source.shown}, line {number}" + (f", column {column}" if column else "")
-                lines[f"{where}: {reason}"] = text
-            if not rejected:
-                break
-    return lines
-
-
-def _is_mixed(source: Source, known: str) -> bool:
-    """Whether lines of a table end in different ways, and its bad line is not the `known` one.
-
-    DuckDB reads such a table if it accepts wrong quotes and too many fields, too. So Python looks for these here, which
-    takes a while, and the first one raises an `InputError`.
-    """
-    line = 1
-    try:
-        with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = csv.reader(file, delimiter=source.delimiter, quotechar=source.quote or None, strict=True)
-            for row in rows:
-                if row and len(row) != len(source.header):
-                    raise csv.Error(f"expected {len(source.header)} fields, found {len(row)}")
-                line = rows.line_num + 1
-            return isinstance(file.newlines, tuple)
-    except csv.Error as problem:
-        where = f"{source.shown}, line {line}"
-        if known.startswith((f"{where},", f"{where}:")):
-            return False
-        raise InputError(f"{where}: {problem}. Fix or remove the line") from None
-
-
-def read_table(path: Path, table: Table) -> pa.Table:
-    """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read."""
-    unpacked_sizes([path])
-    source = _open(path, str(path), table)
-    while True:
-        with suppress(Again), connect() as db:
-            create_view(db, "rows_of_file", source, table.columns)
-            with reading(db, source) as cursor:
-                return cursor.sql("FROM rows_of_file").to_arrow_table()

@@ -33,7 +33,8 @@ from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
-from .patentsview import TABLES, Again, Source, create_view, find_tables, open_tables, reading, unpacked_sizes
+from .patentsview import TABLES, Source, find_tables, open_tables, unpacked_sizes
+from .rows import Again, create_view, reading
 from .texts import Abstracts, read_abstracts, write_patents
 
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"

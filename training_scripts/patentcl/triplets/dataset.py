@@ -17,7 +17,8 @@ from ..common.cli import InputError, is_main_process
 from ..common.files import fingerprint, unchanged
 from ..tables.cpc import class_of, section_of
 from ..tables.family import PLACES, number_of, text_keys
-from ..tables.patentsview import Table, read_table
+from ..tables.patentsview import Table
+from ..tables.rows import read_table
 from .options import SPLITS, Mining
 from .patents import held_out, split_numbers
 
