@@ -6,7 +6,10 @@ Both train the same base model with the triplet loss, margin 5, the same batch s
 so that the losses are comparable. The stock trainer is set up as in its documentation. The steps are split into parts:
 the sides take turns, each part runs in a new process, and the first part of each side is dropped if there are several.
 The stock trainer tokenises during its steps; ours tokenises before them, which is not timed. Both sides see the same
-triplets in a different order. Memory is the peak of a process.
+triplets in a different order. Memory is the peak of a process. To see whether it grows in a long training, let it be
+printed after every 500 steps, which repeat the triplets if there are fewer:
+
+    python benchmarks/training.py --triplets data/triplets/800 --steps 5000 --parts 1 --memory-every 500
 """
 
 import argparse
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
+from transformers import TrainerCallback
 
 from patentcl.common.cli import option, parse_options, run_script
 from patentcl.models.device import peak_memory_gb, precision
@@ -50,6 +55,7 @@ class Options:
     parts: int = option(3, "parts of each side; the first one warms up")
     warm_up: int = option(0, "steps before each part, for a GPU (0: none)")
     batch_size: int = option(16, "triplets per step")
+    memory_every: int = option(0, "also print the resident memory every so many steps (0: no)")
     output: Path | None = option(None, "plot of the losses (default: none)", metavar="PNG")
     part: str = option("", argparse.SUPPRESS)  # set by the parent process
 
@@ -83,11 +89,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run_child(side: str, number: int, model: str, options: Options) -> dict[str, Any]:
     """Run a part in a new process, so that the peak memory is that of one part."""
     command = [sys.executable, __file__, "--models", model, "--part", f"{side}:{number}"]
-    for name in ("triplets", "steps", "warm_up", "batch_size", "max_length"):
+    for name in ("triplets", "steps", "warm_up", "batch_size", "max_length", "memory_every"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this very script)
+    stderr = None if options.memory_every else subprocess.PIPE  # where the memory is shown meanwhile
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)  # noqa: S603 (itself)
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(done.stderr or 1)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -96,7 +103,8 @@ def run_part(side: str, number: int, options: Options) -> dict[str, Any]:
     """Train on the triplets of this part; return losses and speed. Loading and tokenising are not timed."""
     data = load_dataset(options.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
-    order = np.random.default_rng(number).permutation(len(train))
+    random, needed = np.random.default_rng(number), max(options.warm_up, options.steps) * options.batch_size
+    order = np.concatenate([random.permutation(len(train)) for _ in range(0, max(needed, 1), len(train))])
     runs = [
         run(
             side,
@@ -117,12 +125,22 @@ def run(side: str, data: Dataset, options: Options) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     model = find_model(options.models[0]).take(options.max_length)
     set_dropout(model, 0)
-    losses, seconds = (ours if side == "ours" else stock)(model, data, options)
+
+    def watch(step: int) -> None:
+        if options.memory_every and step % options.memory_every == 0:
+            tqdm.write(f"{side}: {resident_gb():.2f} GB resident after step {step:,}", file=sys.stderr)
+
+    losses, seconds = (ours if side == "ours" else stock)(model, data, options, watch)
     return {"losses": losses, "triplets/s": len(data.triplets) / seconds, "memory GB": peak_memory_gb()}
 
 
-def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
-    """Train with the loop of patentCL."""
+def resident_gb() -> float:
+    """The memory of this process now, on Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def ours(model: Any, data: Dataset, options: Options, watch: Callable[[int], None]) -> tuple[list[float], float]:
+    """Train with the loop of patentCL; `watch` is called with the number of steps taken."""
     from patentcl.evaluation.held_out import held_out_set
     from patentcl.training.log import Log
     from patentcl.training.loop import Job
@@ -132,12 +150,24 @@ def ours(model: Any, data: Dataset, options: Options) -> tuple[list[float], floa
     chosen = Hyperparameters("", epochs=1, batch_size=options.batch_size, evaluations=0, keep="last", dropout=0, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder) / "log")
-        job = Job(Path(folder), chosen, RunOptions(checkpoint_minutes=0), log)
+        job = Job(Path(folder), chosen, RunOptions(checkpoint_minutes=0), log, lambda step, model: watch(step + 1))
         done = fit(model, data, job, held_out_set(data, "val", max_texts=1), Path(folder))
         return [line["loss"] for line in log.read("step")], done["seconds"]
 
 
-def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], float]:
+class Watch(TrainerCallback):
+    """Calls `watch` with the number of steps that the stock trainer took."""
+
+    def __init__(self, watch: Callable[[int], None]) -> None:
+        """See the class."""
+        self.watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """After each step."""
+        self.watch(state.global_step)
+
+
+def stock(model: Any, data: Dataset, options: Options, watch: Callable[[int], None]) -> tuple[list[float], float]:
     """Train with the trainer of Sentence Transformers, set up as in its documentation."""
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import TripletLoss
@@ -166,6 +196,7 @@ def stock(model: Any, data: Dataset, options: Options) -> tuple[list[float], flo
             ),
             train_dataset=Dataset.from_dict(columns),
             loss=TripletLoss(model, triplet_margin=5),
+            callbacks=[Watch(watch)],
         )
         started = time.perf_counter()
         trainer.train()

@@ -67,8 +67,7 @@ class Group:
     """Consecutive texts of similar length, whose attention is computed in one call."""
 
     def __init__(self, layout: Layout, first: int, end: int) -> None:
-        """Texts `first` to `end` of the layout."""
-        self.layout = layout
+        """Texts `first` to `end` of the layout, which is not kept: in a cycle its tensors would outlive the step."""
         lengths = layout.lengths[first:end]
         self.count, self.width = end - first, int(lengths[0])
         self.begin, self.tokens = int(layout.starts[first]), int(lengths.sum())
@@ -92,11 +91,11 @@ class Group:
         rows = spread.transpose(1, 2).flatten(0, 1)
         return rows.index_select(0, self.real) if self.padded else rows
 
-    def mask(self, dtype: torch.dtype) -> Tensor | None:
+    def mask(self, dtype: torch.dtype, bias: Tensor | None) -> Tensor | None:
         """What is added to the attention scores: the bias, and -inf on padding; the same for all layers."""
         if self._mask is None:
-            if self.layout.bias is not None:
-                self._mask = self.layout.bias[None, :, : self.width, : self.width].to(dtype)
+            if bias is not None:
+                self._mask = bias[None, :, : self.width, : self.width].to(dtype)
             if self.padded:
                 closed = torch.zeros_like(self.is_key, dtype=dtype).masked_fill(~self.is_key, -torch.inf)
                 self._mask = closed if self._mask is None else self._mask + closed
@@ -108,7 +107,7 @@ def attend_by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
     attended = []
     for group in layout.groups:
         q, k, v = (group.spread(packed) for packed in (query, key, value))
-        out = scaled_dot_product_attention(q, k, v, attn_mask=group.mask(q.dtype), dropout_p=dropout, scale=scale)
+        out = scaled_dot_product_attention(q, k, v, group.mask(q.dtype, layout.bias), dropout, scale=scale)
         attended.append(group.gather(out))
     return torch.cat(attended)[None]
 

@@ -1,5 +1,6 @@
 """The device a model runs on: its precision, its memory errors, and copies to it."""
 
+import ctypes
 import os
 import resource
 import sys
@@ -65,3 +66,11 @@ def peak_memory_gb() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system: glibc keeps it, in gaps that tensors of other sizes do not fit.
+
+    So it grows with each new size. PyTorch's developers advise this call, https://github.com/pytorch/pytorch/issues/41486.
+    """
+    getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)  # other C libraries have none

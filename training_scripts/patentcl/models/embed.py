@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from .device import autocast, out_of_memory_translated, precision
+from .device import autocast, out_of_memory_translated, precision, return_freed_memory
 from .load import Model
 from .packing import choose_backend, embed_packed, packing_of
 from .tokens import join_texts, separator, token_ids
@@ -46,6 +46,7 @@ def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.nda
         raise InputError("Out of memory while embedding. Pass a smaller --max-length or use a smaller model.") from None
     finally:
         model.train(training)
+        return_freed_memory()
     return embeddings
 
 

@@ -17,9 +17,7 @@ class Batches:
     def __init__(self, triplets: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int) -> None:
         """Order `triplets` (N, 3), rows of texts, by the `lengths` (T,) of the texts in tokens."""
         self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
-        self.tokens = np.zeros(len(triplets), np.uint32)
-        for column in triplets.T:
-            self.tokens += lengths[column].astype(np.uint32)
+        self.tokens = lengths[triplets].sum(axis=1, dtype=np.uint32)
         self.per_epoch = math.ceil(len(triplets) / batch_size)
         self._order_once = lru_cache(maxsize=1)(self._order)
 
