@@ -35,7 +35,7 @@ from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
 from .patentsview import TABLES, Source, find_tables, open_tables, unpacked_sizes
 from .rows import Again, create_view, reading
-from .texts import Abstracts, read_abstracts, write_patents
+from .texts import LETTERS, Abstracts, read_abstracts, write_patents
 
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"
 SKIP = ", or pass --skip-bad-lines"
@@ -159,7 +159,7 @@ class _Run:
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
-            patents = self._with_days(number(db, self.seed))
+            patents = number(db, self.seed)
             numbers = Numbers(patents)
         with self._reading("abstracts", texts) as read:
             abstracts = read_abstracts(read, numbers, patents, self.seed)
@@ -220,6 +220,9 @@ class _Run:
             "patents: repeated id": found["rows"] - found["nameless"] - found["ids"],
             "patents: withdrawn": found["ids"] - found["kept"],
         }
+        (days,) = self._run("days", "").to_pylist()
+        if days["unknown"]:
+            self.dropped[f"dates: no plausible day, like {days['example']!r}"] = days["unknown"]
         if found["unclear"]:
             unclear = "SELECT patent_id, withdrawn FROM patent_rows WHERE flag(withdrawn) IS NULL"
             self._refuse(unclear, "patent", "withdrawn is {!r}. Write 1 for yes, or 0 for no")
@@ -263,20 +266,12 @@ class _Run:
                 f"here like {found['id']!r}. {advice}"
             )
 
-    def _with_days(self, patents: pa.Table) -> pa.Table:
-        """The patents with dates as days, "" where a date is none."""
-        found = self._run("days", "").to_pandas()  # in the order of the dictionary of dates
-        unknown = found[(found["day"] == "") & (found["given"].str.strip() != "")]
-        if len(unknown):
-            self.dropped[f"dates: no plausible day, like {unknown['given'].max()!r}"] = int(unknown["patents"].sum())
-        days, codes = np.unique(found["day"].to_numpy(str), return_inverse=True)
-        dates = codes.astype(np.int32)[patents["date"].combine_chunks().indices.to_numpy()]
-        days = pa.DictionaryArray.from_arrays(dates, days)
-        return patents.set_column(patents.column_names.index("date"), "date", days)
-
     def _drop_placeholders(self, patents: pa.Table, abstracts: Abstracts) -> None:
         """Take abstracts for none that stand under many titles; count the patents of each one."""
-        found = self._run("placeholders", "", short=abstracts.short(patents))
+        ranks = np.flatnonzero((abstracts.letters > 0) & (abstracts.letters <= LETTERS))
+        short = {name: getattr(abstracts, name)[ranks] for name in ("family", "letters")}
+        short["row"] = patents["row"].take(pa.array(ranks))
+        found = self._run("placeholders", "", short=pa.table(short))
         for place, placeholder in enumerate(found.to_pylist()):
             label = "abstracts: other placeholders"
             if place < SHOWN:

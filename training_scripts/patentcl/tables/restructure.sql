@@ -23,7 +23,6 @@ WHERE trim(patent_id) <> '';
 CREATE TABLE kept AS
 SELECT patent_id, coalesce(title, '') AS title, coalesce(date, '') AS date, coalesce(type, '') AS type FROM one
 WHERE keep_withdrawn() OR NOT withdrawn;
-CREATE TYPE a_date AS ENUM (SELECT DISTINCT date FROM kept ORDER BY date);
 CREATE TYPE a_type AS ENUM (SELECT DISTINCT type FROM kept ORDER BY type);
 SELECT (SELECT count(*) FROM read_patent) AS rows,
        (SELECT count(*) FROM read_patent WHERE trim(patent_id) = '') AS nameless,
@@ -37,13 +36,17 @@ SELECT (SELECT count(*) FROM read_patent) AS rows,
 -- 9999-12-31 or 0001-01-01. A later year is plausible if the years from 2027 to it all have patents: so newer tables are
 -- read, and a result does not depend on the year in which it is made.
 
+CREATE TABLE read_date AS
 WITH given AS (SELECT date, day_of(date) AS day, count(*) AS patents FROM kept GROUP BY date),
 years AS (SELECT DISTINCT year(day) AS year FROM given WHERE year(day) >= 2027),
 runs AS (SELECT year, year - row_number() OVER (ORDER BY year) AS before FROM years),
 newest AS (SELECT coalesce(max(year), 2027) AS year FROM runs WHERE before = 2026)
-SELECT CASE WHEN year(day) BETWEEN 1700 AND newest.year THEN day::VARCHAR ELSE '' END AS day,
-       date AS given, patents
-FROM given, newest ORDER BY date
+SELECT date, CASE WHEN year(day) BETWEEN 1700 AND newest.year THEN day::VARCHAR ELSE '' END AS day, patents
+FROM given, newest;
+UPDATE kept SET date = day FROM read_date WHERE kept.date = read_date.date AND read_date.date <> day;
+CREATE TYPE a_date AS ENUM (SELECT DISTINCT day FROM read_date ORDER BY day);
+SELECT coalesce(sum(patents), 0)::BIGINT AS unknown, max(date) AS example
+FROM read_date WHERE day = '' AND trim(date) <> '';
 
 -- ## classes
 -- `patent` is the row of a patent in `kept`, null if it is not there. A symbol of a group is cut to its subclass.
@@ -96,11 +99,14 @@ SELECT coalesce(10 * sum(rows) FILTER (NOT same) > coalesce(sum(rows) FILTER (sa
 FROM alike
 
 -- ## placeholders
--- Of short abstracts, the families with at least so many different titles; `example` is one of their patents.
+-- Of short abstracts, the families with ten different titles or, if that is more, one for each of its words, of about
+-- five letters; `example` is one of their patents.
 
+WITH many AS (SELECT family FROM short GROUP BY family HAVING count(*) >= 10),
+shared AS (FROM short SEMI JOIN many USING (family))
 SELECT family, count(*) AS patents, min(patent_id) AS example
-FROM kept JOIN short ON kept.rowid = short.row
-GROUP BY family HAVING count(DISTINCT letters(title)) >= max(titles) ORDER BY patents DESC, family
+FROM kept JOIN shared ON kept.rowid = shared.row
+GROUP BY family HAVING count(DISTINCT letters(title)) >= greatest(10, max(letters) / 5) ORDER BY patents DESC, family
 
 -- ## relations
 -- Documents that repeat a text: continuations (in part, too: they add to the text), divisions, reissues, substitutes;

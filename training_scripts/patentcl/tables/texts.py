@@ -24,8 +24,7 @@ _ABSTRACTS = """SELECT plain(patent_id), other(patent_id),
 FROM abstract_rows"""
 _LOWER = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _NO_LETTERS = bytes(code for code in range(1, 128) if not chr(code).isalnum())
-# A placeholder has at most so many letters, and stands under so many titles or, if that is more, as many as its words.
-LETTERS, TITLES, WORD = 250, 10, 5
+LETTERS = 250  # at most, of a text that may stand for an abstract
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,6 @@ class Abstracts:
     counted: np.ndarray
     family: np.ndarray
     letters: np.ndarray
-
-    def short(self, patents: pa.Table) -> pa.Table:
-        """Short abstracts of several patents: of each `row`, `family` and the least `titles` of a placeholder."""
-        ranks = np.flatnonzero((self.letters > 0) & (self.letters <= LETTERS))
-        _, of, times = np.unique(self.family[ranks], return_inverse=True, return_counts=True)
-        ranks = ranks[times[of] >= TITLES]
-        titles = np.maximum(self.letters[ranks] / WORD, TITLES)
-        return pa.table({"row": patents["row"].take(pa.array(ranks)), "family": self.family[ranks], "titles": titles})
 
     def separate(self, which: np.ndarray, patents: pa.Table, seed: int) -> None:
         """Let those of the `patents` that the mask `which` (N,) names have no abstract: each is a family."""
