@@ -270,6 +270,30 @@ def test_what_may_pass_is_tried_again(
     assert visible(tmp_path) == {PATENT: portal.files[PATENT]}
 
 
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("signed", status(503, Retry_After="soon")),
+        ("signed", status(302, Location="http://[::1")),
+        ("signed", status(302, Location="http://host:99999/")),
+        ("file", status(302, Location="file:///etc/passwd")),
+        ("file", body(b'{"url": "http://[host"}')),
+        ("file", body(b'{"url": "http://host\\q/"}')),
+        ("catalogue", body('{"fileName": "g_patent.tsv.zip", "fileSize": "²"}'.encode())),
+        ("catalogue", body(b'{"fileName": "g_patent.tsv.zip", "fileSize": ' + b"9" * 5000 + b"}")),
+    ],
+)
+def test_no_answer_gives_a_traceback(
+    portal: Play, tmp_path: Path, place: str, fault: Callable[[Handler], bool]
+) -> None:
+    portal.faults[place] = [fault] * 9
+
+    with pytest.raises(InputError):
+        one(tmp_path)
+
+    assert not visible(tmp_path) and len(portal.of("file")) <= download.ATTEMPTS
+
+
 def test_attempts_are_few_as_they_count(portal: Play, tmp_path: Path, waits: list[float]) -> None:
     portal.faults["file"] = [status(500)] * 99
     with pytest.raises(InputError, match=f"{PATENT}.*500"):

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from ..common.cli import InputError
@@ -78,7 +79,7 @@ class Source:
         files = {}
         for entry in sorted(entries, key=lambda entry: str(entry.get("fileReleaseDate"))):
             name, size = str(entry.get("fileName")), str(entry.get("fileSize"))
-            if size.isdigit():
+            if size.isdecimal():
                 files[name] = File(name, int(size), str(entry.get("fileReleaseDate") or ""))
         if not files:
             raise InputError(
@@ -95,7 +96,7 @@ class Source:
             return File(name, path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
         with self._request(f"{self.base}/{name}", "HEAD") as response:
             size, date = (response.headers.get(field, "") for field in ("Content-Length", "Last-Modified"))
-            return File(name, int(size), date) if response.ok and size.isdigit() else None
+            return File(name, int(size), date) if response.ok and size.isdecimal() else None
 
     def open(self, file: File, offset: int) -> tuple[int, Iterator[bytes]]:
         """Start to read `file` at `offset` if the source can and still has the version that it sent last, else at 0.
@@ -115,14 +116,14 @@ class Source:
             if start or first.lstrip()[:1] != b"{":
                 break
             first += b"".join(islice(chunks, 16))
-            if not (address := re.search(rb'"https?:[^"\s]+"', first)):
+            if not (address := re.search(rb'"https?:(?:[!#-\[\]-~]|\\/|\\u[\da-fA-F]{4})+"', first)):
                 break
             url = json.loads(address[0])
         host, length = _host(response.url), response.headers.get("Content-Length", "")
         if not start and not first.startswith(b"PK"):
             advice = "Check USPTO_API_KEY, and what data.uspto.gov says" if self.key else "Check --base-url"
             raise InputError(f"{host} sent {_kind(response)} instead of the ZIP {file.name}. {advice}.")
-        if length.isdigit() and start + int(length) != file.size:
+        if length.isdecimal() and start + int(length) != file.size:
             raise InputError(
                 f"{file.name} should have {file.size:,} bytes, {host} sends {start + int(length):,}. "
                 "A new release may be on its way: run again later."
@@ -136,24 +137,26 @@ class Source:
         The portal gets the key, and no other host does; the others may send the rest from `offset` on of a file that
         still is the version `etag`. Raises `TryAgain` for what may pass and `InputError` for what will not.
         """
+        location = ""
         for _ in range(6):  # requests would take the key along to another host
             headers = {"Accept-Encoding": "identity"}
-            if self.key and self._is_ours(url):
-                headers["X-API-KEY"] = self.key
-            elif offset:
-                headers["Range"] = f"bytes={offset}-"
-                if etag and not etag.startswith("W/"):
-                    headers["If-Range"] = etag
             try:
+                url = urljoin(url, location)
+                if self.key and self._is_ours(url):
+                    headers["X-API-KEY"] = self.key
+                elif offset:
+                    headers["Range"] = f"bytes={offset}-"
+                    if etag and not etag.startswith("W/"):
+                        headers["If-Range"] = etag
                 response = self.session.request(
                     method, url, headers=headers, stream=True, allow_redirects=False, timeout=TIMEOUT
                 )
-            except requests.RequestException as problem:
+            except (requests.RequestException, ValueError) as problem:  # the latter for what is no address
                 raise _lost(url, problem) from None
             if not response.is_redirect:
                 break
             response.close()
-            url = urljoin(url, response.headers["Location"])
+            location = response.headers["Location"]
         self._check(response)
         return response
 
@@ -164,7 +167,9 @@ class Source:
         response.close()
         who, is_ours = f"{_host(response.url)} answers {status}", self._is_ours(response.url)
         if status in (408, 425) or status >= 500 or (status in REFUSED and not is_ours):  # an address expired
-            raise TryAgain(who, Retry().get_retry_after(response.raw) or 0)
+            with suppress(InvalidHeader):
+                raise TryAgain(who, Retry().get_retry_after(response.raw) or 0)
+            raise TryAgain(who, 0)
         raise InputError(f"{who} ({response.reason}). {ADVICE.get(status, 'Check --base-url, or run again later')}.")
 
     def _is_ours(self, url: str) -> bool:
@@ -200,7 +205,9 @@ def _lost(url: str, problem: Exception) -> TryAgain:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return urlsplit(url).hostname or ""
+    return ""
 
 
 def _kind(response: requests.Response) -> str:
