@@ -89,11 +89,12 @@ def _why_none(candidates: Candidates) -> str:
     labels = [label.removeprefix("… ") for label in (*counts, "train triplets")]
     last = max(place for place, count in enumerate(counts.values()) if count)  # coupled positives need no citation
     lacking = labels[last + 1]
-    if lacking == "with a negative" and candidates.where.exist:
+    coupled = "" if candidates.mining.positives == "coupled" else ", or pass --positives coupled"
+    advice = f"Use larger tables, lower --val and --test{coupled}"
+    if lacking == "with an abstract":
+        advice = "Add the abstracts of these patents"
+    elif lacking == "with a negative" and candidates.where.exist:
         advice = "Negatives share no subclass with the anchor: use tables of more subclasses, or leave out the classes"
-    else:
-        coupled = "" if candidates.mining.positives == "coupled" else ", or pass --positives coupled"
-        advice = f"Use larger tables, lower --val and --test{coupled}"
     return f"{[*counts.values()][last]:,} {labels[last]}, but 0 {lacking}. {advice}"
 
 
