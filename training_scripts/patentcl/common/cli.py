@@ -122,7 +122,8 @@ def run_script(main: Callable[[], object]) -> None:
     except OSError as problem:
         if not isinstance(problem, _FIXABLE) and problem.errno not in _FIXABLE_CODES:
             raise
-        _fail(f"error: {problem}. Free disk space, or choose a folder that you can write to.")
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(f"error: {problem}. {'Free disk space' if full else 'Change its permissions'}, or choose another folder.")
     except (Interrupted, KeyboardInterrupt) as problem:
         if is_main_process():
             print(f"\nInterrupted: {str(problem) or 'run the same command again to continue.'}", file=sys.stderr)
