@@ -2,20 +2,23 @@
 
 import csv
 import importlib
+import json
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from odd import ODD_WORDS, damaged, damaged_json, examples, kept, sentence, write
 from patentcl.common.files import remove
+from patentcl.models.embed import embed
 from patentcl.models.embed_corpus import embed_corpus
-from patentcl.models.load import Model
+from patentcl.models.load import Model, find_model
 from patentcl.models.tokens import tokenise
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
@@ -122,7 +125,13 @@ def test_damaged_tables(whole: Path, file: str) -> None:
 
 
 def test_damaged_triplets_of_any_source(whole: Path) -> None:
-    @given(damaged((whole / "t.csv").read_bytes()))
+    good = (whole / "t.csv").read_bytes()
+
+    @given(damaged(good))
+    @example(good.replace(b"pumps", b"pumps\r", 1))
+    @example(good.replace(b'"It pumps', b"It\rpumps", 1))
+    @example(good.replace(b"\n", b"\r"))
+    @example(",".join(map(str, range(20_000))).encode())
     @examples(60)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
@@ -139,6 +148,9 @@ def test_damaged_records_of_data(whole: Path, file: str, again: Callable[[Path],
     good = (whole / "data/triplets/FULL/triplets.parquet").read_bytes()
 
     @given(damaged_json((whole / "data" / file).read_bytes()))
+    @example(b"[]")
+    @example(b"[" * 100_000)
+    @example(b'{"params": {}, "counts": null}')
     @examples(6)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
@@ -204,6 +216,34 @@ def test_damaged_records_of_samples_and_downloads(whole: Path) -> None:
     check()
 
 
+def test_damaged_models(small_model: Model) -> None:
+    """A model that loads embeds, and another one is named."""
+    files = {path.relative_to(small_model.folder): path.read_bytes() for path in small_model.folder.rglob("*.*")}
+    texts = pd.DataFrame({"title": ["Pump", "Lamp", "Café"], "abstract": ["It pumps.", "", "It shines."]})
+
+    def embedded(folder: Path) -> None:
+        embed(find_model(str(folder / "model")), texts, folder / "cache")
+
+    def damage(file: Path) -> st.SearchStrategy[tuple[Path, bytes]]:
+        few = file.suffix == ".json" and len(files[file]) < 10_000
+        return st.tuples(st.just(file), (damaged_json if few else damaged)(files[file]))
+
+    config = json.loads(files[Path("config.json")]) | {"hidden_dropout_prob": float("nan")}
+    limits = json.loads(files[Path("sentence_bert_config.json")]) | {"max_seq_length": 1.5}
+
+    @given(st.sampled_from([path for path, content in files.items() if content]).flatmap(damage))
+    @example((Path("config.json"), json.dumps(config).encode()))
+    @example((Path("sentence_bert_config.json"), json.dumps(limits).encode()))
+    @examples(8)
+    def check(file: tuple[Path, bytes]) -> None:
+        with TemporaryDirectory() as name:
+            shutil.copytree(small_model.folder, Path(name) / "model")
+            write(Path(name) / "model" / file[0], file[1])
+            sentence(lambda: embedded(Path(name)))
+
+    check()
+
+
 SCRIPTS = ["patent_handler", "patent_triplet_trainer", "patent_embedding_scatter", "demo", "patentcl.download"]
 SCRIPTS += ["patentcl.sample.__main__", "patentcl.evaluation.__main__", "patentcl.models.embed_corpus"]
 
@@ -248,9 +288,10 @@ def test_odd_options(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["--model=m", "--texts=t", "--output=o"] if script == "patentcl.models.embed_corpus" else []
 
     @given(st.sampled_from(flags), st.sampled_from(ODD_WORDS) | st.text(max_size=5))
+    @example(flags[0], "\x1b[31m\n")
     @examples(20)
     def check(flag: str, word: str) -> None:
         said = sentence(lambda: parse(script, [*needed, f"{flag}={word}"], monkeypatch))
-        assert not said or flag in said, said
+        assert not said or flag in said or word in said or not word.isprintable(), said
 
     check()

@@ -116,17 +116,20 @@ def _load(model: Model, max_length: int) -> SentenceTransformer:
     transformers_logging.disable_progress_bar()
     try:  # in fp32 whatever it is stored in, because 16 bits lose small steps
         network = SentenceTransformer(str(model.folder), local_files_only=True, model_kwargs={"dtype": torch.float32})
+        limit = _limit(network, model.name)
+        if max_length > limit:
+            raise InputError(f"--max-length {max_length} is above the limit of {model.name}, {limit} tokens.")
+        network.max_seq_length = max_length or min(network.max_seq_length or limit, limit)
+        _set_readout(network, model)
+        network.encode("a", show_progress_bar=False)  # a damaged configuration may fail only here
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
         if "trust_remote_code" in str(error) or "weights_only" in str(error):  # both libraries advise to execute it
             raise InputError(
                 f"{model.folder} holds code of its own, which is not executed. Use another model."
             ) from None
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
-    limit = _limit(network, model.name)
-    if max_length > limit:
-        raise InputError(f"--max-length {max_length} is above the limit of {model.name}, {limit} tokens.")
-    network.max_seq_length = max_length or min(network.max_seq_length or limit, limit)
-    _set_readout(network, model)
     return network
 
 
