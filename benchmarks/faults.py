@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from patentcl.common.cli import InputError, check_ranges, option, parse_options, run_script
+from patentcl.common.cli import InputError, option, parse_options, run_script
 from patentcl.common.files import DATA, REPOSITORY, read_json, remove, write_json
 from patentcl.evaluation import __main__ as evaluation
 from patentcl.evaluation import significance
@@ -140,10 +140,6 @@ class Options:
     patents: int = option(600, "size of the sample")
     seed: int = option(42, "seed of the moments")
     work: Path = option(DATA / "faults", "folder for results and faults.json", metavar="DIR")
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for values out of range."""
-        check_ranges(self, {"kills": "[1, inf)", "patents": "[600, inf)"})
 
 
 def main() -> None:

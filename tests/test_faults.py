@@ -12,7 +12,7 @@ import pytest
 
 from patent_embedding_scatter import main as scatter
 from patentcl.common.cli import InputError
-from patentcl.common.files import locked, remove
+from patentcl.common.files import REPOSITORY, locked, read_json, remove
 from patentcl.evaluation.__main__ import main as evaluation
 from patentcl.evaluation.compare import with_base
 from patentcl.models.load import Model
@@ -114,3 +114,12 @@ def test_a_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
         process.kill()
     with locked(tmp_path / "graph"):
         pass
+
+
+def test_a_step_that_was_killed_at_any_moment_gives_the_same_bytes_when_it_runs_again(tmp_path: Path) -> None:
+    steps = ("restructure", "import", "mining", "tokenising", "download")
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "faults.py"), "--steps", *steps, "--kills", "1"]
+    subprocess.run([*command, "--work", str(tmp_path)], check=True, capture_output=True)
+
+    rows = read_json(tmp_path / "faults.json")["rows"]
+    assert [(row["step"], row["equal after the rerun"]) for row in rows] == [(step, 1) for step in steps]
