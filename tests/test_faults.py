@@ -117,7 +117,7 @@ def test_a_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_a_step_that_was_killed_at_any_moment_gives_the_same_bytes_when_it_runs_again(tmp_path: Path) -> None:
-    steps = ("restructure", "import", "mining", "tokenising", "download")
+    steps = ("restructure", "import", "mining", "download")
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "faults.py"), "--steps", *steps, "--kills", "1"]
     subprocess.run([*command, "--work", str(tmp_path)], check=True, capture_output=True)
 
