@@ -114,7 +114,7 @@ def copied(whole: Path, folder: Path, file: str, content: bytes) -> None:
 )
 def test_damaged_tables(whole: Path, file: str) -> None:
     @given(damaged((whole / file).read_bytes()))
-    @examples(4)
+    @examples(3)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
             copied(whole, Path(name), file, content)
@@ -132,7 +132,7 @@ def test_damaged_triplets_of_any_source(whole: Path) -> None:
     @example(good.replace(b'"It pumps', b"It\rpumps", 1))
     @example(good.replace(b"\n", b"\r"))
     @example(",".join(map(str, range(20_000))).encode())
-    @examples(60)
+    @examples(40)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
             path = write(Path(name) / "t.csv", content)
@@ -151,7 +151,7 @@ def test_damaged_records_of_data(whole: Path, file: str, again: Callable[[Path],
     @example(b"[]")
     @example(b"[" * 100_000)
     @example(b'{"params": {}, "counts": null}')
-    @examples(6)
+    @examples(3)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
             copied(whole, Path(name), f"data/{file}", content)
@@ -175,7 +175,7 @@ MINED = ["triplets.parquet", "texts.parquet", "retrieval.parquet"]
 @pytest.mark.parametrize("file", [*(f"graph/{name}" for name in GRAPH), *(f"triplets/FULL/{name}" for name in MINED)])
 def test_damaged_results(whole: Path, file: str) -> None:
     @given(damaged((whole / "data" / file).read_bytes()))
-    @examples(3)
+    @examples(2)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:
             copied(whole, Path(name), f"data/{file}", content)
@@ -189,7 +189,7 @@ def test_damaged_records_of_vectors_and_tokens(whole: Path, small_model: Model) 
     tokens = next(str(path.relative_to(whole)) for path in (whole / "tokens").rglob("tokens.json"))
 
     @given(st.data())
-    @examples(20)
+    @examples(12)
     def check(data: st.DataObject) -> None:
         file, again = data.draw(st.sampled_from([("vectors/vectors.json", embedded), (tokens, tokenised)]))
         with TemporaryDirectory() as name:
@@ -205,7 +205,7 @@ def test_damaged_records_of_samples_and_downloads(whole: Path) -> None:
         download_tables(folder / "zipped", ["g_patent"], str(whole / "zipped"))
 
     @given(st.data())
-    @examples(20)
+    @examples(12)
     def check(data: st.DataObject) -> None:
         sampled = ("sample/sample.json", lambda folder: write_sample(folder / "sample", 20))
         file, again = data.draw(st.sampled_from([sampled, ("zipped/manifest.json", download)]))
@@ -289,7 +289,7 @@ def test_odd_options(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     @given(st.sampled_from(flags), st.sampled_from(ODD_WORDS) | st.text(max_size=5))
     @example(flags[0], "\x1b[31m\n")
-    @examples(20)
+    @examples(12)
     def check(flag: str, word: str) -> None:
         said = sentence(lambda: parse(script, [*needed, f"{flag}={word}"], monkeypatch))
         assert not said or flag in said or word in said or not word.isprintable(), said

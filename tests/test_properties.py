@@ -127,7 +127,7 @@ def mined(tables: Path, data: Path, graph: Graph | None = None) -> None:
 @given(corpora(), st.sampled_from(["tsv", "zip", "csv"]))
 @example(SNIPPET_CORPUS, "tsv")
 @example(SNIPPET_CORPUS, "csv")
-@examples(6)
+@examples(3)
 def test_texts_and_ids_come_through_the_embedded_graph(small_model: Model, corpus: Corpus, layout: str) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
