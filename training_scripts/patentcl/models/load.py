@@ -126,9 +126,7 @@ def _load(model: Model, max_length: int) -> SentenceTransformer:
         raise
     except Exception as error:  # noqa: BLE001 (each architecture has errors of its own)
         if "trust_remote_code" in str(error) or "weights_only" in str(error):  # both libraries advise to execute it
-            raise InputError(
-                f"{model.folder} holds code of its own, which is not executed. Use another model."
-            ) from None
+            raise InputError(f"{model.folder} holds code of its own, which is not run. Use another model.") from None
         raise InputError(f"{model.folder} cannot be loaded as a model ({error}). Is it complete?") from None
     return network
 
