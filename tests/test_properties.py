@@ -154,7 +154,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 @given(corpora(60, 60), st.sampled_from(["offline", "online"]))
 @example(SNIPPET_CORPUS, "offline")
 @example(SNIPPET_CORPUS, "online")
-@examples(2)
+@examples(1)
 def test_texts_and_ids_come_through_neo4j(server: LocalServer, small_model: Model, corpus: Corpus, how: Any) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
