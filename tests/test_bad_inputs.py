@@ -118,6 +118,14 @@ REFUSED: dict[str, tuple[Files, list[str]]] = {
     "HTML instead of a TSV": (tsv(lambda _: b"\n<!DOCTYPE html>"), ["g_patent.tsv ", "HTML"]),
     "HTML instead of a ZIP": (zipped(b"<html>Sign in</html>"), ["g_patent.tsv.zip ", "HTML"]),
     "HTML instead of a CSV": (own_citations(lambda _: b"<html>"), ["citations.csv ", "HTML"]),
+    "both versions of a table": ({**TSV, "patent.tsv": PATENT}, ["--tables", "g_patent.tsv", " patent.tsv"]),
+    "JSON": (own(lambda _: b'[\n {"patent_id": "1"}]'), ["patents.csv ", "CSV"]),
+    "Parquet": (tsv(lambda _: b"PAR1\0\0"), ["g_patent.tsv ", "TSV"]),
+    "spreadsheet": (own(lambda _: archive({"[Content_Types].xml": b"<x/>"})), ["patents.csv ", "CSV"]),
+    "ids of a spreadsheet": (
+        own_citations((",1\n", ",1.0E+07\n"), (",2\n", ",1.1E+07\n")),
+        ["citations.csv, column cited:", "0 of 3", "'1.0E+07'"],
+    ),
     "gzip called TSV": (tsv(gzip.compress), ["g_patent.tsv ", "ZIP"]),
     "bzip2 called ZIP": (zipped(bz2.compress(PATENT)), ["g_patent.tsv.zip ", "ZIP"]),
     "gzip": ({**WITHOUT, "g_patent.tsv.gz": gzip.compress(PATENT)}, ["g_patent.tsv.gz:", ".tsv.zip"]),
@@ -198,6 +206,8 @@ READ: dict[str, tuple[Files, dict[str, str]]] = {
     "empty lines between": (tsv(("\n", "\n\n")), {}),
     "NUL in a title": (tsv(("Lamp", "La\0mp")), {"3": "La\0mp"}),
     "field of 10 MB": (tsv(("Lamp", MB10)), {"3": MB10}),
+    "joined files": (tsv(lambda text: text + text), {}),
+    "joined CSVs": (own(lambda text: text + "\ufeff".encode() + text), {}),
     "semicolons": (own((",", ";")), {}),
     "bars": (tsv(("\t", "|")), {}),
 }

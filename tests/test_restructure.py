@@ -229,6 +229,27 @@ def test_full_symbols_are_cut_to_the_subclass(custom_corpus: Callable[..., Path]
     assert titles["A01B"] == "Soil working"
 
 
+@pytest.mark.parametrize("several", ["A01B, H04L", "A01B|H04L", "A01B 1/00, H04L 2/00", "A01B; H04L", "a01b H04L"])
+def test_several_symbols_in_one_field_are_refused(
+    custom_corpus: Callable[..., Path], tmp_path: Path, several: str
+) -> None:
+    folder = custom_corpus([("1", "A", "A pump")], [], [("1", several)])
+
+    with pytest.raises(InputError) as refused:
+        restructure(folder, tmp_path / "graph")
+
+    assert f"{folder / 'classes.csv'}, patent 1:" in str(refused.value) and repr(several) in str(refused.value)
+
+
+def test_a_missing_symbol_is_no_class(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    symbols = ["A01B", "nan", "NA", "NULL", "<NA>", "None", "Nan"]
+    patents = [(str(n), f"Title {n}", f"Text {n}") for n in range(len(symbols))]
+
+    record = restructure(custom_corpus(patents, [], [*zip("0123456", symbols, strict=True)]), tmp_path / "graph")
+
+    assert record["counts"]["classified"] == 2 and dropped(record, "no symbol") == 5
+
+
 def test_a_continuation_is_in_its_parents_family(custom_corpus: Callable[..., Path], tmp_path: Path) -> None:
     texts = {"1": "A pump  with a\nvalve.", "2": "a PUMP with a valve. ", "3": "", "4": ""}
 

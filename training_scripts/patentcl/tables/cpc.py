@@ -31,6 +31,7 @@ CREATE MACRO section_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 1)
 CREATE MACRO class_of(symbol) AS CASE WHEN is_cpc(symbol) THEN left(symbol, 3) ELSE symbol END;
 CREATE MACRO subclass_of(symbol) AS CASE WHEN NOT is_cpc(symbol) AND regexp_full_match(upper(symbol), '{WRITTEN}')
     THEN regexp_replace(upper(symbol), '{WRITTEN}', '\\1\\2\\3') ELSE symbol END;
+CREATE MACRO is_several(symbol) AS regexp_matches(upper(symbol), '[;\\r\\n]|^\\s*{SUBCLASS}.*\\W{SUBCLASS}');
 """
 
 

@@ -108,6 +108,10 @@ def find_tables(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"--tables {folder} is not a folder. Name the one that holds PatentsView's tables")
     files = {key: path for key, table in TABLES.items() if (path := _find(folder, table))}
+    for key in files.keys() - {"cpc_title"}:  # whose two names may be there
+        both = [found.name for stem in TABLES[key].stems if (found := _find(folder, Table((stem,), {}, {})))]
+        if len(both) > 1:
+            raise InputError(f"--tables {folder} has {' and '.join(both)}, which are one table. Remove the wrong one")
     for path in sorted(folder.iterdir()):
         missing = (stem for key, table in TABLES.items() if key not in files for stem in table.stems)
         if path.is_file() and path.name.lower().split(".")[0] in missing:
@@ -216,6 +220,8 @@ def unpacked_sizes(files: Iterable[Path]) -> dict[Path, int]:
             raise InputError(f"{path} is an HTML page, not a table. Sign in at data.uspto.gov and download it again")
         if start.startswith((b"\x1f\x8b", b"bzh", b"7z\xbc\xaf", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
             raise InputError(f"{path} is compressed, but not a ZIP. Unpack it")
+        if start.startswith((b"par1", b"sqlite", b"\xd0\xcf\x11\xe0", b"{", b"[")) or b"[content_types].xml" in start:
+            raise InputError(f"{path} is JSON, Parquet, a spreadsheet or a database. Save it as TSV or CSV")
         is_zip = _is_zip(path)
         for archive in (path, path.with_name(f"{path.name}.zip"), path.with_suffix(".zip")):
             if archive.is_file() and _is_zip(archive):

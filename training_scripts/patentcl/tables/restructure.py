@@ -230,8 +230,8 @@ class _Run:
     def _read_classes(self) -> None:
         (found,) = self._run("classes", "cpc").to_pylist()
         if found["invalid"]:
-            separator = "SELECT patent_id, subclass FROM cpc_rows WHERE regexp_matches(subclass, '[;\\r\\n]')"
-            self._refuse(separator, "cpc", "the subclass {!r} holds a semicolon or a line break. Write one a row")
+            several = "SELECT patent_id, subclass FROM cpc_rows WHERE is_several(subclass)"
+            self._refuse(several, "cpc", "{!r} is several subclasses, or holds ; or a line break. Write one a row")
         self._check_ids("cpc", "patent_id", found["rows"], found["known"])
         if found["cut"]:
             self.dropped[f"groups: cut from symbols like {found['example']!r}"] = found["cut"]

@@ -49,12 +49,14 @@ SELECT coalesce(sum(patents), 0)::BIGINT AS unknown, max(date) AS example
 FROM read_date WHERE day = '' AND trim(date) <> '';
 
 -- ## classes
--- `patent` is the row of a patent in `kept`, null if it is not there. A symbol of a group is cut to its subclass.
+-- `patent` is the row of a patent in `kept`, null if it is not there. A symbol of a group is cut to its subclass. What
+-- programs write for a missing value is no symbol.
 
 DROP VIEW one;
 DROP TABLE read_patent;
 CREATE TABLE read_class AS
-SELECT kept.rowid::INTEGER AS patent, trim(subclass) AS subclass,
+SELECT kept.rowid::INTEGER AS patent,
+       CASE WHEN subclass IN ('nan', 'NaN', 'None', 'NULL', 'null', 'NA', '<NA>') THEN '' ELSE trim(subclass) END AS subclass,
        min(coalesce(try_cast(sequence AS INTEGER), 0)) AS sequence, count(*) AS rows
 FROM cpc_rows LEFT JOIN kept USING (patent_id) GROUP BY ALL;
 WITH given AS (
@@ -63,7 +65,7 @@ WITH given AS (
 SELECT coalesce(sum(rows), 0)::BIGINT AS rows, coalesce(sum(rows) FILTER (known), 0)::BIGINT AS known,
        coalesce(sum(rows) FILTER (known AND is_cut), 0)::BIGINT AS cut,
        min(subclass) FILTER (known AND is_cut) AS example,
-       count(*) FILTER (regexp_matches(subclass, '[;\r\n]')) AS invalid
+       count(*) FILTER (is_several(subclass)) AS invalid
 FROM given;
 
 -- ## subclasses
@@ -87,13 +89,15 @@ CREATE VIEW class AS SELECT patent, subclass::symbol AS symbol, sequence FROM na
 SELECT coalesce(sum(rows), 0)::BIGINT AS classified, count(*) AS classes FROM named;
 
 -- ## ids
--- Of ids in the view `asked`: whether many are like those of patents, but written in another way; one of each side.
+-- Of ids in the view `asked`: whether many are like those of patents, but written in another way (or as 1.0E+07, of
+-- which digits are lost); one of each side.
 
 WITH few AS (SELECT id, bare(id) AS bare, count(*) AS rows FROM asked GROUP BY id),
 alike AS (
     SELECT id, rows, min(patent_id) AS patent, bool_or(patent_id = id) AS same
     FROM kept JOIN few ON bare(patent_id) = few.bare GROUP BY id, rows)
-SELECT coalesce(10 * sum(rows) FILTER (NOT same) > coalesce(sum(rows) FILTER (same), 0), false) AS otherwise,
+SELECT coalesce(10 * sum(rows) FILTER (NOT same) > coalesce(sum(rows) FILTER (same), 0), false)
+           OR (SELECT avg(regexp_full_match(id, '\d(\.\d+)?[Ee]\+\d+')::INTEGER) > 0.5 FROM few) AS otherwise,
        coalesce(min(id) FILTER (NOT same), (SELECT min(id) FROM few)) AS id,
        coalesce(arg_min(patent, id) FILTER (NOT same), (SELECT min(patent_id) FROM kept)) AS patent
 FROM alike

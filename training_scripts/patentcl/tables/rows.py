@@ -24,10 +24,15 @@ class Again(Exception):
 def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None, columns: Iterable[str]) -> None:
     """Make the view `name` of the `columns` of a table that we use, as texts; no rows if there is no `source`.
 
-    Columns that the file does not have are null. Lines that cannot be read are left out: read it in `reading`.
+    Columns that the file does not have are null; of a header that is repeated, where files were joined, the first one
+    is empty. Lines that cannot be read are left out: read it in `reading`.
     """
     names = source.names if source else {}
-    selected = ", ".join(f'"{names[c]}" AS {c}' if names.get(c) else f"NULL::VARCHAR AS {c}" for c in columns)
+    values = {c: f'"{names[c]}"' if names.get(c) else "NULL::VARCHAR" for c in columns}
+    key = next(iter(values))
+    if name_of := names.get(key):
+        values[key] = f"""CASE WHEN "{name_of}" IN ('{name_of}', '\ufeff{name_of}') THEN '' ELSE "{name_of}" END"""
+    selected = ", ".join(f"{value} AS {c}" for c, value in values.items())
     rows = "(SELECT 1) WHERE false"
     if source:
         types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in source.header)
