@@ -59,7 +59,7 @@ def tfidf_ranker(texts: pd.DataFrame) -> Ranker:
 def notes_of(texts: pd.DataFrame) -> list[str]:
     """Say how many texts BM25 and TF-IDF read by bigrams, if any: not those with single words of two letters."""
     count = sum(bool(re.search(UNSPACED + "{3}", text)) for text in texts["title"] + texts["abstract"])
-    note = f"BM25 and TF-IDF read {count:,} of {len(texts):,} texts by pairs of characters (no spaces between words)."
+    note = f"BM25 and TF-IDF read {count:,} of {len(texts):,} texts by pairs of characters (Chinese, Korean, Thai …)."
     return [note] if count else []
 
 
