@@ -279,6 +279,23 @@ def test_bad_lines_are_skipped_counted_and_copied_on_request(handler: Callable[.
     assert handler({})[0] == 2  # without the flag it is another graph
 
 
+def test_a_quote_that_takes_the_next_line_along_counts_as_two_lines(
+    handler: Callable[..., Any], tmp_path: Path
+) -> None:
+    handler(own_citations(("3,1", '3,"1'), ("4,2", '"4",2')), "--skip-bad-lines")
+
+    lost = read_json(tmp_path / "data" / "graph" / "graph.json")["dropped"]
+    assert [count for reason, count in lost.items() if "citations.csv" in reason] == [2]
+
+
+def test_a_quote_that_takes_the_rest_of_a_table_along_is_not_skipped(handler: Callable[..., Any]) -> None:
+    rest = "".join(f"4,{cited}\n" for cited in range(2_000, 5_000))
+
+    code, printed = handler(own_citations(("3,1", '3,"1'), ("4,2\n", rest)), "--skip-bad-lines")
+
+    assert code == 2 and "citations.csv, line 3, " in printed
+
+
 def test_a_full_disk_is_not_taken_for_a_bad_zip(handler: Callable[..., Any], tmp_path: Path) -> None:
     for name, content in zipped(ZIP).items():
         (tmp_path / name).write_bytes(content)

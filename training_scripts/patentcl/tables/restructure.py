@@ -182,7 +182,9 @@ class _Run:
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
         counts = {"patents": len(patents), **classes, **counts}
         if self.skipped:
-            files = Counter(Path(where.rpartition(", line ")[0]).name for where in self.skipped)
+            files: Counter[str] = Counter()
+            for where, text in self.skipped.items():  # a quote that is not closed takes the next line along
+                files[Path(where.rpartition(", line ")[0]).name] += len(text.encode().splitlines())
             self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
             text = "".join(f"# {where}\n{line}\n" for where, line in self.skipped.items())
             (self.folder / SKIPPED).write_text(text, encoding="utf-8", newline="")

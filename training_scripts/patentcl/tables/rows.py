@@ -15,6 +15,7 @@ from ..common.duck import NULL, connect, literal
 from .patentsview import LONGEST_LINE, Source, Table, open_table, unpacked_sizes
 
 MOST_BAD = 100_000  # lines that are skipped
+CUT = 9_990  # bytes: DuckDB copies at most 10,000 of what it rejects, here less a character
 
 
 class Again(Exception):
@@ -52,7 +53,8 @@ def reading(
     """Yield a connection that reads no other table than `source`.
 
     Lines that cannot be read are added to `skipped`, as where and why → line. Without it the first one raises an
-    `InputError` that names the option `skip`. Raises `Again` if the lines of the table end in different ways.
+    `InputError` that names the option `skip`; with it, one whose quote runs on through the lines after it does.
+    Raises `Again` if the lines of the table end in different ways.
     """
     with db.cursor() as cursor:
         problem, lines = None, {}
@@ -70,6 +72,9 @@ def reading(
     if lines and (skipped is None or len(lines) == MOST_BAD):
         advice = f"Fix or remove the line{skip}" if skipped is None else "Too many lines are bad"
         raise InputError(f"{next(iter(lines))}. {advice}")
+    for where, text in lines.items():
+        if len(text.encode()) >= CUT and "\n" in text:
+            raise InputError(f"{where}. Skipping it would skip all lines up to the next quote. Fix or remove the line")
     if skipped is not None:
         skipped |= lines
 
