@@ -30,7 +30,7 @@ class Options:
 
     tables: Path | None = option(None, "PatentsView's tables (default: those in data/, else a sample)", metavar="DIR")
     patents: int = option(2_000, "size of the sample")
-    triplets: int = option(800, "train triplets, if the tables give so many")
+    triplets: int = option(800, "train triplets, or as many as the tables give")
     overwrite: bool = option(False, "repeat what exists already")
 
 

@@ -1,6 +1,6 @@
 """Compare embedding models on the same patents: a picture, a page to explore, tables of metrics.
 
-    python patent_embedding_scatter.py                                       # PatentSBERTa and models/patentCL-10K
+    python patent_embedding_scatter.py                                         # PatentSBERTa and models/patentCL-10K
     python patent_embedding_scatter.py --models minilm DIR --color-by class    # or section, subclass, year, none
 
 Writes scatter.png, scatter.html, metrics.csv, evaluation.csv and evaluation.md.

@@ -6,7 +6,7 @@
     python patent_triplet_trainer.py --resume                          # after Ctrl-C, SIGTERM or a crash
     python patent_triplet_trainer.py --base-model minilm --smoke       # the whole pipeline in about a minute
 
-Run it inside tmux: it takes hours on a GPU. The model is saved in models/patentCL-<triplets>.
+Run it inside tmux: large sets take hours on a GPU. The model is saved in models/patentCL-<triplets>.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from patentcl.triplets.dataset import load_dataset
 class Places:
     """What is trained on, and where the model goes."""
 
-    data: Path = option(DATA, "folder that patent_handler.py wrote", metavar="DIR")
+    data: Path = option(DATA, "folder that patent_handler.py wrote to", metavar="DIR")
     triplets: str = option("10K", "10K, 100K, 1M, FULL, a folder in <data>/triplets, or a CSV", metavar="NAME|FILE")
     output: Path | None = option(None, "folder for the model (default: models/patentCL-<triplets>)", metavar="DIR")
     recipe: Literal["best", "published"] = option("best", "defaults of the hyperparameters, see docs/training.md")

@@ -3,10 +3,10 @@
     python -m patentcl.evaluation --models minilm patentCL-10K        # the first is the base of the differences
     python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
 
-A query is a held-out patent; relevant are the patents that it cites. Its family is removed from the search; on val, so
-is all of test, which val queries cite as well. Parts of the relevant patents are searched for with the others removed:
-IN share a CPC class with the query, OUT share none; "unseen" are held out as well, so no training saw their text;
-"known" ones occur in a train triplet. docs/evaluation.md describes the protocol and every metric.
+A query is a held-out patent; the patents that it cites are relevant. Its family is removed from the search, and so are
+all test patents with --split val. Some metrics count a part of the relevant patents, with the others removed: IN share
+a CPC class with the query, OUT share none; "unseen" ones are held out as well, so no training saw their text; "known"
+ones occur in a train triplet. docs/evaluation.md describes the protocol and every metric.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ class Options(Readout):
     model: str = option(MISSING, "hub name, folder, folder in models/, or minilm", metavar="NAME|DIR")
     texts: Path = option(MISSING, "CSV or Parquet file with patent_id, title, abstract", metavar="FILE")
     output: Path = option(MISSING, "folder for the result", metavar="DIR")
-    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    max_length: int = option(0, "truncate texts to this many tokens (0: the model's limit)")
     overwrite: bool = option(False, "replace embeddings of other texts or another model")
 
 

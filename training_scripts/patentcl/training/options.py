@@ -33,12 +33,12 @@ class Hyperparameters(Readout):
     loss: str = option("triplet", LOSS_HELP, choices=[*LOSSES])
     margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
     scale: float = option(20, "contrast: 1 / temperature")
-    average: float = option(1, "share of the trained weights, the rest is the base model's (1: all)", metavar="SHARE")
-    max_length: int = option(0, "truncate texts to so many tokens (0: the model's limit)")
+    average: float = option(1, "share of the trained weights in the saved model (1: only these)", metavar="SHARE")
+    max_length: int = option(0, "truncate texts to this many tokens (0: the model's limit)")
     dropout: float | None = option(None, "share of activations to drop (published: the model's own)", metavar="SHARE")
     evaluations: int = option(10, "validations during training (0: no evaluation, not even on test)")
-    keep: Literal["best", "last"] = option("best", "which weights to save, best: by validation nDCG@10")
-    patience: int = option(0, "stop after so many evaluations without improvement (0: never)")
+    keep: Literal["best", "last"] = option("best", "which weights to save; best: those of the best validation nDCG@10")
+    patience: int = option(0, "stop after this many validations without improvement (0: never)")
     seed: int = option(42, "seed of the order of the triplets, of dropout, and of the splits of a CSV file")
 
     _argument_group_name = "training (the defaults are those of the recipe)"
