@@ -30,9 +30,10 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
     """
     names = source.names if source else {}
     values = {c: f'"{names[c]}"' if names.get(c) else "NULL::VARCHAR" for c in columns}
-    key = next(iter(values))
-    if name_of := names.get(key):
-        values[key] = f"""CASE WHEN "{name_of}" IN ('{name_of}', '\ufeff{name_of}') THEN '' ELSE "{name_of}" END"""
+    if given := [name for name in names.values() if name]:
+        key, others = next(iter(values)), "".join(f""" AND "{name}" = '{name}'""" for name in given[1:2])
+        is_header = f"""ltrim("{given[0]}", '\ufeff') = '{given[0]}'{others}"""
+        values[key] = f"""CASE WHEN {is_header} THEN '' ELSE "{given[0]}" END"""
     selected = ", ".join(f"{value} AS {c}" for c, value in values.items())
     rows = "(SELECT 1) WHERE false"
     if source:
