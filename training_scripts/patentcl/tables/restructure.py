@@ -39,6 +39,7 @@ from .texts import LETTERS, Abstracts, read_abstracts, write_patents
 
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"
 SKIP = ", or pass --skip-bad-lines"
+READING = 2  # how values are read: raise it where the same tables give other files, so that older results are outdated
 SHOWN = 5  # of several texts that are taken for none
 LIBRARIES = 420_000_000  # bytes that Python, its libraries, blocks of texts and a table of ids take
 
@@ -63,7 +64,7 @@ def restructure(
     if plain(graph).resolve() in (plain(tables).resolve(), *tables.resolve().parents):
         raise InputError(f"{graph} would be replaced, but the tables are in it. Keep them in another folder")
     found = find_tables(tables)
-    columns = hashlib.sha256(json.dumps(CSVS).encode()).hexdigest()[:8]  # other versions wrote other ones
+    columns = hashlib.sha256(json.dumps([CSVS, READING]).encode()).hexdigest()[:8]  # other versions wrote other ones
     hashed = fingerprint(found.values(), resources.thread_count)
     params = {"tables": hashed, "columns": columns, "seed": seed, "keep_withdrawn": keep_withdrawn}
     if skip_bad_lines:  # a graph from before there was this option is as one without
