@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sklearn.metrics import f1_score, ndcg_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from patentcl.common.cli import InputError
@@ -23,7 +24,7 @@ from patentcl.evaluation.metrics import METRICS, TRIPLETS, Row, measure, metric,
 from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker, tfidf_ranker
 from patentcl.evaluation.report import Report, check_output
 from patentcl.evaluation.scoring import CANDIDATES, Outcome, score
-from patentcl.evaluation.significance import paired_difference, ratio_interval
+from patentcl.evaluation.significance import interval, p_value, resampled
 from patentcl.models.embed import encode
 from patentcl.models.load import MINILM, Model, find_model
 from patentcl.pipeline import tables_to_triplets
@@ -261,6 +262,83 @@ def test_subclass_prediction_agrees_with_scikit_learn() -> None:
     assert ours.units["CPC F1 micro"].shape == (30, 2)
 
 
+def labelled(texts: int, tested: int, seed: int = 3) -> tuple[HeldOut, np.ndarray]:
+    """Texts with random vectors and subclasses, the first `tested` of them of the test split."""
+    draw = np.random.default_rng(seed)
+    held_out, symbols = held_out_of([(0, 1)], texts), np.array(["A01B", "B01D", "C02F"])
+    vectors = draw.normal(size=(texts, 4))
+    held_out.texts["subclasses"] = [list(symbols[draw.random(3) < 0.4]) or ["A01B"] for _ in range(texts)]
+    held_out.texts["split"] = ["test"] * tested + ["train"] * (texts - tested)
+    return held_out, vectors
+
+
+def test_class_prediction_follows_the_protocol_of_patentsberta() -> None:
+    held_out, vectors = labelled(90, 30)
+
+    units = row_of(dense_ranker(vectors), held_out).units["CPC F1"]
+
+    labels = MultiLabelBinarizer().fit_transform(held_out.texts["subclasses"])
+    nearest = NearestNeighbors(n_neighbors=8, metric="cosine").fit(vectors[30:]).kneighbors(vectors[:30])[1]
+    predicted = 1 / (1 + np.exp(-labels[30:][nearest].sum(axis=1))) > 0.9  # as in their code
+    assert units.shape == (30,) and 0 < predicted.sum() < predicted.size
+    assert units.mean() == pytest.approx(f1_score(labels[:30], predicted, average="samples", zero_division=0))
+
+
+def test_without_other_splits_each_patent_is_predicted_by_all_outside_its_family(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_out, vectors = labelled(40, 40)
+    held_out.family[20:] = held_out.family[:20]
+    vectors[20:] = vectors[:20]  # the nearest of all, so predictions would be perfect
+    held_out.texts["subclasses"] = held_out.texts["subclasses"].iloc[:20].tolist() * 2
+
+    outcome = outcome_of(dense_ranker(vectors), held_out)
+
+    assert outcome.tested.tolist() == list(range(40))
+    assert (held_out.family[outcome.nearest] != held_out.family[:, None]).all()
+    monkeypatch.setattr("patentcl.evaluation.scoring.MOST_TESTED", 10)
+    few = outcome_of(dense_ranker(vectors), held_out)
+    assert len(few.tested) == 10 and few.tested.tolist() != list(range(10))
+    np.testing.assert_array_equal(few.nearest, outcome.nearest[few.tested])
+
+
+def test_a_macro_average_gives_each_section_the_same_weight() -> None:
+    held_out, embeddings = random_pairs()
+    held_out.texts.loc[:7, "section"], held_out.texts.loc[8, "section"] = "B", ""
+
+    report = compare_embeddings({"one": embeddings, "other": embeddings[:, ::-1] + 1}, titled(held_out))
+
+    values = pd.Series(report.rows["one"].units["nDCG@10"])
+    by_section = values.groupby(["B"] * 8 + [None] + ["A"] * 3).mean()
+    assert report.table["nDCG@10 macro"]["one"] == pytest.approx(by_section.mean())
+    assert report.setting["queries by section"] == "none 1, A 3, B 8"
+    low, high = (float(report.table[f"nDCG@10 macro {end}"]["one"]) for end in ("low", "high"))
+    assert low < by_section.mean() < high
+
+
+def test_the_gain_is_divided_between_queries_that_bm25_solves_and_others() -> None:
+    held_out, embeddings = random_pairs(texts=120, queries=40)
+    titled(held_out)
+    solved = {query for query, relevant in held_out.pairs if query % 2 == 0}
+    for query, relevant in held_out.pairs:  # a word that only the query and what it cites have
+        if query in solved:
+            held_out.texts.loc[[query, relevant], "abstract"] += f" query{query}"
+    better = embeddings.copy()
+    for query, relevant in held_out.pairs:
+        better[query] = better[relevant]
+
+    table = compare_embeddings({"base": embeddings, "better": better}, held_out).table
+
+    row, queries = table.loc["better"], len(held_out.queries)
+    assert row["queries"] == queries and 0 < row["queries solved"] < queries
+    assert table["nDCG@10 unsolved"]["BM25"] == 0 < table["nDCG@10 solved"]["BM25"]
+    on_solved = row["nDCG@10 solved - base"] * row["queries solved"]
+    on_others = row["nDCG@10 unsolved - base"] * (queries - row["queries solved"])
+    assert row["nDCG@10 - base"] * queries == pytest.approx(on_solved + on_others)
+    assert row["nDCG@10 p"] < 0.05 and row["gain on solved"] == pytest.approx(on_solved / (on_solved + on_others))
+    assert np.isnan(table["gain on solved"]["base"])
+
+
 def test_a_corpus_without_classes_has_a_dash_for_every_metric_of_classes() -> None:
     held_out, embeddings = random_pairs()
     held_out.texts[["section", "class", "subclass"]] = ""
@@ -298,26 +376,44 @@ def test_a_smaller_corpus_keeps_what_the_queries_need(mined_data: Path) -> None:
     assert complete.texts["abstract"].str.strip().ne("").all()
 
 
-def test_an_interval_contains_the_ratio_and_narrows_with_more_anchors() -> None:
-    parts = np.array([[1.0, 2], [2, 2], [0, 1], [3, 3]])
+def test_resampled_metrics_agree_with_scipy() -> None:
+    parts = np.array([[1.0, 2], [2, 2], [0, 1], [3, 3]] * 5)
+    values = np.random.default_rng(0).random(20)
 
-    low, high = ratio_interval(np.tile(parts, (3, 1)))
-    narrow_low, narrow_high = ratio_interval(np.tile(parts, (90, 1)))
+    def ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(top.sum(axis) / bottom.sum(axis))
 
-    assert low < narrow_low < 6 / 8 < narrow_high < high
-    assert np.isnan(ratio_interval(np.ones((1, 2)))).all()
+    draws = resampled([parts, values], seed=7)
+
+    how = {"n_resamples": len(draws), "method": "percentile", "paired": True, "batch": 1}
+    theirs = [
+        bootstrap(list(parts.T), ratio, rng=np.random.default_rng(7), **how),
+        bootstrap([values], np.mean, rng=np.random.default_rng(7), **how),
+    ]
+    for column, known in zip(draws.T, theirs, strict=True):
+        np.testing.assert_allclose(column, known.bootstrap_distribution)
+        assert interval(column) == pytest.approx(tuple(known.confidence_interval))
+
+
+def test_fewer_than_two_units_have_no_interval() -> None:
+    for units in (np.empty(0), np.ones(1), np.ones((1, 2))):
+        (draws,) = resampled([units]).T
+        assert np.isnan(interval(draws)).all() and p_value(draws) == 1
 
 
 def test_a_paired_difference_separates_noise_from_effect() -> None:
     draw = np.random.default_rng(0)
     base = draw.random(200)
+    others = [base + 0.05 + draw.normal(0, 0.1, 200), base + draw.normal(0, 0.1, 200), base.copy(), base + 0.1]
 
-    effect, p = paired_difference(base, base + 0.05 + draw.normal(0, 0.1, 200))
-    assert effect == pytest.approx(0.05, abs=0.02) and p < 0.01
-    assert paired_difference(base, base + draw.normal(0, 0.1, 200))[1] > 0.05
-    assert paired_difference(base, base) == (0, 1)
-    parts, better = np.stack([base, np.full(200, 2)], axis=1), np.stack([base + 0.2, np.full(200, 2)], axis=1)
-    assert paired_difference(parts, better) == (pytest.approx(0.1), pytest.approx(2 / 2001))
+    draws = resampled([base, *others])
+    effect, noise, same, better = (draws[:, 1:] - draws[:, :1]).T
+
+    low, high = interval(effect)
+    assert 0 < low < 0.05 < high and p_value(effect) < 0.01
+    assert p_value(noise) > 0.05 and interval(noise)[0] < 0 < interval(noise)[1]
+    assert p_value(same) == 1 and interval(same) == pytest.approx((0, 0))
+    assert p_value(better) == 2 / 2001
 
 
 @pytest.fixture(scope="module")
@@ -345,10 +441,15 @@ def test_tables_hold_words_models_and_fusions_and_mark_the_best(noise_report: tu
         assert column in text and table[column].notna().all()
     for part, mask in held_out.parts.items():
         number = len(set(held_out.pairs[mask, 0]))
-        assert f"{part} {number}" in text
+        assert f"nDCG@10 {part} ({number})" in text
         assert table[f"queries {part}"].tolist() == [number] * 6 and 0 < number < table["queries"].iloc[0]
     assert table["v-measure"].notna().sum() == 2  # words have no vectors to cluster
     assert report._repr_markdown_() == text
+    tables = [line for line in text.splitlines() if line.endswith("documents")]
+    queries, documents = len(held_out.queries), int(held_out.corpus.sum())
+    assert len(tables) == 5 and all(line.endswith(f": {queries} queries, {documents} documents") for line in tables)
+    low, value, high = (table[f"nDCG@10{end}"]["other"] for end in (" low", "", " high"))
+    assert low < value < high and f"{value:.3f} [{low:.3f}, {high:.3f}]" in text
 
 
 def test_every_place_shows_the_p_value_of_the_reports_seed(
@@ -357,19 +458,22 @@ def test_every_place_shows_the_p_value_of_the_reports_seed(
     known, _ = noise_report
     report, calls = Report(known.rows, "base", seed=7), list[int]()
 
-    def counted(one: np.ndarray, other: np.ndarray, seed: int) -> tuple[float, float]:
+    def counted(units: list[np.ndarray], seed: int) -> np.ndarray:
         calls.append(seed)
-        return paired_difference(one, other, seed)
+        return resampled(units, seed)
 
-    monkeypatch.setattr("patentcl.evaluation.report.paired_difference", counted)
+    monkeypatch.setattr("patentcl.evaluation.report.resampled", counted)
     verdict, text = report.verdict("other"), report.to_markdown()
     report.save(tmp_path, "test")
 
-    base, other = (report.rows[name].units["nDCG@10"] for name in ("base", "other"))
-    difference, p = paired_difference(base, other, seed=7)
-    assert f"(p {p:.3f})" in verdict and f"{difference:+.3f} ({p:.3f})" in text
-    assert pd.read_csv(tmp_path / "test.csv", index_col="row").loc["other", "nDCG@10 p"] == p
-    assert set(calls) == {7} and len(calls) == 5 * len(report.rows["BM25"].units)  # once each
+    base, other = resampled([report.rows[name].units["nDCG@10"] for name in ("base", "other")], seed=7).T
+    p, (low, high) = p_value(other - base), interval(other - base)
+    difference = report.rows["other"].values["nDCG@10"] - report.rows["base"].values["nDCG@10"]
+    assert f"(p {p:.3f})" in verdict and f"{difference:+.3f} [{low:+.3f}, {high:+.3f}] ({p:.3f})" in text
+    saved = pd.read_csv(tmp_path / "test.csv", index_col="row")
+    names = ["nDCG@10 - base", "nDCG@10 - base low", "nDCG@10 - base high", "nDCG@10 p"]
+    assert [saved[name]["other"] for name in names] == pytest.approx([difference, low, high, p])
+    assert set(calls) == {7} and len(calls) == len(report.rows["BM25"].units)  # once each
 
 
 def test_a_metric_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +494,7 @@ def test_a_metric_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert f"**{least:.3f}**" in report.to_markdown()
     assert report.table["margin - base"]["far"] == pytest.approx(-report.rows["same"].values["margin"])
     header = next(line for line in report.to_markdown().splitlines() if "margin" in line)
-    assert header.count("to base (p)") == 2  # that of the triplet accuracy, and its own
+    assert header.count("to base") == 2  # that of the triplet accuracy, and its own
 
 
 def row_with(values: np.ndarray) -> Row:
@@ -485,7 +589,7 @@ def test_saved_tables_name_what_was_evaluated(mined_data: Path, tmp_path: Path) 
 
     row = pd.read_csv(tmp_path / "test.csv").iloc[0]
     assert row[["triplets", "split", "seed"]].tolist() == ["data/triplets/200", "test", 7]
-    assert row["patents to search"] == held_out.corpus.sum() and row["queries"] == len(held_out.queries)
+    assert row["documents"] == held_out.corpus.sum() and row["queries"] == len(held_out.queries)
     text = (tmp_path / "test.md").read_text()
     assert "split: test; " in text and "triplets: data/triplets/200" in text
 

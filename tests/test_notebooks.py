@@ -89,7 +89,7 @@ def test_the_scatter_notebook_runs_on_the_sample(mined_data: Path, tmp_path: Pat
     report = next(data["text/markdown"] for data in shown if "text/markdown" in data)
     saved = (tmp_path / "scatter" / "200" / "evaluation.md").read_text()
     assert "BM25 + minilm" in report and saved.startswith(report)
-    assert "split: test; patents to search: " in saved and "tokens per text: 32" in saved and "/triplets/200" in saved
+    assert "split: test; documents: " in saved and "tokens per text: 32" in saved and "/triplets/200" in saved
     metrics = pd.read_csv(tmp_path / "scatter" / "200" / "metrics.csv", index_col="model")
     assert metrics.loc["minilm", ["silhouette (section)", "nDCG@10 (test)"]].notna().all()
     assert "minilm" in (tmp_path / "scatter" / "200" / "scatter.html").read_text()

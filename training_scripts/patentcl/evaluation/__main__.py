@@ -1,6 +1,7 @@
 """Evaluate models on held-out patents, or check triplets for leakage.
 
     python -m patentcl.evaluation --models minilm patentCL-10K        # the first is the base of the differences
+    python -m patentcl.evaluation --models patentCL-10K --against other/triplets/10K     # patents of other tables
     python -m patentcl.evaluation --check-leakage data/triplets/10K data/triplets/100K
 
 A query is a held-out patent; the patents that it cites are relevant. Its family is removed from the search, and so are
@@ -11,6 +12,7 @@ ones occur in a train triplet. docs/evaluation.md describes the protocol and eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +21,15 @@ import pandas as pd
 from ..common.cli import InputError, check_ranges, option, parse_options, run_script
 from ..common.files import DATA, locked
 from ..models.bases import Readout
-from ..models.load import PATENTSBERTA
+from ..models.load import PATENTSBERTA, Model
 from ..triplets.dataset import load_dataset
 from .compare import compare, with_base
-from .held_out import held_out_set
-from .leakage import leaking, overlaps
+from .held_out import HeldOut, held_out_set
+from .leakage import leaking, overlaps, trained_ids
+from .other_corpus import About, graph_of, other_corpus
 from .report import check_output
+
+ENOUGH = 300  # queries; with fewer, intervals are as wide as the differences between models
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Options(Readout):
     models: list[str] | None = option(None, f"models; the first is the base (default: {PATENTSBERTA})", metavar="NAME")
     data: Path = option(DATA, "folder that patent_handler.py wrote to", metavar="DIR")
     triplets: str = option("10K", "triplets whose held-out patents to evaluate on", metavar="NAME")
+    against: Path | None = option(
+        None, "evaluate on all citing patents of other tables: their data folder, or triplets in it", metavar="DIR"
+    )
     split: Literal["test", "val"] = option("test", "held-out patents to evaluate on")
     corpus_sample: int = option(0, "search among about N patents (0: all)", metavar="N")
     max_length: int = option(0, "truncate texts to N tokens (0: each model's limit)", metavar="N")
@@ -44,6 +52,8 @@ class Options(Readout):
     def __post_init__(self) -> None:
         """Raise `InputError` for values out of range."""
         check_ranges(self, {"corpus_sample": "[0, inf)"})
+        if self.against and self.split != "test":
+            raise InputError(f"--split {self.split}: --against takes all citing patents. Leave out one of the two.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,19 +77,37 @@ def check_leakage(folders: Sequence[Path]) -> None:
 
 def evaluate(options: Options) -> None:
     """Check everything the user gave, evaluate, print the tables, and only then write them."""
+    models, held_out, about = on_others(options, options.against) if options.against else on_held_out(options)
+    folder, name = options.data / "triplets" / options.triplets, str(options.split)
+    if options.against:
+        folder, name = graph_of(options.against)[0].resolve().parent, "against"
+    output = options.output or options.data / "evaluation" / folder.name
+    check_output(output, name)
+    with locked(output / name):
+        report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
+        report.setting |= about
+        print(report.to_markdown())
+        report.save(output, name, **{"corpus" if options.against else "triplets": folder})
+    print(f"tables: {output / name}.csv, {output / name}.md")
+
+
+def on_held_out(options: Options) -> tuple[list[Model], HeldOut, About]:
+    """The models, the held-out patents of their triplets, and a note if these are few."""
     folder = options.data / "triplets" / options.triplets
-    data = load_dataset(folder)
-    held_out = held_out_set(data, options.split, options.corpus_sample, options.seed)
+    held_out = held_out_set(load_dataset(folder), options.split, options.corpus_sample, options.seed)
     if not len(held_out.pairs) and not len(held_out.triplets):
         raise InputError(f"the {options.split} split of {folder} is empty. Mine with a larger --{options.split}.")
+    more = f"mine with a larger --{options.split}, or evaluate with --against on other tables"
+    few = {"for more queries": more} if len(held_out.queries) < ENOUGH else {}
+    return with_base(options.models or [PATENTSBERTA], options), held_out, {**few}
+
+
+def on_others(options: Options, folder: Path) -> tuple[list[Model], HeldOut, About]:
+    """The models, all citing patents of other tables without what a model was trained on, and what these are."""
     models = with_base(options.models or [PATENTSBERTA], options)
-    output = options.output or options.data / "evaluation" / folder.name
-    check_output(output, options.split)
-    with locked(output / options.split):
-        report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
-        print(report.to_markdown())
-        report.save(output, options.split, triplets=folder)
-    print(f"tables: {output / options.split}.csv, {output / options.split}.md")
+    trained = chain.from_iterable(map(trained_ids, models))
+    data, about = other_corpus(folder, trained, options.data / "evaluation" / "against", options.seed)
+    return models, held_out_set(data, "test", options.corpus_sample, options.seed), about
 
 
 if __name__ == "__main__":

@@ -105,13 +105,16 @@ def compare_embeddings(embeddings: Mapping[str, np.ndarray], held_out: HeldOut, 
     rankers = {"BM25": bm25_ranker(held_out.texts), "TF-IDF": tfidf_ranker(held_out.texts)}
     rankers |= {name: dense_ranker(rows) for name, rows in embeddings.items()}
     outcomes = score(rankers, held_out, seed, fusions={f"BM25 + {name}": ["BM25", name] for name in embeddings})
-    for name, vectors in embeddings.items():
-        outcomes[name].embeddings = vectors
+    base = next(iter(embeddings))
+    for name, outcome in outcomes.items():
+        outcome.embeddings, outcome.words, outcome.base = embeddings.get(name), outcomes["BM25"], outcomes[base]
+    by_section = held_out.texts["section"].iloc[held_out.queries].value_counts().sort_index()
     setting: dict[str, str | int] = {
         "split": held_out.split,
-        "patents to search": int(held_out.corpus.sum()),
+        "documents": int(held_out.corpus.sum()),
+        "queries by section": ", ".join(f"{name or 'none'} {count:,}" for name, count in by_section.items()),
         "triplets of the split": len(held_out.triplets),
         "seed": seed,
     }
     measured = {name: measure(outcome) for name, outcome in outcomes.items()}
-    return Report(measured, next(iter(embeddings)), seed, setting, notes_of(held_out.texts))
+    return Report(measured, base, seed, setting, notes_of(held_out.texts))

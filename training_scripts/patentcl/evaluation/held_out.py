@@ -55,6 +55,12 @@ class HeldOut:
         """Mask (N,) of the texts of the corpus that have a CPC subclass; none in a corpus without classes."""
         return (self.texts["subclass"] != "").to_numpy() & self.corpus
 
+    @cached_property
+    def voters(self) -> np.ndarray:
+        """Mask (N,) of the classified texts that predict the classes of the split: the others, or all if none are."""
+        others = self.classified & ~self.in_split
+        return others if others.any() else self.classified
+
 
 def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) -> HeldOut:
     """Gather what an evaluation on `split` needs, on test for a split that is not held out.

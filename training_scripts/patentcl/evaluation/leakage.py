@@ -1,6 +1,6 @@
 """Whether training saw what is tested: overlaps of ids, families and texts between splits, in one folder or two."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -86,8 +86,7 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
         file = model.folder / TRAINED_ON
         if not file.exists():
             continue
-        with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:  # millions after a large training
-            seen = here.intersection(line.rstrip("\n") for line in lines)
+        seen = here.intersection(trained_ids(model))
         families = texts.loc[texts["patent_id"].isin(seen), "family"]
         known = int((tested & texts["family"].isin(families)).sum())
         if file.stat().st_size < 2:
@@ -98,3 +97,11 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
                 "their families: its metrics are inflated; retrain it on these triplets"
             )
     return warnings
+
+
+def trained_ids(model: Model) -> Iterator[str]:
+    """The ids of the patents that `model` was trained on, millions after a large training; none if not by patentCL."""
+    file = model.folder / TRAINED_ON
+    if file.exists():
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            yield from (line.rstrip("\n") for line in lines)

@@ -16,14 +16,17 @@ from ..models.embed import unit_rows
 from ..triplets.options import KINDS
 from .held_out import PARTS, HeldOut
 from .rankers import Ranker
-from .scoring import DEPTH, Outcome, score
+from .scoring import DEPTH, NEIGHBOURS, Outcome, score
 
 # What a metric returns: a value per query or patent (n,), of which it is the mean; the two parts of a ratio per anchor
 # or patent (n, 2), of whose sums it is the quotient; a single number; or None where it does not apply.
 Measured = np.ndarray | float | None
 
+LEAST_VOTES = 3  # of PatentSBERTa's 8: the sigmoid of 3 is above 0.9, that of 2 is not
 VOTERS, FOLDS = 10, 5  # of the kNN accuracy
-RETRIEVAL, TRIPLETS, CPC, PICTURE = "Retrieval of cited patents", "Triplets and re-ranking", "CPC", "picture"
+RETRIEVAL, PARTLY = "Retrieval", "Retrieval of a part of the relevant patents"
+SOLVED = "Queries that BM25 solves (a relevant patent is among its first 10), and the others"
+TRIPLETS, CPC, PICTURE = "Triplets and re-ranking", "CPC", "picture"
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,17 @@ class Metric:
     """A column of the table `group`. `measure` takes a ranker's `Outcome`.
 
     In the group `PICTURE`, the metrics beside a picture, it takes embeddings (N, d), their patents (N rows) and a seed.
-    `quick`: computed in a quick pass, too; `shown`: printed, not only in the CSV; `compared`: printed with the
-    difference to the base and its p-value; `interval`: with a 95 % interval; `digits`: after the point.
+    `higher_is_better`: None if neither is; `quick`: computed in a quick pass, too; `shown`: printed, not only in the
+    CSV; `compared`: printed with the difference to the base; `digits`: after the point.
     """
 
     name: str
     group: str
     measure: Callable[..., Measured]
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     quick: bool = False
     shown: bool = True
     compared: bool = False
-    interval: bool = False
     digits: int = 3
 
 
@@ -62,20 +64,35 @@ def metric(name: str, group: str, **options: Any) -> Callable[[Callable[..., Mea
 def retrieval_metric(name: str, main: bool = False) -> Callable[..., Any]:
     """Register a function of the ranks, ascending from 1, at which a query finds its relevant patents.
 
-    It becomes one metric for all relevant patents and one for each of `PARTS`, which is printed of the `main` one only.
+    It becomes one metric for all relevant patents, one that averages over CPC sections, and one for each of `PARTS`;
+    the latter are printed of the `main` one only.
     """
 
     def register(of_query: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
-        for part in ("", *PARTS):
-
-            def measured(outcome: Outcome, part: str = part) -> np.ndarray:
-                return np.array([of_query(ranks) for ranks in outcome.ranks[part]], dtype=float)
-
-            shown = {"quick": not part, "shown": main or not part, "compared": main and not part}
-            metric(f"{name} {part}".strip(), RETRIEVAL, **shown)(measured)
+        metric(name, RETRIEVAL, quick=True, compared=main)(partial(_each, of_query))
+        metric(f"{name} macro", RETRIEVAL, shown=main, compared=main)(partial(_macro, of_query))
+        for part in PARTS:
+            metric(f"{name} {part}", PARTLY, shown=main)(partial(_each, of_query, part=part))
         return of_query
 
     return register
+
+
+def _each(of_query: Callable[[np.ndarray], float], outcome: Outcome, part: str = "") -> np.ndarray:
+    """A metric of each query with relevant patents of the part, (Q,)."""
+    return np.array([of_query(ranks) for ranks in outcome.ranks[part]], dtype=float)
+
+
+def _macro(of_query: Callable[[np.ndarray], float], outcome: Outcome) -> Measured:
+    """The mean over CPC sections of a metric's mean over their queries; per query, its part and its weight, (Q, 2).
+
+    A query without a section has the weight 0.
+    """
+    section = outcome.held_out.sections[outcome.held_out.queries]
+    if not (section >= 0).any():
+        return float("nan")
+    weight = np.where(section < 0, 0, 1 / np.bincount(section + 1)[section + 1])
+    return np.stack([weight * _each(of_query, outcome), weight], axis=1)
 
 
 @retrieval_metric("nDCG@10", main=True)
@@ -103,7 +120,30 @@ def reciprocal_rank(ranks: np.ndarray) -> float:
     return 1 / float(ranks[0]) if ranks[0] <= DEPTH else 0.0
 
 
-@metric("triplet accuracy", TRIPLETS, quick=True, compared=True, interval=True)
+def ndcg_where(outcome: Outcome, solved: bool) -> Measured:
+    """nDCG@10 of the queries that BM25 solves, or of the others."""
+    if outcome.words is None:
+        return None
+    return _each(ndcg, outcome)[(_each(ndcg, outcome.words) > 0) == solved]
+
+
+for _solved in (True, False):
+    metric(f"nDCG@10 {'' if _solved else 'un'}solved", SOLVED, compared=True)(partial(ndcg_where, solved=_solved))
+
+
+@metric("gain on solved", SOLVED, higher_is_better=None)
+def gain_on_solved(outcome: Outcome) -> Measured:
+    """Share of the gain in nDCG@10 over the base that is on queries that BM25 solves; per query, the two parts of it.
+
+    It is above 1 or below 0 where one kind of query gains and the other loses. Reports show it for significant gains.
+    """
+    if outcome.words is None or outcome.base is None:
+        return None
+    gain = _each(ndcg, outcome) - _each(ndcg, outcome.base)
+    return np.stack([gain * (_each(ndcg, outcome.words) > 0), gain], axis=1)
+
+
+@metric("triplet accuracy", TRIPLETS, quick=True, compared=True)
 def triplet_accuracy(outcome: Outcome, kind: str = "") -> Measured:
     """Per anchor, its triplets (of `kind`) with the higher score for the positive, and all of them; a tie is wrong."""
     held_out = outcome.held_out
@@ -116,7 +156,7 @@ def triplet_accuracy(outcome: Outcome, kind: str = "") -> Measured:
 
 
 for _kind in KINDS:
-    metric(f"triplet accuracy {_kind}", TRIPLETS, quick=True, interval=True)(partial(triplet_accuracy, kind=_kind))
+    metric(f"triplet accuracy {_kind}", TRIPLETS, quick=True)(partial(triplet_accuracy, kind=_kind))
 
 
 def rank_among(outcome: Outcome, kind: str) -> Measured:
@@ -132,21 +172,33 @@ for _kind in ("random", "hard"):
     metric(f"rank among {_kind}", TRIPLETS, higher_is_better=False, digits=2)(partial(rank_among, kind=_kind))
 
 
+@metric("CPC F1", CPC, compared=True)
+def subclass_f1(outcome: Outcome) -> Measured:
+    """F1 of each patent's subclasses, 2 |true and predicted| / (|true| + |predicted|), by PatentSBERTa's protocol.
+
+    A patent gets every subclass that at least 3 of its 8 nearest patents have (Bekamiri et al. 2021,
+    https://arxiv.org/abs/2103.11933): their code, AugSBERT_KNN_Classification.py, sums the labels of the neighbours and
+    keeps those whose sigmoid is above 0.9, and averages the F1 over patents. Their texts are first claims.
+    """
+    truth, votes = outcome.subclasses
+    predicted = votes >= LEAST_VOTES
+    return 2 * (truth & predicted).sum(axis=1) / (truth.sum(axis=1) + predicted.sum(axis=1))
+
+
 @metric("CPC F1 micro", CPC, compared=True)
 def subclass_f1_micro(outcome: Outcome) -> Measured:
     """F1 over all pairs of patent and subclass; per patent, the two parts of the ratio.
 
-    A patent gets the subclasses of more than half of the 8 nearest patents of other splits, scored as for PatentSBERTa
-    (Bekamiri et al. 2021, https://arxiv.org/abs/2103.11933).
+    For this and the following, a patent gets the subclasses that more than half of its 8 nearest patents have.
     """
-    truth, predicted = outcome.subclasses
+    truth, predicted = outcome.subclasses[0], outcome.subclasses[1] > NEIGHBOURS / 2
     return np.stack([2.0 * (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)], axis=1)
 
 
 @metric("CPC F1 macro", CPC)
 def subclass_f1_macro(outcome: Outcome) -> Measured:
     """Mean F1 of the subclasses that occur among the tested patents."""
-    truth, predicted = outcome.subclasses
+    truth, predicted = outcome.subclasses[0], outcome.subclasses[1] > NEIGHBOURS / 2
     occur = truth.any(axis=0)
     if not occur.any():
         return float("nan")
@@ -156,17 +208,16 @@ def subclass_f1_macro(outcome: Outcome) -> Measured:
 @metric("CPC accuracy", CPC)
 def subclass_accuracy(outcome: Outcome) -> Measured:
     """Share of patents all of whose subclasses are predicted, and no others."""
-    truth, predicted = outcome.subclasses
-    return (truth == predicted).all(axis=1).astype(float)
+    truth, votes = outcome.subclasses
+    return (truth == (votes > NEIGHBOURS / 2)).all(axis=1).astype(float)
 
 
 @metric("v-measure", CPC)
 def held_out_v_measure(outcome: Outcome) -> Measured:
-    """Agreement of k-means of the held-out patents with their sections; for rankers with embeddings."""
+    """Agreement of k-means of the tested patents with their sections; for rankers with embeddings."""
     if outcome.embeddings is None:
         return None
-    chosen = outcome.held_out.corpus & outcome.held_out.in_split
-    return v_measure(outcome.embeddings[chosen], outcome.held_out.texts[chosen], outcome.seed)
+    return v_measure(outcome.embeddings[outcome.tested], outcome.held_out.texts.iloc[outcome.tested], outcome.seed)
 
 
 def knn_accuracy(embeddings: np.ndarray, patents: pd.DataFrame, seed: int, level: str) -> float:

@@ -13,10 +13,18 @@ from ..common.cli import InputError
 from ..common.files import beside, locked
 from .held_out import PARTS
 from .metrics import METRICS, Metric, Row
-from .significance import paired_difference, ratio_interval
+from .significance import interval, p_value, resampled
 
 COMPARED = "nDCG@10"  # the metric of the verdict
+SHARE = "gain on solved"  # of the gain in it, if that is significant
 SIGNIFICANT = 0.05
+# What is counted → a metric with a value for each.
+COUNTED = {"queries": COMPARED, **{f"queries {part}": f"{COMPARED} {part}" for part in PARTS}}
+COUNTED |= {"queries solved": f"{COMPARED} solved", "anchors": "triplet accuracy", "patents classified": "CPC F1"}
+LEGEND = (
+    "In brackets: 95 % interval by bootstrap over the queries, or over as many queries, anchors or patents as the head "
+    "of the column says. To base: difference from the base model, its interval and p-value (paired bootstrap)."
+)
 
 
 @dataclass
@@ -35,17 +43,23 @@ class Report:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """All metrics, a row each: values, 95 % intervals, differences to the base, p-values, query counts."""
-        base, table = self.rows[self.base].units, {}
-        for name, row in self.rows.items():
-            cells = table[name] = dict(row.values)
-            for metric in (metric for metric in row.units if METRICS[metric].interval):
-                cells[f"{metric} low"], cells[f"{metric} high"] = ratio_interval(row.units[metric], self.seed)
-            for metric, units in row.units.items() if name != self.base else ():
-                cells[f"{metric} - base"], cells[f"{metric} p"] = paired_difference(base[metric], units, self.seed)
-        counts = {part: f"{COMPARED} {part}".strip() for part in ("", *PARTS)}
-        queries = {f"queries {part}".strip(): len(base[name]) for part, name in counts.items() if name in base}
-        return pd.DataFrame.from_dict(table, orient="index").assign(**queries)
+        """All metrics, a row each: values, differences to the base, 95 % intervals of both, p-values, counts."""
+        table, base = {name: dict(row.values) for name, row in self.rows.items()}, self.rows[self.base]
+        for metric in base.units:
+            rows = resampled([row.units[metric] for row in self.rows.values()], self.seed).T
+            draws = dict(zip(self.rows, rows, strict=True))
+            for name, cells in table.items():
+                cells[f"{metric} low"], cells[f"{metric} high"] = interval(draws[name])
+                if name != self.base:
+                    difference = draws[name] - draws[self.base]
+                    cells[f"{metric} - base"] = cells[metric] - base.values[metric]
+                    cells[f"{metric} - base low"], cells[f"{metric} - base high"] = interval(difference)
+                    cells[f"{metric} p"] = p_value(difference)
+        for cells in table.values():
+            if SHARE in cells and not cells.get(f"{COMPARED} p", 1) <= SIGNIFICANT:
+                cells[SHARE] = float("nan")
+        counts = {what: len(base.units[metric]) for what, metric in COUNTED.items() if metric in base.units}
+        return pd.DataFrame.from_dict(table, orient="index").assign(**counts)
 
     def main_metrics(self) -> pd.DataFrame:
         """Return the triplet accuracy and nDCG@10 of each row, for beside a picture; columns name the split."""
@@ -66,9 +80,8 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the tables as Markdown, in columns for a terminal; the best value of a column is bold."""
-        base = self.table.loc[self.base]
-        listed = ", ".join(f"{part} {base[name]:,.0f}" for part in PARTS if (name := f"queries {part}") in base)
-        parts = [f"{base['queries']:,.0f} queries" + (f"; with relevant patents of a part: {listed}" if listed else "")]
+        size = f"{self.table['queries'].iloc[0]:,} queries, {self.setting.get('documents', 0):,} documents"
+        parts = [LEGEND]
         for group in dict.fromkeys(metric.group for metric in METRICS.values()):
             shown = [m for m in METRICS.values() if m.group == group and m.shown and m.name in self.table]
             if self.table[[metric.name for metric in shown]].notna().any(axis=None):
@@ -76,7 +89,7 @@ class Report:
                 columns += [column for metric in shown for column in self._columns(metric)]
                 padded = ([cell.ljust(max(map(len, column))) for cell in column] for column in columns)
                 lines = "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
-                parts.append(f"{group}:\n\n{lines}")
+                parts.append(f"{group}: {size}\n\n{lines}")
         parts.append("; ".join(f"{key}: {value}" for key, value in self.setting.items()))
         return "\n\n".join([*parts, *map(_escaped, self.warnings)]) + "\n"
 
@@ -84,17 +97,22 @@ class Report:
 
     def _columns(self, metric: Metric) -> Iterator[list[str]]:
         """The printed column of a metric, and that of its differences to the base, if they are shown."""
-        values = self.table[metric.name].round(metric.digits)
+        values, digits = self.table[metric.name].round(metric.digits), metric.digits
         best = values.max() if metric.higher_is_better else values.min()
-        texts = [f"{value:.{metric.digits}f}" for value in values]
-        texts = [f"**{text}**" if value == best else text for text, value in zip(texts, values, strict=True)]
-        if metric.interval:
+        texts = [f"{value:.{digits}f}" for value in values]
+        if metric.higher_is_better is not None:
+            texts = [f"**{text}**" if value == best else text for text, value in zip(texts, values, strict=True)]
+        head, count = metric.name.replace("triplet accuracy ", "… "), self.table["queries"].iloc[0]
+        if (units := self.rows[self.base].units.get(metric.name)) is not None:
             ends = self.table[[f"{metric.name} low", f"{metric.name} high"]].to_numpy()
-            texts = [f"{text} [{low:.3f}, {high:.3f}]" for text, (low, high) in zip(texts, ends, strict=True)]
-        yield [metric.name.replace("triplet accuracy ", "… "), "---", *(_dashed(text) for text in texts)]
+            brackets = [f"[{low:.{digits}f}, {high:.{digits}f}]" for low, high in ends]
+            texts = [" ".join(pair) for pair in zip(texts, brackets, strict=True)]
+            head += f" ({len(units):,})" if len(units) != count else ""
+        yield [head, "---", *map(_dashed, texts)]
         if metric.compared:
-            compared = self.table[[f"{metric.name} - base", f"{metric.name} p"]].to_numpy()
-            yield ["to base (p)", "---", *(_dashed(f"{difference:+.3f} ({p:.3f})") for difference, p in compared)]
+            names = [f"{metric.name} {of}" for of in ("- base", "- base low", "- base high", "p")]
+            compared = self.table.reindex(columns=names).to_numpy()
+            yield ["to base", "---", *(_dashed("{:+.3f} [{:+.3f}, {:+.3f}] ({:.3f})".format(*row)) for row in compared)]
 
     def save(self, folder: Path, name: str, **setting: str | Path) -> None:
         """Write all metrics to `name`.csv and the tables to `name`.md in `folder`; `setting` adds to the report's own.

@@ -16,7 +16,7 @@ from .rankers import Ranker, best_first, full_order, fuse
 BLOCK = 64  # patents scored at once
 DEPTH = 1_000  # ranks that are told apart
 CANDIDATES, MOST_RELEVANT = 25, 5  # of the re-ranking
-NEIGHBOURS = 8  # of the CPC prediction
+NEIGHBOURS, MOST_TESTED = 8, 4_000  # of the CPC prediction: neighbours, patents
 BEYOND = 2**30  # the rank of what is not among the first `DEPTH`, or not searched
 
 
@@ -27,7 +27,8 @@ class Outcome:
     `ranks`: part ("" for all) → for each query with relevant patents of the part, their ranks, ascending, or `BEYOND`;
     `triplets` (T, 2): scores of the anchor with the positive and with the negative; `first_hits`: "random" or "hard" →
     for each query the rank of the first relevant patent among the candidates; `nearest` (P, 8): rows of the patents
-    nearest to each of the `tested` (P,). A `quick` pass leaves out parts, candidates and tested patents.
+    nearest to each of the `tested` (P,). A `quick` pass leaves out parts, candidates and tested patents. A comparison
+    adds the outcomes of BM25 (`words`) and of the base.
     """
 
     held_out: HeldOut
@@ -36,6 +37,8 @@ class Outcome:
     first_hits: dict[str, list[int]]
     quick: bool = False
     embeddings: np.ndarray | None = None
+    words: "Outcome | None" = None
+    base: "Outcome | None" = None
 
     def __post_init__(self) -> None:
         """Leave room for the ranks and scores."""
@@ -45,9 +48,9 @@ class Outcome:
 
     @cached_property
     def subclasses(self) -> tuple[np.ndarray, np.ndarray]:
-        """True and predicted CPC subclasses (P, S) of the tested patents: those of more than half of the nearest."""
+        """CPC subclasses of the tested patents, (P, S) bool, and how many of the nearest have each, (P, S)."""
         labels = MultiLabelBinarizer().fit_transform(self.held_out.texts["subclasses"]).astype(np.uint8)
-        return labels[self.tested], (labels[self.nearest].mean(axis=1) > 0.5).astype(np.uint8)
+        return labels[self.tested] > 0, labels[self.nearest].sum(axis=1)
 
 
 @dataclass
@@ -74,9 +77,7 @@ def score(
     quick: bool = False,
 ) -> dict[str, Outcome]:
     """Return the outcome of each ranker, and of each fusion (name → names of the rankers)."""
-    queries = held_out.queries
-    known = held_out.classified & ~held_out.in_split
-    tested = np.flatnonzero(held_out.classified & held_out.in_split & (not quick and known.sum() >= NEIGHBOURS))
+    queries, voters, tested = held_out.queries, held_out.voters, np.empty(0, int) if quick else _tested(held_out, seed)
     kinds = [] if quick else ["random", "hard"] if held_out.classified.any() else ["random"]
     members = {name: [name] for name in rankers} | dict(fusions or {})
     fused = {name for names in members.values() for name in names if len(names) > 1}
@@ -98,9 +99,20 @@ def score(
                     for kind, (cited, uncited) in candidates.items():
                         outcomes[name].first_hits[kind].append(_first_hit(ranking, cited, uncited))
                     if (row := tested == patent).any():
-                        outcomes[name].nearest[row] = ranking.best_among(known, NEIGHBOURS)
+                        outcomes[name].nearest[row] = ranking.best_among(voters & visible, NEIGHBOURS)
                 progress.update()
     return outcomes
+
+
+def _tested(held_out: HeldOut, seed: int) -> np.ndarray:
+    """Ascending rows of at most `MOST_TESTED` patents whose subclasses are predicted, seeded.
+
+    They are classified patents of the split that have 8 voters outside their family.
+    """
+    family = np.unique(held_out.family, return_inverse=True)[1]
+    others = held_out.voters.sum() - np.bincount(family, held_out.voters)[family]
+    rows = np.flatnonzero(held_out.classified & held_out.in_split & (others >= NEIGHBOURS))
+    return np.sort(rows[np.argsort(mix(rows, seed), kind="stable")[:MOST_TESTED]])
 
 
 def _rank_relevant(ranking: _Ranking, visible: np.ndarray, pairs: np.ndarray, outcome: Outcome) -> None:

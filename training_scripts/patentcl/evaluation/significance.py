@@ -1,51 +1,42 @@
-"""Confidence intervals and p-values by bootstrap (Efron and Tibshirani 1993), by SciPy; seeded, so repeatable."""
+"""Confidence intervals and p-values by bootstrap (Efron and Tibshirani 1993); seeded, so repeatable."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import bootstrap
 
 RESAMPLES = 2_000
 BATCH = 100  # resamples in memory at a time; the draws are the same for any number
 
 
-def ratio_interval(parts: np.ndarray, seed: int = 42) -> tuple[float, float]:
-    """Return the 95 % interval of sum(first) / sum(second) of `parts` (n, 2); (nan, nan) below 2 units."""
-    if len(parts) < 2:
-        return float("nan"), float("nan")
-    interval = _bootstrap(parts, _ratio, seed).confidence_interval
-    return float(interval.low), float(interval.high)
+def resampled(units: Sequence[np.ndarray], seed: int = 42) -> np.ndarray:
+    """A metric of several rows on the same resamples of their common units, (RESAMPLES, rows); NaN below 2 units.
 
-
-def paired_difference(one: np.ndarray, other: np.ndarray, seed: int = 42) -> tuple[float, float]:
-    """Return a metric of `other` minus that of `one`, and its two-sided bootstrap p-value over their common units.
-
-    The metric is the mean of values (n,), or the ratio of sums of parts (n, 2). The p-value is twice the share of
-    resampled differences on the far side of 0, at least 2 / (resamples + 1), at most 1.
+    The metric of a row is the mean of values (n,), or the ratio of the sums of parts (n, 2). How often a resample draws
+    each unit is a row of a matrix, so all rows cost one product; SciPy's bootstrap would copy the units each time.
     """
-    if not len(one):
-        return float("nan"), 1.0
-    if one.ndim == 1:  # a mean is the ratio to a sum of ones
-        one, other = (np.stack([values, np.ones(len(values))], axis=1) for values in (one, other))
-    parts = np.concatenate([one, other], axis=1)
-    difference = float(_difference(*parts.T))
-    if len(one) < 2 or np.array_equal(one, other):
-        return difference, 1.0
-    draws = _bootstrap(parts, _difference, seed).bootstrap_distribution
-    far_side = min((draws <= 0).sum(), (draws >= 0).sum())
-    return difference, float(min(1.0, 2 * (far_side + 1) / (len(draws) + 1)))
+    parts = [row if row.ndim == 2 else np.stack([row, np.ones(len(row))], axis=1) for row in units]
+    columns, draw, sums = np.concatenate(parts, axis=1), np.random.default_rng(seed), []
+    n = len(columns)
+    for start in range(0, RESAMPLES if n > 1 else 0, BATCH):
+        count = min(BATCH, RESAMPLES - start)
+        drawn = draw.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
+        sums.append(np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n) @ columns)
+    top, bottom = np.concatenate(sums or [np.zeros((RESAMPLES, columns.shape[1]))]).reshape(RESAMPLES, -1, 2).T
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0).T
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.asarray(top.sum(axis=axis) / np.maximum(bottom.sum(axis=axis), 1))
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of resampled values (RESAMPLES,), by percentiles; (nan, nan) if all are NaN."""
+    known = draws[~np.isnan(draws)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
-def _difference(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
-    return _ratio(parts[2], parts[3], axis) - _ratio(parts[0], parts[1], axis)
+def p_value(differences: np.ndarray) -> float:
+    """The two-sided p-value of a difference from its resampled values (RESAMPLES,).
 
-
-def _bootstrap(parts: np.ndarray, statistic: Callable[..., np.ndarray], seed: int) -> Any:
-    """Resample the units, the rows of `parts` (n, columns), for a statistic of its columns."""
-    how = {"paired": True, "method": "percentile", "n_resamples": RESAMPLES, "batch": BATCH}
-    return bootstrap(list(parts.T), statistic, rng=np.random.default_rng(seed), **how)
+    That is twice the share on the far side of 0, at least 2 / (RESAMPLES + 1), at most 1; 1 if all are NaN.
+    """
+    known = np.round(differences[~np.isnan(differences)], 12)  # sums in another order leave a trace of equal rows
+    far_side = min((known <= 0).sum(), (known >= 0).sum())
+    return float(min(1.0, 2 * (far_side + 1) / (len(known) + 1)))

@@ -107,7 +107,7 @@ def _keep(
     ranks = rows[list(ROLES)].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
     wanted = np.isin(np.arange(number), distinct)
-    texts = pa.concat_tables(_texts(graph, wanted, resources)).sort_by("rank").to_pandas()
+    texts = pa.concat_tables(texts_of(graph, wanted, resources)).sort_by("rank").to_pandas()
     anchor, positive, negative = unit_rows(embed(model, texts, cache))[where.reshape(ranks.shape)].swapaxes(0, 1)
     return (anchor * negative).sum(axis=1) <= (anchor * positive).sum(axis=1)
 
@@ -120,7 +120,7 @@ def _mask(patents: Patents, *ranks: Any) -> np.ndarray:
     return mask
 
 
-def _texts(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa.Table]:
+def texts_of(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[pa.Table]:
     """The patents of the mask `wanted` (N,), in the order of the import CSV: the columns of write.sql, in blocks."""
     path = graph / "patents.csv"
     with (
@@ -146,7 +146,7 @@ def _write_texts(
 ) -> None:
     """Write one row per patent of the mask `wanted` (N,)."""
     with pq.ParquetWriter(path, TEXT_COLUMNS, use_dictionary=CODED) as writer:
-        for block in _texts(graph, wanted, resources):
+        for block in texts_of(graph, wanted, resources):
             rank = block["rank"].to_numpy()
             block = block.append_column("split", pa.array(SPLITS).take(pa.array(patents.split[rank])))
             block = block.append_column("in_corpus", pa.array(in_corpus[rank]))
