@@ -12,6 +12,7 @@ ones occur in a train triplet. docs/evaluation.md describes the protocol and eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -21,10 +22,10 @@ import pandas as pd
 from ..common.cli import InputError, check_ranges, option, parse_options, run_script
 from ..common.files import DATA, locked
 from ..models.bases import Readout
-from ..models.load import PATENTSBERTA, Model
+from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
 from .compare import compare, with_base
-from .held_out import HeldOut, held_out_set
+from .held_out import held_out_set
 from .leakage import leaking, overlaps, trained_ids
 from .other_corpus import About, graph_of, other_corpus
 from .report import check_output
@@ -77,10 +78,19 @@ def check_leakage(folders: Sequence[Path]) -> None:
 
 def evaluate(options: Options) -> None:
     """Check everything the user gave, evaluate, print the tables, and only then write them."""
-    models, held_out, about = on_others(options, options.against) if options.against else on_held_out(options)
-    folder, name = options.data / "triplets" / options.triplets, str(options.split)
+    folder, name, about = options.data / "triplets" / options.triplets, str(options.split), About()
+    find_models = partial(with_base, options.models or [PATENTSBERTA], options)
     if options.against:
-        folder, name = graph_of(options.against)[0].resolve().parent, "against"
+        folder, name, models = graph_of(options.against)[0].resolve().parent, "against", find_models()
+        trained = chain.from_iterable(map(trained_ids, models))
+        data, about = other_corpus(options.against, trained, options.data / "evaluation" / name, options.seed)
+    else:
+        data, models = load_dataset(folder), find_models()
+    held_out = held_out_set(data, options.split, options.corpus_sample, options.seed)
+    if not options.against and not len(held_out.pairs) and not len(held_out.triplets):
+        raise InputError(f"the {name} split of {folder} is empty. Mine with a larger --{name}.")
+    if not options.against and len(held_out.queries) < ENOUGH:
+        about["for more queries"] = f"mine with a larger --{name}, or evaluate on other tables with --against"
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, name)
     with locked(output / name):
@@ -89,25 +99,6 @@ def evaluate(options: Options) -> None:
         print(report.to_markdown())
         report.save(output, name, **{"corpus" if options.against else "triplets": folder})
     print(f"tables: {output / name}.csv, {output / name}.md")
-
-
-def on_held_out(options: Options) -> tuple[list[Model], HeldOut, About]:
-    """The models, the held-out patents of their triplets, and a note if these are few."""
-    folder = options.data / "triplets" / options.triplets
-    held_out = held_out_set(load_dataset(folder), options.split, options.corpus_sample, options.seed)
-    if not len(held_out.pairs) and not len(held_out.triplets):
-        raise InputError(f"the {options.split} split of {folder} is empty. Mine with a larger --{options.split}.")
-    more = f"mine with a larger --{options.split}, or evaluate with --against on other tables"
-    few = {"for more queries": more} if len(held_out.queries) < ENOUGH else {}
-    return with_base(options.models or [PATENTSBERTA], options), held_out, {**few}
-
-
-def on_others(options: Options, folder: Path) -> tuple[list[Model], HeldOut, About]:
-    """The models, all citing patents of other tables without what a model was trained on, and what these are."""
-    models = with_base(options.models or [PATENTSBERTA], options)
-    trained = chain.from_iterable(map(trained_ids, models))
-    data, about = other_corpus(folder, trained, options.data / "evaluation" / "against", options.seed)
-    return models, held_out_set(data, "test", options.corpus_sample, options.seed), about
 
 
 if __name__ == "__main__":

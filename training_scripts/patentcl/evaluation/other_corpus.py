@@ -6,7 +6,6 @@ Kessler 1963, doi 10.1002/asi.5090140103).
 """
 
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 
 import duckdb
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors, scalar, sql_sections
-from ..common.files import locked, read_json
+from ..common.files import read_json
 from ..common.progress import ticking
 from ..common.resources import Resources
 from ..tables.import_csvs import PARQUET, rows_of
@@ -40,7 +39,6 @@ def other_corpus(folder: Path, trained: Iterable[str], scratch: Path, seed: int 
     graph, mining = graph_of(folder)
     resources = Resources()
     with (
-        locked(graph, shared=True),
         resources.scratch(scratch) as temporary,
         readable_errors(f"{graph} cannot be read", "Restructure its tables again with --overwrite."),
         connect(temporary / "other.duckdb", resources) as db,
@@ -69,16 +67,13 @@ def graph_of(folder: Path) -> tuple[Path, Mining]:
     tops = (folder, *folder.resolve().parents[1:2])
     graph = next((top / "graph" for top in tops if (top / "graph" / "graph.json").is_file()), None)
     if graph is None:
-        raise InputError(
-            f"--against {folder}: expected a data folder with graph/ in it, or one of its triplets/NAME. "
-            "Run patent_handler.py there first."
-        )
+        raise InputError(f"--against {folder}: no graph/ here or two folders above. Run patent_handler.py first.")
     source, record = read_json(graph / "graph.json"), folder / "triplets.json"
     params = read_json(record)["params"] if record.exists() else {}
     if params.get("graph", source["fingerprint"]) != source["fingerprint"]:
         raise InputError(f"{folder} was mined from another graph than {graph} holds now. Mine there again.")
-    known = {field.name for field in fields(Mining)} & {"coupled", "corpus", "max_queries", "positives"}
-    return graph, Mining(**{name: value for name, value in params.items() if name in known})
+    known = ("positives", "coupled", "corpus", "max_queries")
+    return graph, Mining(**{name: params[name] for name in known if name in params})
 
 
 def _pairs(
