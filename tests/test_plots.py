@@ -1,6 +1,5 @@
 """The pictures: files that hold what they should, whatever the titles of patents contain."""
 
-import json
 import struct
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from patentcl.figures import style
 from patentcl.figures.colours import colour_groups
 from patentcl.figures.corpus import degree_histograms, patents_per_year
-from patentcl.figures.page import save_scatter, scatter_page
+from patentcl.figures.page import save_scatter
 from patentcl.figures.scatter import Scatter, scatter_figure
 from patentcl.figures.style import drawable
 from patentcl.figures.triplet import triplet_graph, triplet_table
@@ -65,24 +64,19 @@ def scatter_of(patents: pd.DataFrame, models: int = 4, title: str = "Title with 
 
 
 class Page(HTMLParser):
-    """Collects the tags of a page, the texts of its scripts and the text that a reader sees."""
+    """Collects the tags of a page and the text that a reader sees."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.links: list[str] = []
-        self.scripts: list[str] = []
         self.seen = ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in {"src", "href"}]
 
     def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] == "script" and self.get_starttag_text():
-            self.scripts.append(data)
         self.seen += data
 
 
@@ -135,27 +129,6 @@ def assert_apart(figure: Figure) -> None:
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} leaves the figure"
         for other, its in boxes[n + 1 :]:
             assert not (box.x0 < its.x1 and its.x0 < box.x1 and box.y0 < its.y1 and its.y0 < box.y1), (text, other)
-
-
-def test_the_page_takes_titles_as_text(patents: pd.DataFrame) -> None:
-    text = scatter_page(scatter_of(patents, title="<script>alert(2)</script> $data"))
-
-    page = Page(text)
-    assert page.tags.count("script") == 2, "the data and the script of the page, none of a title"
-    assert page.tags.count("canvas") == 2 * 4
-    assert page.tags.count("b") == 1, "of the tooltip, not of the model's name"
-    data = json.loads(page.scripts[0])
-    assert data["title"] == patents["title"].tolist()
-    assert len(data["panels"]) == 4 and len(data["panels"][0]) == 120
-    assert "ours <b>&" in page.seen and "–" in page.seen and "$data" in page.seen
-    assert page.links == [] and "http" not in text.replace("http-equiv", ""), "it loads nothing"
-    assert "\u2028" not in text
-
-
-def test_the_page_is_the_same_each_time(patents: pd.DataFrame) -> None:
-    pages = [scatter_page(scatter_of(patents, by="subclass")) for _ in range(2)]
-
-    assert pages[0] == pages[1]
 
 
 def test_patents_per_year(patents: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ Figures are made without pyplot, so none stays open; a notebook that shows them 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
 from .layout import common_frame, project
+from .neighbours import Neighbours, nearest_neighbours
 from .style import FAINT, INK, drawable, more_fonts, shortened
 
 PANEL, LINE = 5.0, 0.25  # inches: side of a panel, a line of text
@@ -30,7 +31,8 @@ class Scatter:
     """What a scatter picture shows.
 
     `points`: model → (N, 2), as `project` returns them; `patents`: N rows; `groups`: their colours; `metrics`: a row
-    for each model, and for others that are not shown.
+    for each model, and for others that are not shown. For the page: the `neighbours` of each model, and `titles` of
+    classes and subclasses.
     """
 
     points: dict[str, np.ndarray]
@@ -38,6 +40,8 @@ class Scatter:
     groups: Groups
     metrics: pd.DataFrame
     title: str
+    neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> np.ndarray:
@@ -61,7 +65,8 @@ def make_scatter(
     groups = colour_groups(patents, color_by, titles)
     where = "all splits" if split == "all" else f"the {split} split"
     title = f"{len(patents):,} patents of {where}" + (f", coloured by {groups.by}" if groups.by else "")
-    return Scatter(project(embeddings, seed), patents, groups, metrics, title)
+    neighbours = {name: nearest_neighbours(rows, name=name) for name, rows in embeddings.items()}
+    return Scatter(project(embeddings, seed), patents, groups, metrics, title, neighbours, titles or {})
 
 
 @more_fonts()
