@@ -1,18 +1,33 @@
 """Losses: the values of the library, no negatives that are positives, and how to add a loss."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
+from sentence_transformers.sentence_transformer.losses import (
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+    TripletLoss,
+)
 
 from patentcl.common.cli import InputError
 from patentcl.models.load import Model
-from patentcl.training.losses import LOSSES, InBatchContrast, Links, TripletMargin
+from patentcl.training.losses import LOSSES, InBatchContrast, Links, Nested, TripletMargin
 from patentcl.training.options import Hyperparameters
 from patentcl.triplets.dataset import Dataset
 
 FAR_APART = Links(np.empty((0, 2), int), np.arange(9))
 ROWS = np.array([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
+
+
+class OneDirection(InBatchContrast):
+    """From anchors to candidates only, as the library's."""
+
+    def __call__(self, anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, rows: Any) -> torch.Tensor:
+        anchor, positive, negative = (torch.nn.functional.normalize(part) for part in (anchor, positive, negative))
+        scores = self._scores(anchor, torch.cat([positive, negative]), rows[:, 0], rows[:, 1:].T.ravel())
+        return torch.nn.functional.cross_entropy(scores, torch.arange(len(anchor)))
 
 
 def columns() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -35,6 +50,30 @@ def test_the_contrast_is_the_librarys_where_nothing_is_linked(small_model: Model
     ours = InBatchContrast(FAR_APART, scale=20)(anchor, positive, negative, ROWS)
 
     assert ours.item() == pytest.approx((forth.item() + back.item()) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nested_dimensions_have_the_loss_and_the_gradient_of_the_library(name: str, small_model: Model) -> None:
+    network = small_model.load()
+    stock_loss = TripletLoss(network, triplet_margin=2) if name == "triplet" else MultipleNegativesRankingLoss(network)
+    own_loss = TripletMargin(2) if name == "triplet" else OneDirection(FAR_APART, scale=20)
+    texts = [["pump", "valve"], ["a pump", "a valve"], ["lamp", "chair"]]
+    features = [network.preprocess(column) for column in texts]
+    network.eval()
+    network.zero_grad()
+
+    stock = MatryoshkaLoss(network, stock_loss, [32, 16, 4])(features, torch.empty(0))
+    stock.backward()
+    wanted = torch.cat([p.grad.ravel() for p in network.parameters() if p.grad is not None])
+    network.zero_grad()
+    embeddings = [network(network.preprocess(column))["sentence_embedding"] for column in texts]
+    ours = Nested(own_loss, (32, 16, 4))(embeddings[0], embeddings[1], embeddings[2], ROWS[:2])
+    ours.backward()
+
+    assert ours.item() == pytest.approx(stock.item(), rel=1e-5)
+    got = torch.cat([p.grad.ravel() for p in network.parameters() if p.grad is not None])
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    network.zero_grad()
 
 
 def test_a_positive_of_another_triplet_is_not_a_negative() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
 from patent_triplet_trainer import main
@@ -20,11 +19,10 @@ from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.models import tokens as tokens_module
 from patentcl.models.embed import encode
-from patentcl.models.load import MINILM, Model, find_model
+from patentcl.models.load import MINILM, Model
 from patentcl.models.tokens import join_texts, separator, token_ids, tokenise
 from patentcl.training import loop
 from patentcl.training.batches import Batches
-from patentcl.training.card import write_card
 from patentcl.training.gradient import Gradient, set_dropout
 from patentcl.training.losses import TripletMargin
 from patentcl.training.options import RECIPES, Hyperparameters, RunOptions, recipe_of
@@ -42,27 +40,12 @@ def test_a_training_saves_a_model_with_log_and_record(trained: Path, small_model
     assert record["verdict"] in (trained / "training.log").read_text()
     assert len((trained / "training.csv").read_text().splitlines()) == 1 + 13  # the header, steps 0 to 12
     assert (trained / "ids_train.txt").read_text().split() == sorted(data.texts["patent_id"][data.used_in("train")])
+    for split in ("val", "test"):
+        held_out = data.texts.loc[data.texts["split"] == split, "patent_id"]
+        assert (trained / f"ids_{split}.txt").read_text().split() == sorted(held_out)
     assert tuned.max_seq_length == 32
     assert not np.allclose(encode(small_model.load(), data.texts[:2]), encode(tuned, data.texts[:2]), atol=1e-4)
     assert not trained.with_name("tiny.training").exists()
-
-
-def test_the_card_has_metadata_for_the_hub_and_the_results(trained: Path) -> None:
-    card, record = ModelCard.load(trained / "README.md"), read_json(trained / "run.json")
-
-    assert card.data.library_name == "sentence-transformers" and card.data.base_model is None  # a folder
-    assert f"{record['test']['tiny']['nDCG@10']:.3f}" in card.text
-    assert record["verdict"] in card.text  # with the p-value of the tables
-    assert "loss triplet, margin 5, epochs 2" in card.text
-
-
-def test_the_card_of_a_model_of_the_hub_names_its_base_and_licence(trained: Path, tmp_path: Path) -> None:
-    record = read_json(trained / "run.json")
-    write_card(tmp_path / "README.md", find_model(MINILM), record, "[SEP]", "| table |")
-
-    card = ModelCard.load(tmp_path / "README.md")
-    assert "| table |" in card.text
-    assert (card.data.base_model, card.data.license) == ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")
 
 
 def test_the_same_training_is_not_repeated(data: Dataset, trained: Path, tiny: Hyperparameters) -> None:

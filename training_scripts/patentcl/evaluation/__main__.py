@@ -21,9 +21,10 @@ import pandas as pd
 
 from ..common.cli import InputError, check_ranges, option, parse_options, run_script
 from ..common.files import DATA, locked
-from ..models.bases import Readout
+from ..models.bases import Readout, parse_dimensions
 from ..models.load import PATENTSBERTA
 from ..triplets.dataset import load_dataset
+from .card import add_to_cards
 from .compare import compare, with_base
 from .held_out import held_out_set
 from .leakage import leaking, overlaps, trained_ids
@@ -46,6 +47,7 @@ class Options(Readout):
     split: Literal["test", "val"] = option("test", "held-out patents to evaluate on")
     corpus_sample: int = option(0, "search among about N patents (0: all)", metavar="N")
     max_length: int = option(0, "truncate texts to N tokens (0: each model's limit)", metavar="N")
+    dimensions: str | None = option(None, "also evaluate the first N dimensions of the vectors", metavar="N,N,…")
     output: Path | None = option(None, "folder for the tables (default: <data>/evaluation/<triplets>)", metavar="DIR")
     seed: int = option(42, "seed of samples, candidates and bootstrap")
     check_leakage: list[Path] | None = option(None, "only count what these triplets' splits share", metavar="DIR")
@@ -78,6 +80,7 @@ def check_leakage(folders: Sequence[Path]) -> None:
 
 def evaluate(options: Options) -> None:
     """Check everything the user gave, evaluate, print the tables, and only then write them."""
+    cuts = parse_dimensions("dimensions", options.dimensions)
     folder, name, about = options.data / "triplets" / options.triplets, str(options.split), About()
     find_models = partial(with_base, options.models or [PATENTSBERTA], options)
     if options.against:
@@ -94,11 +97,13 @@ def evaluate(options: Options) -> None:
     output = options.output or options.data / "evaluation" / folder.name
     check_output(output, name)
     with locked(output / name):
-        report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed)
+        report = compare(models, held_out, options.data / "embeddings", options.max_length, options.seed, cuts)
         report.setting |= about
         print(report.to_markdown())
         report.save(output, name, **{"corpus" if options.against else "triplets": folder})
     print(f"tables: {output / name}.csv, {output / name}.md")
+    if name != "val" and not options.corpus_sample:
+        add_to_cards(models, report, f"{folder.name}-{name}")
 
 
 if __name__ == "__main__":

@@ -89,12 +89,22 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError(f"two rows would be named {name}. Rename the model folder.")
 
 
-def compare(models: Sequence[Model], held_out: HeldOut, cache: Path, max_length: int = 0, seed: int = 42) -> Report:
+def compare(
+    models: Sequence[Model],
+    held_out: HeldOut,
+    cache: Path,
+    max_length: int = 0,
+    seed: int = 42,
+    cuts: Sequence[int] = (),
+) -> Report:
     """Evaluate BM25, TF-IDF, each model (the first is the base), and each model fused with BM25.
 
-    The report warns of models that were trained on patents of `held_out`. Embeddings are cached in `cache`.
+    Each model is also evaluated with its vectors cut to the first d dimensions, for each d of `cuts`. The report warns
+    of models that were trained on patents of `held_out`. Embeddings are cached in `cache`.
     """
-    report = compare_embeddings(embed_all(models, held_out.texts, cache, max_length), held_out, seed)
+    rows = embed_all(models, held_out.texts, cache, max_length)
+    cut = {f"{name}, {d}-d": rows[name][:, :d] for name in rows for d in cuts if d < rows[name].shape[1]}
+    report = compare_embeddings(rows | cut, held_out, seed)
     report.setting["tokens per text"] = max_length or "the model's limit"
     report.warnings += warnings_of(models, held_out)
     return report

@@ -85,13 +85,13 @@ class Report:
         for group in dict.fromkeys(metric.group for metric in METRICS.values()):
             shown = [m for m in METRICS.values() if m.group == group and m.shown and m.name in self.table]
             if self.table[[metric.name for metric in shown]].notna().any(axis=None):
-                columns = [["", "---", *map(_escaped, self.rows)]]
+                columns = [["", "---", *map(escaped, self.rows)]]
                 columns += [column for metric in shown for column in self._columns(metric)]
                 padded = ([cell.ljust(max(map(len, column))) for cell in column] for column in columns)
                 lines = "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
                 parts.append(f"{group}: {size}\n\n{lines}")
         parts.append("; ".join(f"{key}: {value}" for key, value in self.setting.items()))
-        return "\n\n".join([*parts, *map(_escaped, self.warnings)]) + "\n"
+        return "\n\n".join([*parts, *map(escaped, self.warnings)]) + "\n"
 
     _repr_markdown_ = to_markdown
 
@@ -125,7 +125,7 @@ class Report:
                 scratch, index_label="row"
             )
         with beside(folder / f"{name}.md") as scratch:
-            more = "".join(f"\n{key}: {_escaped(str(value))}\n" for key, value in setting.items())
+            more = "".join(f"\n{key}: {escaped(str(value))}\n" for key, value in setting.items())
             scratch.write_text(self.to_markdown() + more, encoding="utf-8")
 
 
@@ -145,7 +145,7 @@ def _dashed(text: str) -> str:
     return "–" if text.startswith(("nan", "+nan")) else text
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """`name` as plain text in Markdown."""
     name = html.escape(" ".join(name.split()), quote=False)
     return re.sub(r"([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", name)  # not a _ within a word

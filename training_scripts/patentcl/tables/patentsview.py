@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ..common.cli import InputError
 from ..common.files import each_file
+from ..sample.write import RECORD as SAMPLE
 
 SUFFIXES = (".tsv", ".tsv.zip", ".zip", ".csv", ".csv.zip")
 LONGEST_LINE = 1 << 24  # bytes; an abstract is short, but a missing quote makes one field of a whole file
@@ -121,6 +122,13 @@ def find_tables(folder: Path) -> dict[str, Path]:
             names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in TABLES[key].stems)
             raise InputError(f"--tables {folder}: found no {names}, nor its ZIP. Add it, or name another folder")
     return files
+
+
+def source_of(files: dict[str, Path]) -> str:
+    """What the tables that `find_tables` found are, for records and model cards."""
+    if files["patent"].with_name(SAMPLE).exists():
+        return "synthetic sample"
+    return "custom corpus" if files["patent"].name.lower().startswith("patents.") else "PatentsView"
 
 
 def has_tables(folder: Path) -> bool:

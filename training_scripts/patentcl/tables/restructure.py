@@ -33,7 +33,7 @@ from . import cpc, family
 from .import_csvs import CSVS, FILES, FINGERPRINT_FILE, csv_writer, write_parquet
 from .links import read_links, write_links
 from .numbers import ID_MACROS, Numbers, Reader, number
-from .patentsview import TABLES, Source, find_tables, open_tables, unpacked_sizes
+from .patentsview import TABLES, Source, find_tables, open_tables, source_of, unpacked_sizes
 from .rows import Again, create_view, reading
 from .texts import LETTERS, Abstracts, read_abstracts, write_patents
 
@@ -83,7 +83,7 @@ def restructure(
                 (scratch / "work.duckdb").unlink(missing_ok=True)
                 with suppress(Again), connect(scratch / "work.duckdb", resources, outside=outside) as db:
                     run = _Run(db, sources, folder, seed, skip_bad_lines)
-                    record = {"params": params, **run.write(keep_withdrawn)}
+                    record = {"params": params, "source": source_of(found), **run.write(keep_withdrawn)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
         csv = f"fingerprint:ID(PatentCL),complete:boolean\n{record['fingerprint']},true\n"

@@ -1,6 +1,7 @@
 """Training losses. To add one, write a subclass of `Loss` and enter it in `LOSSES`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -18,7 +19,7 @@ class Loss(ABC):
     """A loss over a batch of triplets."""
 
     options: ClassVar[tuple[str, ...]]  # the fields of `Hyperparameters` that it takes
-    is_mean: ClassVar[bool]  # over triplets, so that micro-batches can be added up
+    is_mean: bool  # over triplets, so that micro-batches can be added up
 
     @classmethod
     def build(cls, data: Dataset, **options: float) -> Self:
@@ -97,6 +98,19 @@ class InBatchContrast(Loss):
         linked = self.links.between(rows, others)
         np.fill_diagonal(linked, False)
         return (queries @ candidates.T * self.scale).masked_fill(to_device(linked, queries.device), -torch.inf)
+
+
+class Nested(Loss):
+    """A loss of vectors that can be cut (Kusupati et al. 2022, arXiv:2205.13147); MatryoshkaLoss of the library."""
+
+    def __init__(self, loss: Loss, dimensions: Sequence[int]) -> None:
+        """Add up `loss` over the first d components of the embeddings, scaled to length 1, for each of `dimensions`."""
+        self.loss, self.dimensions, self.is_mean = loss, dimensions, loss.is_mean
+
+    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+        """See `Loss`."""
+        cut = [[normalize(part[:, :d], dim=-1) for part in (anchor, positive, negative)] for d in self.dimensions]
+        return torch.stack([self.loss(a, p, n, rows) for a, p, n in cut]).sum()
 
 
 LOSSES: dict[str, type[Loss]] = {"triplet": TripletMargin, "contrast": InBatchContrast}

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from ..common.cli import InputError, check_ranges, option
-from ..models.bases import Readout
+from ..models.bases import Readout, parse_dimensions
 from ..models.load import PATENTSBERTA
 from .losses import LOSSES
 
@@ -33,6 +33,9 @@ class Hyperparameters(Readout):
     loss: str = option("triplet", LOSS_HELP, choices=[*LOSSES])
     margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
     scale: float = option(20, "contrast: 1 / temperature")
+    matryoshka: str | None = option(
+        None, "also train the first N dimensions of the vectors alone, so that they can be cut", metavar="N,N,…"
+    )
     average: float = option(1, "share of the trained weights in the saved model (1: only these)", metavar="SHARE")
     max_length: int = option(0, "truncate texts to this many tokens (0: the model's limit)")
     dropout: float | None = option(None, "share of activations to drop (published: the model's own)", metavar="SHARE")
@@ -50,6 +53,12 @@ class Hyperparameters(Readout):
         for name in sorted(unused.difference(LOSSES[self.loss].options)):
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"--{name.replace('_', '-')} does not apply to --loss {self.loss}. Remove it.")
+        _ = self.dimensions
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """The numbers of `matryoshka`, largest first."""
+        return parse_dimensions("matryoshka", self.matryoshka)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
     "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5, "dropout": 0},
 }
-FREE = ("base_model", "pooling", "prompt", "max_length", "evaluations", "keep", "patience", "seed")  # of a recipe
+# Options that do not make it another recipe.
+FREE = ("base_model", "pooling", "prompt", "matryoshka", "max_length", "evaluations", "keep", "patience", "seed")
 
 
 def recipe_of(chosen: Hyperparameters) -> str:

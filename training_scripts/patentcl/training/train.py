@@ -30,28 +30,29 @@ from ..common.cli import InputError, Interrupted
 from ..common.distributed import join, rank, wait, world
 from ..common.files import beside, check_replaceable, finished, locked, remove, write_record
 from ..common.resources import require
+from ..evaluation.card import base_facts, data_facts, write_card, write_list
 from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
-from ..evaluation.leakage import TRAINED_ON
 from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
 from ..models.load import Model, find_model
 from ..models.packing import choose_backend
-from ..models.tokens import separator, tokenise
+from ..models.tokens import prompt_of, separator, tokenise
 from ..triplets.dataset import Dataset
 from . import checkpoints
 from .batches import Batches
-from .card import write_card
 from .gradient import Gradient, set_dropout
 from .log import Log
 from .loop import LEAST_QUERIES, Job, Loop
-from .losses import LOSSES
+from .losses import LOSSES, Loss, Nested
 from .options import Hyperparameters, RunOptions, recipe_of
 
 MEMORY_PER_TRIPLET, MEMORY_PER_TEXT = 45, 10  # bytes: order, lengths and links, besides the model (measured)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
 WARM_UP, MEASURED = 2, 4  # steps of a forecast; the first ones load or compile kernels
 LEAST_STEPS = 50  # of a training that is worth a forecast
+SETTINGS = ("epochs", "batch_size", "lr", "average", "seed")  # on the card, besides those of the loss
+IF_GIVEN = ("max_length", "pooling", "prompt", "matryoshka")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")  # whose versions are recorded
 
 
@@ -96,6 +97,8 @@ def train(
 def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, params: dict[str, Any]) -> dict[str, Any]:
     chosen = job.hyperparameters
     model = base.load(chosen.max_length)
+    if chosen.dimensions and chosen.dimensions[0] > (most := model.get_embedding_dimension() or 0):
+        raise InputError(f"--matryoshka {chosen.matryoshka}: the vectors of {base.name} have {most} dimensions.")
     parts = 3 * (job.options.keep_checkpoints + 1) + 2  # with AdamW's moments; one is scratch; best weights, the model
     disk = 0 if checkpoints.newest(job.work) else parts * sum(p.numel() * p.element_size() for p in model.parameters())
     memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
@@ -114,11 +117,13 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         except SafetensorError as error:  # on a full disk
             raise OSError(errno.ENOSPC, f"{output} was not written ({error}); {job.work} stays for --resume") from None
         trained = replace(find_model(str(scratch)), name=output.name)
-        report = compare([base, trained], test, cache, chosen.max_length, chosen.seed) if test else None
-        tables = report.to_markdown() if report else ""
+        cuts = chosen.dimensions
+        report = compare([base, trained], test, cache, chosen.max_length, chosen.seed, cuts) if test else None
         record = {
             "params": params,
             "name": output.name,
+            "data": data_facts(data, scratch),
+            "card": {"base": base_facts(base), **card_facts(model, chosen)},
             "base folder": os.path.relpath(base.folder.resolve(), output),
             "recipe": recipe_of(chosen),
             **run,
@@ -129,15 +134,28 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         }
         job.log.write("verdict", {"line": record["verdict"]})
         job.log.save(scratch)
-        trained_on = data.texts.loc[data.used_in("train"), "patent_id"].sort_values()
-        with (scratch / TRAINED_ON).open("w", encoding="utf-8") as file:
-            file.writelines(f"{patent}\n" for patent in trained_on)
         weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
         write_record(scratch / "run.json", record, weights)
-        write_card(scratch / "README.md", base, record, separator(model), tables)
+        write_card(scratch, report, f"{record['data']['name']}-test")
     remove(job.work)
-    print(tables, record["verdict"], sep="\n")
+    write_list(output.parent)
+    print(report.to_markdown() if report else "", record["verdict"], sep="\n")
     return record
+
+
+def card_facts(model: SentenceTransformer, chosen: Hyperparameters) -> dict[str, Any]:
+    """What the card says of how the model reads texts and was trained, besides the record."""
+    names = (*LOSSES[chosen.loss].options, *SETTINGS)
+    settings = [f"loss {chosen.loss}", *(f"{name} {getattr(chosen, name):g}" for name in names)]
+    settings += [f"{name} {given!r}" for name in IF_GIVEN if (given := getattr(chosen, name))]
+    return {
+        "settings": ", ".join(settings),
+        "separator": separator(model),
+        "prompt": prompt_of(model),
+        "tokens": model.max_seq_length,
+        "dimensions": model.get_embedding_dimension(),
+        "nested": chosen.dimensions,
+    }
 
 
 def fit(
@@ -161,7 +179,9 @@ def fit(
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
     kind = LOSSES[chosen.loss]
-    loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
+    loss: Loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
+    if nested := chosen.dimensions:
+        loss = Nested(loss, tuple(sorted({*nested, model.get_embedding_dimension() or 0}, reverse=True)))
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
     loop = Loop(job, gradient, batches, held_out, data.texts["patent_id"])
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not loop.can_choose:

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class Dataset:
     `triplets`: anchor, positive, negative (rows of `texts`), negative_kind, positive_kind, cpc_subclass, split.
     `retrieval`: query, relevant (rows of `texts`), split.
     `texts`: the columns `IN_MEMORY`. `read_texts` adds title, abstract, date, section, class and subclasses, which are
-    read from `file`; a dataset without a file has them in `texts`.
+    read from `file`; a dataset without a file has them in `texts`. `about`: the record of its mining, and its name.
     """
 
     triplets: pd.DataFrame
@@ -46,6 +47,7 @@ class Dataset:
     retrieval: pd.DataFrame
     fingerprint: str
     file: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def triplets_of(self, split: str) -> np.ndarray:
         """Rows (T, 3) of anchor, positive and negative in the triplets of `split`, int32."""
@@ -89,7 +91,7 @@ class Dataset:
         triplets, retrieval = triplets.copy(), retrieval.copy()
         for table, names in ((triplets, ROLES), (retrieval, ENDS)):
             table[list(names)] = np.searchsorted(used, table[list(names)])
-        return Dataset(triplets, self.read_texts(used), retrieval, fingerprint)
+        return Dataset(triplets, self.read_texts(used), retrieval, fingerprint, about=self.about)
 
     def examples(self, n: int = 6) -> pd.DataFrame:
         """Train triplets to read, of each kind of negative, with id and title of each role as anchor_id and so on."""
@@ -123,7 +125,7 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
     except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
     pa.default_memory_pool().release_unused()  # the ids, and the table to look them up
-    return Dataset(triplets, texts, retrieval, now, path / "texts.parquet")
+    return Dataset(triplets, texts, retrieval, now, path / "texts.parquet", {**record, "name": path.name})
 
 
 def _read_columns(file: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -188,7 +190,7 @@ def _load_csv(path: Path, seed: int) -> Dataset:
         print(f"{path}: {len(rows):,} triplets: {counts}, {len(rows) - len(triplets):,} left out (across splits)")
     retrieval = triplets.loc[triplets["split"] != "train", ["anchor", "positive", "split"]].drop_duplicates()
     retrieval = retrieval.set_axis(["query", "relevant", "split"], axis=1).reset_index(drop=True)
-    return Dataset(triplets, texts, retrieval, fingerprint([path]))
+    return Dataset(triplets, texts, retrieval, fingerprint([path]), about={"name": path.stem})
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

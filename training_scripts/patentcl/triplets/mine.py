@@ -75,6 +75,7 @@ def mine(
         with beside(folder) as scratch:
             scratch.mkdir()
             record = {"params": params, **write_triplets(scratch, data, candidates, model, resources)}
+            record |= {"source": source.get("source", "unknown tables"), "seed": source["params"]["seed"]}
             record["fingerprint"] = fingerprint(scratch / table for table in TABLES)
             write_record(scratch / "triplets.json", record, FILES)
         remove(answered)
