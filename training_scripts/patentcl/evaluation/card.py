@@ -73,7 +73,7 @@ def add_to_cards(models: Sequence[Model], report: Report, name: str) -> None:
 
 
 def write_card(folder: Path, report: Report | None, name: str) -> None:
-    """Write the card of the model in `folder` from its record and its evaluations, to which `report` is added as `name`.
+    """Write the card of the model in `folder` from its record and evaluations, to which `report` is added as `name`.
 
     Raises `InputError` for a model of an earlier version, whose record does not have what the card says.
     """
