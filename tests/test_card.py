@@ -28,11 +28,9 @@ from tiny import hyperparameters, plain, untrained
 PROMPTS: dict[str, Any] = {"prompts": {"p": "patent: "}, "default_prompt_name": "p"}
 BASES: dict[str, Any] = {  # each way in which bases.toml and modules.json say how a vector is read
     "mpnet": lambda folder: untrained(folder, "mpnet", pooling="mean").folder,
-    "cls": lambda folder: untrained(folder, pooling="cls").folder,
+    "cls": lambda folder: untrained(folder, pooling="cls", head=True).folder,
     "prompt": lambda folder: untrained(folder, pooling="mean", **PROMPTS).folder,
     "t5": lambda folder: untrained(folder, "t5", pooling="mean").folder,
-    "head": lambda folder: untrained(folder, head=True).folder,
-    "scincl": lambda folder: plain(folder / "scincl"),
     "patembed": lambda folder: plain(folder / "patembed"),
 }
 ALONE = """
