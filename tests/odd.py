@@ -24,6 +24,7 @@ FUZZ = int(os.environ.get("PATENTCL_FUZZ", "0"))
 SNIPPETS = [
     '"', '""', "'", "\\", "\\N", "\t", "\n", "\r", "\r\n", ",", ";", "|", "\x1f", "\x7f", "\ufeff", " ",
     "\u00a0", "\u2028", "NULL", "nan", "None", "N/A", "1e5", "0x1F", "-0", "=1+1", "#", "$lo", "{{x}}", "%s", "[SEP]",
+    "\x01null\x01",
     "&amp;", "\\new\\table", "<script>alert(1)</script>", "') DETACH DELETE n //", "'; DROP TABLE kept; --", "ß", "İ",
     "e\u0301", "\U0010ffff", "\u202eright to left", "\u05e9\u05dc\u05d5\u05dd", "\u6c34\u8655\u7406",
     "\U0001f469\u200d\U0001f52c",
@@ -35,7 +36,7 @@ ODD_BYTES = [
 ]
 ODD_WORDS = [
     "", " ", "-1", "0", "1", "1.5", "nan", "inf", "-inf", "1e400", "9" * 40, "x", "é", "\u0663", "\U0001f469", "a=b",
-    ",", "None", "true", "*", "a\nb", "\udcff", "a\0b", "/dev/null", "/", ".", "..", "/proc/self/mem", "a" * 300,
+    ",", "None", "true", "*", "a\nb", "\udcff", "a\0b", "/dev/null", "/", ".", "..", "/proc/self/mem", "a" * 300, "--",
 ]
 # fmt: on
 

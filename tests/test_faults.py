@@ -1,5 +1,6 @@
 """Edited results, runs that share a folder, kills, signals, full disks: one sentence, and no work lost."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -7,16 +8,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from odd import sentence
 from patent_embedding_scatter import main as scatter
 from patentcl.common.cli import InputError
-from patentcl.common.files import REPOSITORY, locked, read_json, remove
+from patentcl.common.files import REPOSITORY, locked, read_json, remove, write_json
 from patentcl.evaluation.__main__ import main as evaluation
-from patentcl.evaluation.compare import with_base
-from patentcl.models.load import Model
+from patentcl.models.embed import embed
+from patentcl.models.load import Model, find_model
 from patentcl.pipeline import tables_to_triplets
+from patentcl.triplets.dataset import load_dataset
 from patentcl.triplets.options import Mining
 
 
@@ -61,7 +66,7 @@ def test_a_result_that_was_edited_is_named_and_written_again_when_its_folder_is_
     tables: Path, mined_data: Path, here: Path, file: str
 ) -> None:
     EDITS[file](here / file)
-    with pytest.raises(InputError, match=f"{here / file} .* delete {(here / file).parent} "):
+    with pytest.raises(InputError, match=f"{here / file} .* {(here / file).parent} "):
         tables_to_triplets(tables, here, "200", Mining("200"))
 
     remove((here / file).parent)
@@ -71,12 +76,63 @@ def test_a_result_that_was_edited_is_named_and_written_again_when_its_folder_is_
         assert (here / name).read_bytes() == (mined_data / name).read_bytes()
 
 
-def test_a_record_of_a_model_that_was_edited_is_named(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "edit"),
+    [
+        ("run.json", change_sizes),
+        ("config.json", cut),
+        ("ids_train.txt", cut),
+        ("ids_train.txt", remove),
+        ("model.safetensors", empty_first_page),
+        ("1_Pooling/config.json", remove),
+    ],
+)
+def test_a_model_that_was_edited_is_named_and_is_used_without_its_record(
+    trained: Path, tmp_path: Path, file: str, edit: Callable[[Path], None]
+) -> None:
     model = shutil.copytree(trained, tmp_path / "tiny")
-    change_sizes(model / "run.json")
+    assert find_model(str(model)).record["name"] == "tiny"
+    edit(model / file)
 
-    with pytest.raises(InputError, match=str(model / "run.json")):
-        with_base([str(model)])
+    with pytest.raises(InputError, match=f"{model / file} .* {model} .* {model / 'run.json'}"):
+        find_model(str(model))
+
+    (model / "run.json").unlink()
+    assert find_model(str(model)).record == {}
+
+
+@pytest.mark.parametrize(
+    "file", ["graph/patents.parquet", "triplets/200/texts.parquet", "triplets/200/triplets.parquet"]
+)
+def test_a_damaged_table_whose_record_holds_no_hashes_is_named(tables: Path, here: Path, file: str) -> None:
+    record = next((here / file).parent.glob("*.json"))
+    content = read_json(record)
+    write_json(record, content | {"sha256": {}})
+    with (here / file).open("r+b") as damaged:
+        damaged.seek(4)
+        damaged.write(bytes(300))
+
+    def again() -> None:
+        tables_to_triplets(tables, here, "50" if file.startswith("graph") else "200", Mining("50"))
+        data = load_dataset(here / "triplets" / "200")
+        data.read_texts(np.arange(len(data.texts)))
+
+    assert str(here / file) in sentence(again)
+
+
+def test_a_full_disk_while_embedding_names_the_cache(
+    small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    texts = pd.DataFrame({"title": ["Pump", "Lamp"], "abstract": ["It pumps.", "It shines."]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert str(tmp_path / small_model.fingerprint) in sentence(lambda: embed(small_model, texts, tmp_path))
+
+    embed(small_model, texts, tmp_path)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
 
 
 def test_a_graph_that_is_mined_is_not_replaced_but_mined_by_others_too(tables: Path, here: Path) -> None:

@@ -1,12 +1,13 @@
 """How a step writes: to a scratch path, then renamed; once for the same parameters."""
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
 from patentcl.common.cli import InputError
-from patentcl.common.files import beside, check_replaceable, fingerprint, is_done, write_record
+from patentcl.common.files import beside, check_replaceable, fingerprint, is_done, locked, write_record
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -24,7 +25,7 @@ def test_an_error_leaves_the_old_result(tmp_path: Path, kind: str) -> None:
         raise RuntimeError
 
     assert (target if kind == "file" else target / "a").read_text() == "first"
-    assert {path.name for path in tmp_path.iterdir()} == {"result", ".result.lock"}
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
 def test_a_process_killed_between_the_renames_loses_nothing(tmp_path: Path) -> None:
@@ -101,6 +102,21 @@ def test_a_result_with_a_file_that_is_cut_or_missing_is_written_again(tmp_path: 
     check_replaceable(record, {"seed": 7}, overwrite=False)  # the result is useless
     file.unlink()
     assert not is_done(record, {})
+
+
+def test_what_holds_a_lock_last_leaves_nothing(tmp_path: Path) -> None:
+    with locked(tmp_path / "graph", shared=True):
+        with locked(tmp_path / "graph", shared=True):
+            pass
+        with pytest.raises(InputError, match="graph"), locked(tmp_path / "graph"):
+            pass
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_reported_with_the_path(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "result"))), beside(tmp_path / "result"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_one_process_at_a_time_writes_a_path(tmp_path: Path) -> None:

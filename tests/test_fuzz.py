@@ -252,6 +252,10 @@ class Parsed(Exception):
     """The command line was accepted."""
 
 
+def parsed() -> None:
+    raise Parsed
+
+
 def parse(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script does before it starts to work."""
     module = importlib.import_module(script)
@@ -259,7 +263,7 @@ def parse(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
     def then_stop(*args: object, **more: object) -> None:
         real(*args, **more)
-        raise Parsed
+        parsed()
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "parse_options", then_stop)
@@ -274,9 +278,9 @@ def flags_of(script: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
         patch.setattr(
             "argparse.ArgumentParser.parse_args",
-            lambda self, argv: said.append([o for a in self._actions for o in a.option_strings]),
+            lambda self, argv: said.append([o for a in self._actions for o in a.option_strings]) or parsed(),
         )
-        with pytest.raises(TypeError):
+        with pytest.raises(Parsed):
             importlib.import_module(script).main([])
     return [flag for flag in said[0] if flag.startswith("--") and flag != "--help"]
 

@@ -446,20 +446,27 @@ def test_tables_without_a_usable_citation_are_refused(custom_corpus: Callable[..
 
     with pytest.raises(InputError, match="--positives coupled"):
         tables_to_triplets(folder, tmp_path, "10K", Mining())
-    with pytest.raises(InputError, match=r"--test$"):  # it was passed already
+    with pytest.raises(InputError, match=r"classes$"):  # it was passed already
         tables_to_triplets(folder, tmp_path, "10K", Mining(positives="coupled"))
 
     assert not (tmp_path / "triplets" / "10K").exists()
 
 
 @pytest.mark.parametrize(
-    ("abstract", "cited", "subclass", "last", "lacking"),
+    ("abstract", "cited", "subclass", "last", "lacking", "advice"),
     [
-        ("", "1", "A01B", 12, "with an abstract"),
-        ("Text {}", "99", "A01B", 12, "cite"),  # patents with an abstract, but none cites another
-        ("Text {}", "1", "A{:>02}B", 10, "sharing"),
-        ("A family of one text. " * 20, "1", "A01B", 10, "families"),
-        ("Text {}", "1", "A01B", 10, "negative"),  # all in one subclass
+        ("", "1", "A01B", 12, "with an abstract", "abstracts"),
+        (
+            "Text {}",
+            "99",
+            "A01B",
+            12,
+            "cite",
+            "--positives coupled",
+        ),  # patents with an abstract, but none cites another
+        ("Text {}", "1", "A{:>02}B", 10, "sharing", "classes"),
+        ("A family of one text. " * 20, "1", "A01B", 10, "families", "tables"),
+        ("Text {}", "1", "A01B", 10, "negative", "subclasses"),  # all in one subclass
     ],
 )
 def test_what_tables_without_a_train_triplet_lack_is_said(
@@ -470,6 +477,7 @@ def test_what_tables_without_a_train_triplet_lack_is_said(
     subclass: str,
     last: int,
     lacking: str,
+    advice: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = [str(n) for n in range(12)]
@@ -477,8 +485,10 @@ def test_what_tables_without_a_train_triplet_lack_is_said(
     classes = [(name, subclass.format(name)) for name in ids]
     folder = custom_corpus(patents, [(name, cited) for name in ids[2:]], classes)
 
-    with pytest.raises(InputError, match=rf"\b{last}\b.* 0 .*{lacking}"):
+    with pytest.raises(InputError, match=rf"\b{last}\b.* 0 .*{lacking}.*\. .*{advice}") as problem:
         patent_handler.main(["--tables", str(folder), "--data", str(tmp_path / "data")])
+
+    assert "--val" not in str(problem.value)  # which would not help
 
     assert re.search(r"^patents +12$", capsys.readouterr().out, re.MULTILINE)  # the counts come first
 

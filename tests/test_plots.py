@@ -108,7 +108,7 @@ def test_files_are_written_at_once_and_to_a_new_folder(patents: pd.DataFrame, tm
     save_scatter(scatter_of(patents), tmp_path / "new folder")
 
     names = ["metrics.csv", "scatter.html", "scatter.png"]
-    assert sorted(path.name for path in (tmp_path / "new folder").glob("[!.]*")) == names
+    assert sorted(path.name for path in (tmp_path / "new folder").iterdir()) == names
     width, height = struct.unpack(">II", (tmp_path / "new folder" / "scatter.png").read_bytes()[16:24])
     assert width == 1500 and height > 1500  # two by two panels of 5 inches
     table = pd.read_csv(tmp_path / "new folder" / "metrics.csv", index_col="model")

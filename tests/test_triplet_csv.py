@@ -26,12 +26,12 @@ def test_a_csv_with_a_byte_order_mark_and_an_upper_case_suffix_is_read(tmp_path:
 
 
 def test_a_cpc_subclass_gives_section_and_class_and_other_symbols_are_their_own(tmp_path: Path) -> None:
-    other = [f"{cell} too" for cell in ROW[:9]] + ["C02f"]
+    rows = [[*(f"{cell}{end}" for cell in ROW[:9]), symbol] for end, symbol in (("", "f04b 1/00"), (" too", "C02-f"))]
 
-    texts = load_dataset(write(tmp_path / "t.csv", ROW, other)).texts.set_index("patent_id")
+    texts = load_dataset(write(tmp_path / "t.csv", *rows)).texts.set_index("patent_id")
 
     symbols = texts[["section", "class", "subclass"]]
-    assert symbols.loc[["1", "1 too"]].to_numpy().tolist() == [["F", "F04", "F04B"], ["C02f"] * 3]
+    assert symbols.loc[["1", "1 too"]].to_numpy().tolist() == [["F", "F04", "F04B"], ["C02-f"] * 3]
     assert texts["subclasses"]["3"] == []  # a negative's class is not known
 
 

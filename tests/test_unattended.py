@@ -254,6 +254,13 @@ def test_what_was_written_to_the_output_meanwhile_is_not_replaced(run: Run, tmp_
     assert checkpoints.newest(tmp_path / "tiny.training")
 
 
+def test_a_training_that_is_refused_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--max-length"):
+        run(max_length=999)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_working_folder_that_is_not_ours_is_refused(run: Run, tmp_path: Path) -> None:
     work = tmp_path / "tiny.training"
     work.mkdir()

@@ -8,6 +8,7 @@ DIR holds g_patent, g_patent_abstract, g_us_patent_citation and g_cpc_current as
 as patents.csv, citations.csv and classes.csv.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--import {neo4j.import_} needs --graph neo4j")
     tables, csvs = options.tables or options.data, options.data / "graph"
     folder = options.data / "triplets" / mining.name
-    by_hand = import_command(csvs, neo4j)
     given = {name: getattr(options, name) for name in ("seed", "keep_withdrawn", "skip_bad_lines", "overwrite")}
     if options.graph == "none":
         record = restructure(tables, csvs, resources=resources, **given)
         print_counts(record)
-        print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {by_hand}")
+        print(f"import CSVs: {csvs}\nto import them into a stopped Neo4j server: {import_command(csvs, neo4j)}")
         return
     graph = open_graph(options.graph, options.data, resources, neo4j)
     given |= {"resources": resources, "restructured_is": print_counts}
@@ -69,9 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report(records["mining"]))
     if options.csv:
         csv = folder / "triplet_training.csv"
-        print(f"wrote {write_training_csv(folder, csv, resources):,} rows to {csv}")
+        print(f"triplets with texts: {csv} (rows: {write_training_csv(folder, csv, resources):,})")
+    uses_neo4j = options.graph == "neo4j" or "NEO4J_HOME" in os.environ
     if neo4j.import_ != "offline":  # which prints the command itself
-        print(f"to import the graph into a stopped Neo4j server: {by_hand}")
+        command = import_command(csvs, neo4j) if uses_neo4j else "see docs/neo4j.md"
+        print(f"to import the graph into a stopped Neo4j server: {command}")
     print(f"triplets: {folder}")
 
 

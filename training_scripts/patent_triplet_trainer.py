@@ -41,7 +41,7 @@ class Places:
 def main(argv: Sequence[str] | None = None) -> None:
     """Load triplets, train, print where the model is."""
     places, hyperparameters, options = parse_options(
-        __doc__, Places, Hyperparameters, RunOptions, argv=argv, defaults=defaults(argv)
+        __doc__, Places, Hyperparameters, RunOptions, argv=argv, defaults=defaults
     )
     launch_one_process_per_gpu()
     if places.smoke:
@@ -55,16 +55,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{path} → {output}")
         print(describe(places.recipe, hyperparameters, options, int((data.triplets["split"] == "train").sum())))
     record = train(data, output, places.data / "embeddings", hyperparameters, options)
-    print(f"model: {output} ({record['train triplets']:,} triplets, {record['triplets per second']} per second)")
+    print(
+        f"model: {output} (train triplets: {record['train triplets']:,}, per second: {record['triplets per second']})"
+    )
 
 
-def defaults(argv: Sequence[str] | None) -> dict[str, object]:
+def defaults(given: argparse.Namespace) -> dict[str, object]:
     """The defaults that other options change: those of the recipe, and a small model for --smoke."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", choices=RECIPES, default=Places.recipe)
-    first.add_argument("--smoke", action="store_true")
-    chosen, _ = first.parse_known_args(argv)
-    return RECIPES[chosen.recipe] | ({"base_model": MINILM} if chosen.smoke else {})
+    return RECIPES[given.recipe] | ({"base_model": MINILM} if given.smoke else {})
 
 
 if __name__ == "__main__":

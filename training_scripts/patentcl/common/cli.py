@@ -27,12 +27,16 @@ class InputError(Exception):
 
 
 def parse_options(
-    doc: str | None, *options: Any, argv: Sequence[str] | None = None, defaults: dict[str, Any] | None = None
+    doc: str | None,
+    *options: Any,
+    argv: Sequence[str] | None = None,
+    defaults: Callable[[argparse.Namespace], dict[str, Any]] = lambda given: {},
 ) -> tuple[Any, ...]:
     """Parse a command line into one instance of each dataclass in `options`, whose fields are made by `option`.
 
     A boolean field is a flag, and a `Literal` gives the choices. `_argument_group_name` of a dataclass is the heading
-    of its options; `defaults` replaces defaults by name. Exits with code 2 for a command line that argparse refuses.
+    of its options; `defaults` gives defaults that depend on what is given. Exits with code 2 for a command line that
+    argparse refuses.
     """
     from transformers import HfArgumentParser  # takes a second
 
@@ -40,7 +44,12 @@ def parse_options(
     parser = HfArgumentParser(list(options), description=doc, formatter_class=_Help, usage=usage, allow_abbrev=False)
     for action in parser._actions:  # show --per-anchor but not --per_anchor, which is understood, too; nor --import-
         action.option_strings = [o for o in action.option_strings if "_" not in o and not o.endswith("-")]
-    parser.set_defaults(**(defaults or {}))
+    argv = sys.argv[1:] if argv is None else argv
+    for word in argv:
+        if word.startswith("--") and word.endswith("=--"):  # a ValueError in argparse
+            parser.error(f"argument {word.removesuffix('=--')}: expected a value")
+    given = parser.parse_args([word for word in argv if word not in ("-h", "--help")])
+    parser.set_defaults(**defaults(given))
     return parser.parse_dict(vars(parser.parse_args(argv)))
 
 

@@ -12,7 +12,6 @@ from .resources import Resources
 
 POOL = 0.6  # DuckDB's share of the memory: Python and its libraries are there, too
 OVERSHOOT = 0.85  # DuckDB takes more than its limit
-NULL = "\x01null\x01"  # what read_csv takes for null: no field holds it, so an empty field stays the empty text
 
 
 def connect(

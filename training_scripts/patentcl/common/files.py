@@ -3,17 +3,19 @@
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyarrow import ArrowException
 from tqdm import tqdm
 
-from .cli import InputError
+from .cli import InputError, first_line
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY / "data"
@@ -47,16 +49,31 @@ def beside(path: Path) -> Iterator[Path]:
 def locked(path: Path, shared: bool = False) -> Iterator[None]:
     """Let one process at a time write `path`, or several read it (`shared`); another one gets an `InputError` at once.
 
-    The operating system holds the lock, so that of a process that was killed is gone.
+    The operating system holds the lock, so that of a process that was killed is gone. An `OSError` meanwhile that names
+    no file, as that of a full disk, gets the name `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as file:
-        with suppress(OSError):  # some network file systems have no locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
-            except BlockingIOError:
-                raise InputError(f"{path}: another process is using it. Wait until it has ended.") from None
-        yield
+    lock, is_held = path.with_name(f".{path.name}.lock"), False
+    with ExitStack() as opened:
+        while not is_held:
+            file = opened.enter_context(lock.open("a"))
+            with suppress(OSError):  # some network file systems have no locks
+                try:
+                    fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+                except BlockingIOError:
+                    raise InputError(f"{path}: another process is using it. Wait until it has ended.") from None
+            with suppress(FileNotFoundError):  # the last one that held it has just removed it
+                is_held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        try:
+            yield
+        except OSError as problem:
+            if problem.errno and not problem.filename:
+                problem.filename = str(path)
+            raise
+        finally:
+            with suppress(OSError):  # others still read
+                fcntl.flock(file, fcntl.LOCK_NB | fcntl.LOCK_EX)
+                lock.unlink()
 
 
 def remove(path: Path) -> None:
@@ -74,9 +91,9 @@ def plain(path: Path) -> Path:
     return path
 
 
-def fingerprint(paths: Iterable[Path], threads: int = 1) -> str:
-    """SHA-256 over the names and contents of files, as 16 hex digits; independent of their folder."""
-    digests, digest = hashes(paths, threads), hashlib.sha256()
+def fingerprint(files: Iterable[Path] | Mapping[Path, str], threads: int = 1) -> str:
+    """SHA-256 over names and contents of files, or over their `hashes`, as 16 hex digits; independent of the folder."""
+    digests, digest = files if isinstance(files, Mapping) else hashes(files, threads), hashlib.sha256()
     for path in sorted(digests, key=lambda p: p.name):
         digest.update(path.name.encode() + b"\0" + bytes.fromhex(digests[path]))
     return digest.hexdigest()[:16]
@@ -149,15 +166,24 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path} is missing. Run the step that writes it first.") from None
     except (ValueError, TypeError, RecursionError) as problem:
-        raise _damaged(path, str(problem)) from None
+        raise _damaged(path, path.parent, str(problem)) from None
     if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
     return record
 
 
-def _damaged(path: Path, problem: str = "not as it was written") -> InputError:
-    advice = f"Restore it, or delete {path.parent} and repeat the step that wrote it"
+def _damaged(path: Path, result: Path, problem: str = "not as it was written") -> InputError:
+    advice = f"Restore it, or move {result} and repeat the step that wrote it"
     return InputError(f"{path} is damaged ({problem}). {advice}.")
+
+
+@contextmanager
+def intact(path: Path, result: Path | None = None) -> Iterator[None]:
+    """Raise `InputError` for what pyarrow or pandas raise that read `path`, a file of the folder or file `result`."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ArrowException) as problem:
+        raise _damaged(path, result or path.parent, first_line(problem)) from None
 
 
 def is_done(record: Path, params: dict[str, Any]) -> bool:
@@ -168,13 +194,17 @@ def is_done(record: Path, params: dict[str, Any]) -> bool:
     return record.exists() and not changes(record, params) and _is_complete(record) and bool(unchanged(record))
 
 
-def unchanged(record: Path) -> dict[str, Any]:
-    """Read the record of a step. Raises `InputError` naming the first file of its result that is not as it was."""
+def unchanged(record: Path, found: Mapping[Path, str] | None = None) -> dict[str, Any]:
+    """Read the record of a step. Raises `InputError` naming the first file of its result that is not as it was.
+
+    `found` are the `hashes` of its files, if they are known.
+    """
     content = read_json(record)
     known = {record.parent / name: digest for name, digest in content.get("sha256", {}).items()}
-    for path, digest in hashes(known).items():
-        if digest != known[path]:
-            raise _damaged(path)
+    found = hashes(filter(Path.is_file, known)) if found is None else found
+    for path, digest in known.items():
+        if found.get(path) != digest:
+            raise _damaged(path, record.parent)
     return content
 
 

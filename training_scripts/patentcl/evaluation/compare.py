@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..common.cli import InputError
-from ..common.files import read_json
 from ..common.hashing import mix
 from ..models.bases import Readout
 from ..models.embed import embed
@@ -36,7 +34,7 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
     patents = data.read_texts(np.sort(rows[np.argsort(keys, kind="stable")[:sample]]))
     patents = patents[patents["abstract"].str.strip() != ""].reset_index(drop=True)
     if len(patents) < 4:
-        raise InputError(f"--split {split} holds {len(patents)} patents to show, too few for a picture. Use all.")
+        raise InputError(f"--split {split} holds too few patents to show: {len(patents)}. Use all.")
     return patents
 
 
@@ -49,23 +47,22 @@ def with_base(names: Sequence[str], readout: Readout = Readout()) -> list[Model]
     if not names:
         raise InputError("--models names no model. Pass at least one.")
     models = [find_model(name, readout) for name in names]
-    path = models[0].folder / "run.json"
-    record = read_json(path) if path.exists() else {}
-    base = record.get("params", {}).get("base_model", "")
+    base = models[0].record.get("params", {}).get("base_model", "")
     if not base or Path(base).name in [model.label for model in models]:
         return models
     print(f"{base}, the base of {models[0].label}, is added as the first model")
-    return [_base_of(models[0], base, record), *models]
+    return [_base_of(models[0], base), *models]
 
 
-def _base_of(model: Model, base: str, record: dict[str, Any]) -> Model:
+def _base_of(model: Model, base: str) -> Model:
     """The base from which `model` was trained, read as then: by its name, else in the folder where it was then."""
-    readout = Readout(pooling=record["params"].get("pooling"), prompt=record["params"].get("prompt"))
+    params = model.record["params"]
+    readout = Readout(pooling=params.get("pooling"), prompt=params.get("prompt"))
     with suppress(InputError):
         return find_model(base, readout)
     with suppress(InputError):  # ../base was relative to where the training started
-        found = find_model(str(model.folder.resolve() / str(record.get("base folder", base))), readout)
-        if found.fingerprint == record["params"].get("base"):
+        found = find_model(str(model.folder.resolve() / str(model.record.get("base folder", base))), readout)
+        if found.fingerprint == params.get("base"):
             return found
     raise InputError(f"{model.name} was trained from {base}, which is missing. Pass it first.")
 

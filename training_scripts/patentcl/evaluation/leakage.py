@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..models.load import Model
+from ..models.load import TRAINED_ON, Model
 from ..tables.family import text_keys
 from ..triplets.dataset import ENDS, Dataset
 from .held_out import HeldOut
-
-TRAINED_ON = "ids_train.txt"  # in the folder of a model: the patents of its train triplets
 
 # (who saw, what must be new): training sees neither val nor test, and what chooses among weights does not see test. A
 # test triplet or query may have a patent of val, and one of val a patent of train.

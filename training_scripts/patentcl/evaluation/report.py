@@ -74,7 +74,7 @@ class Report:
             return f"{row}: {accuracy} (no {split} patent cites another)"
         word = "better than its base" if tuned[f"{COMPARED} - base"] > 0 else "worse than its base"
         if (p := tuned[f"{COMPARED} p"]) > SIGNIFICANT:
-            word = f"no significant difference from the base ({base['queries']:.0f} queries)"
+            word = f"no significant difference from the base (queries: {base['queries']:.0f})"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
         return f"{row}: {change}, {accuracy}: {word} (BM25: {words[COMPARED]:.3f})"
 

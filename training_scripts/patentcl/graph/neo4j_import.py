@@ -68,7 +68,7 @@ def import_online(connection: Neo4jConnection, csvs: Path, sessions: int, overwr
     connection.write("MERGE (i:PatentCL {fingerprint: $fingerprint}) ON CREATE SET i.complete = false", parameters)
     written = set(connection.run("MATCH (b:PatentCLBatch) RETURN b.name AS name")["name"].to_pylist())
     if written:
-        print(f"import: resuming after {len(written)} batches")
+        print(f"import: resuming (batches written: {len(written):,})")
     total = sum(record["counts"][what] for what in COUNTED)
     with tqdm(total=total, desc="import", unit="row", unit_scale=True, smoothing=0.05) as progress:
         for file in _WRITE:

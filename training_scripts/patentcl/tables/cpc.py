@@ -50,6 +50,12 @@ def class_of(symbol: str) -> str:
     return symbol[:3] if is_cpc(symbol) else symbol
 
 
+def subclass_of(symbol: str) -> str:
+    """The CPC subclass of a symbol as others write it: A01B of A01B 1/00; another symbol itself."""
+    written = re.fullmatch(WRITTEN, symbol.upper())
+    return "".join(written.groups()[:3]) if written else symbol
+
+
 def uses_cpc(subclasses: Iterable[str]) -> bool:
     """Whether patents of these subclasses are classified by the CPC: most different ones, but "", are its symbols.
 

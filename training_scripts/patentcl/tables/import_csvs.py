@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow.csv import WriteOptions, write_csv
 from pyarrow.parquet import ParquetWriter
 
-from ..common.duck import NULL, literal
+from ..common.duck import literal
 
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
@@ -104,13 +104,15 @@ def rows_of(folder: Path, name: str) -> str:
     columns = []
     for header, kind in CSVS[name].items():
         column = f'"{header}"'
-        if kind.endswith("[]"):
-            column = f"CASE WHEN {column} = '' THEN [] ELSE string_split({column}, ';') END"
+        if kind == "VARCHAR":
+            column = f"coalesce({column}, '')"
+        elif kind.endswith("[]"):
+            column = f"coalesce(string_split({column}, ';'), [])"
         columns.append(f'{column} AS "{plain_name(header)}"')
     types = {header: kind.removesuffix("[]") for header, kind in CSVS[name].items()}
     return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
         quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432,
-        buffer_size = 67108864, nullstr = {literal(NULL)}, columns = {types})"""  # noqa: S608
+        buffer_size = 67108864, columns = {types})"""  # noqa: S608
 
 
 def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..common.files import intact
 from .cpc import section_of
 from .import_csvs import PARQUET
 
@@ -16,9 +17,10 @@ def overview(graph: Path) -> pd.DataFrame:
     Columns: `date`, `subclass`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes`
     it has.
     """
-    table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
-    classes = pc.list_value_length(table["subclasses"]).to_numpy()
-    patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
+    with intact(graph / PARQUET):
+        table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
+        classes = pc.list_value_length(table["subclasses"]).to_numpy()
+        patents = table.drop_columns("subclasses").to_pandas().assign(classes=classes)
     return patents.assign(section=patents["subclass"].map(section_of))
 
 
@@ -27,5 +29,6 @@ def subclass_titles(graph: Path) -> dict[str, str]:
     path = graph / "cpc_subclasses.csv"
     if not path.exists():
         return {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return dict(zip(table.iloc[:, 0], table["title"], strict=True))
+    with intact(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return dict(zip(table.iloc[:, 0], table["title"], strict=True))

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from ..common.cli import InputError
-from ..common.duck import NULL, connect, literal
+from ..common.duck import connect, literal
 from .patentsview import LONGEST_LINE, Source, Table, open_table, unpacked_sizes
 
 MOST_BAD = 100_000  # lines that are skipped
@@ -29,11 +29,11 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
     is empty. Lines that cannot be read are left out: read it in `reading`.
     """
     names = source.names if source else {}
-    values = {c: f'"{names[c]}"' if names.get(c) else "NULL::VARCHAR" for c in columns}
+    values = {c: f"""coalesce("{names[c]}", '')""" if names.get(c) else "NULL::VARCHAR" for c in columns}
     if given := [name for name in names.values() if name]:
         key, others = next(iter(values)), "".join(f""" AND "{name}" = '{name}'""" for name in given[1:2])
         is_header = f"""ltrim("{given[0]}", '\ufeff') = '{given[0]}'{others}"""
-        values[key] = f"""CASE WHEN {is_header} THEN '' ELSE "{given[0]}" END"""
+        values[key] = f"CASE WHEN {is_header} THEN '' ELSE {values[key]} END"
     selected = ", ".join(f"{value} AS {c}" for c, value in values.items())
     rows = "(SELECT 1) WHERE false"
     if source:
@@ -41,7 +41,7 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, source: Source | None,
         quote = literal(source.quote)
         ends = r", new_line = '\n'" if source.mixed else ""  # which is any line end where the mode is not strict
         rows = f"""read_csv({literal(source.path)}, columns = {{{types}}}, delim = {literal(source.delimiter)},
-            header = true, auto_detect = false, quote = {quote}, escape = {quote}, nullstr = {literal(NULL)},
+            header = true, auto_detect = false, quote = {quote}, escape = {quote},
             strict_mode = {not source.mixed} {ends}, store_rejects = true, rejects_limit = {MOST_BAD},
             max_line_size = {LONGEST_LINE}, buffer_size = {source.mixed or 4 * LONGEST_LINE})"""
     db.execute(f"CREATE VIEW {name} AS SELECT {selected} FROM {rows}")  # noqa: S608 (names are quoted)

@@ -145,7 +145,7 @@ class Loop:
                 self._evaluate()
             for step, batch in self._feed():
                 if 0 < patience <= state.since_best and self.can_choose:
-                    self.job.log.warn(f"No better nDCG@10 in {state.since_best} evaluations; stopping early.")
+                    self.job.log.warn(f"Stopping early: evaluations without a better nDCG@10: {state.since_best}.")
                     return
                 self._step(step, batch)
                 if step % TRIM_STEPS == 0:

@@ -103,7 +103,7 @@ def describe(recipe: str, chosen: Hyperparameters, options: RunOptions, triplets
     given = asdict(chosen) | asdict(options)
     changed = [f"{name} {value}" for name, value in given.items() if value != usual[name]]
     return (
-        f"{chosen.base_model}, {triplets:,} triplets, recipe {recipe}: {chosen.loss}, {chosen.epochs:g} epochs, "
+        f"{chosen.base_model}, {triplets:,} triplets, recipe {recipe}: {chosen.loss}, epochs {chosen.epochs:g}, "
         f"batch {chosen.batch_size}, lr {chosen.lr:g}, warm-up {chosen.warmup:.0%}\n"
         f"changed from the recipe: {', '.join(changed) or 'nothing'}"
     )

@@ -35,7 +35,7 @@ from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
 from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
-from ..models.load import Model, find_model
+from ..models.load import HASHED, RECORD, TRAINED_ON, Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import prompt_of, separator, tokenise
 from ..triplets.dataset import Dataset
@@ -78,11 +78,16 @@ def train(
     work = output.with_name(f"{output.name}.training")
     params = {"data": data.fingerprint, "base": base.fingerprint, **asdict(hyperparameters)}
     replaces = options.overwrite or (options.resume and (work / checkpoints.STAMP).exists())
-    if done := finished(output / "run.json", params, replaces, "training"):
+    if done := finished(output / RECORD, params, replaces, "training"):
         return done
     if not (data.triplets["split"] == "train").any():
         raise InputError("There is no train triplet. Pass more triplets, or mine again with lower --val and --test.")
     join()
+    weights = sum(p.numel() * p.element_size() for p in base.load(hyperparameters.max_length).parameters())
+    parts = 3 * (options.keep_checkpoints + 1) + 2  # with AdamW's moments; one is scratch; best weights, the model
+    disk = 0 if checkpoints.newest(work) else parts * weights
+    memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
+    require(work, disk, memory, f"training on {len(data.triplets):,} triplets", flag="--output")
     with locked(work) if rank() == 0 else nullcontext():
         try:
             if rank() == 0:
@@ -99,10 +104,6 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     model = base.load(chosen.max_length)
     if chosen.dimensions and chosen.dimensions[0] > (most := model.get_embedding_dimension() or 0):
         raise InputError(f"--matryoshka {chosen.matryoshka}: the vectors of {base.name} have {most} dimensions.")
-    parts = 3 * (job.options.keep_checkpoints + 1) + 2  # with AdamW's moments; one is scratch; best weights, the model
-    disk = 0 if checkpoints.newest(job.work) else parts * sum(p.numel() * p.element_size() for p in model.parameters())
-    memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
-    require(job.work, disk, memory, f"training on {len(data.triplets):,} triplets", flag="--output")
     held_out = held_out_set(data, "val", max_texts=VAL_TEXTS, seed=chosen.seed)
     test = held_out_set(data, "test", seed=chosen.seed) if chosen.evaluations else None
     if test and rank() == 0:
@@ -110,7 +111,7 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     run = fit(base.take(chosen.max_length), data, job, held_out, cache, len(test.texts) if test else 0)
     if rank() > 0:
         return run
-    check_replaceable(output / "run.json", params, job.options.overwrite or job.options.resume)
+    check_replaceable(output / RECORD, params, job.options.overwrite or job.options.resume)
     with beside(output) as scratch:
         try:
             model.save_pretrained(str(scratch), create_model_card=False)
@@ -134,8 +135,8 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         }
         job.log.write("verdict", {"line": record["verdict"]})
         job.log.save(scratch)
-        weights = [str(path.relative_to(scratch)) for path in scratch.rglob("*.safetensors")]
-        write_record(scratch / "run.json", record, weights)
+        written = [str(path.relative_to(scratch)) for path in scratch.rglob("*") if path.suffix in HASHED]
+        write_record(scratch / RECORD, record, written)
         write_card(scratch, report, f"{record['data']['name']}-test")
     remove(job.work)
     write_list(output.parent)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..common.cli import InputError, is_main_process
-from ..common.files import fingerprint, unchanged
-from ..tables.cpc import class_of, section_of
+from ..common.files import fingerprint, intact, unchanged
+from ..tables.cpc import class_of, section_of, subclass_of
 from ..tables.family import PLACES, number_of, text_keys
 from ..tables.patentsview import Table
 from ..tables.rows import read_table
@@ -63,7 +63,8 @@ class Dataset:
         """The texts of `rows` (n,), in this order, with all columns or those given."""
         if self.file is None:
             return self.texts[list(columns or self.texts)].iloc[rows].reset_index(drop=True)
-        return _read_rows(self.file, rows, columns)
+        with intact(self.file):
+            return _read_rows(self.file, rows, columns)
 
     def blocks(self, start: int = 0) -> Iterator[pd.DataFrame]:
         """Title and abstract of all texts from row `start` on, a few thousand at a time."""
@@ -118,12 +119,9 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
         raise InputError(f"{path} holds no {missing}: {there}mine triplets first with patent_handler.py")
     record = unchanged(path / "triplets.json") if (path / "triplets.json").is_file() else {}
     now = record.get("fingerprint") or fingerprint(path / name for name in TABLES)  # earlier versions wrote none
-    try:
-        texts = _read_columns(path / "texts.parquet", IN_MEMORY)
-        triplets = _with_rows(path / "triplets.parquet", ROLES, texts)
-        retrieval = _with_rows(path / "retrieval.parquet", ENDS, texts)
-    except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors are of these kinds
-        raise InputError(f"{path} holds a corrupt file ({problem}): mine again with --overwrite") from None
+    texts = _read_columns(path / "texts.parquet", IN_MEMORY)
+    triplets = _with_rows(path / "triplets.parquet", ROLES, texts)
+    retrieval = _with_rows(path / "retrieval.parquet", ENDS, texts)
     pa.default_memory_pool().release_unused()  # the ids, and the table to look them up
     return Dataset(triplets, texts, retrieval, now, path / "texts.parquet", {**record, "name": path.name})
 
@@ -131,16 +129,18 @@ def load_dataset(path: Path, seed: int = 42) -> Dataset:
 def _read_columns(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of a Parquet file; texts that repeat, which all but ids do, become categories."""
     repeated = [name for name in columns if not name.endswith("_id")]
-    table = pq.read_table(file, columns=list(columns), read_dictionary=repeated)
-    return table.unify_dictionaries().to_pandas()[list(columns)]
+    with intact(file):
+        table = pq.read_table(file, columns=list(columns), read_dictionary=repeated)
+        return table.unify_dictionaries().to_pandas()[list(columns)]
 
 
 def _with_rows(file: Path, names: Sequence[str], texts: pd.DataFrame) -> pd.DataFrame:
     """Read a Parquet file, with rows of `texts` in the columns `names` instead of the ids in <name>_id."""
-    others = [name for name in pq.read_schema(file).names if not name.endswith("_id")]
     columns = tqdm(names, f"look up {file.stem}", delay=2, unit="column", leave=False, disable=not is_main_process())
-    # One after the other, so that the ids of one are in memory.
-    rows = {name: _find(pq.read_table(file, columns=[f"{name}_id"]).column(0), texts) for name in columns}
+    with intact(file):
+        others = [name for name in pq.read_schema(file).names if not name.endswith("_id")]
+        # One after the other, so that the ids of one are in memory.
+        rows = {name: _find(pq.read_table(file, columns=[f"{name}_id"]).column(0), texts) for name in columns}
     return pd.concat([pd.DataFrame(rows), _read_columns(file, others)], axis=1)
 
 
@@ -187,7 +187,7 @@ def _load_csv(path: Path, seed: int) -> Dataset:
     triplets = triplets[split[triplets[list(ROLES)]].max(axis=1) == split[triplets["anchor"]]].reset_index(drop=True)
     if is_main_process():
         counts = ", ".join(f"{(triplets['split'] == split).sum():,} {split}" for split in SPLITS)
-        print(f"{path}: {len(rows):,} triplets: {counts}, {len(rows) - len(triplets):,} left out (across splits)")
+        print(f"{path}: triplets: {len(rows):,} ({counts}, {len(rows) - len(triplets):,} left out, across splits)")
     retrieval = triplets.loc[triplets["split"] != "train", ["anchor", "positive", "split"]].drop_duplicates()
     retrieval = retrieval.set_axis(["query", "relevant", "split"], axis=1).reset_index(drop=True)
     return Dataset(triplets, texts, retrieval, fingerprint([path]), about={"name": path.stem})
@@ -198,6 +198,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"--triplets {path}: no such file")
     rows: pd.DataFrame = read_table(path, Table((), {name: (name,) for name in CSV_COLUMNS}, {})).to_pandas()
+    rows["cpc_id"] = rows["cpc_id"].map(subclass_of)
     if rows.empty:
         raise InputError(f"{path} holds no triplet, only a header")
     for number, ids in enumerate(zip(rows["a_id"], rows["p_id"], rows["n_id"], strict=True), start=1):

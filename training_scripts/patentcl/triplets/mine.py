@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.files import beside, fingerprint, finished, is_done, locked, read_json, remove, write_record
+from ..common.files import beside, fingerprint, finished, intact, is_done, locked, read_json, remove, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..graph.base import Graph, TooLarge
 from ..graph.parallel import in_parallel
 from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
+from ..tables.import_csvs import PARQUET
 from .dataset import TABLES
 from .options import HUB, KINDS, MAX_HELD_OUT, SPLITS, Mining, P, Q
 from .patents import KEPT, held_out, read_patents
@@ -67,7 +68,8 @@ def mine(
     answered = folder.with_name(f".{name}.batches")
     with locked(csvs, shared=True), locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph.batch(source["counts"]))
-        patents = read_patents(csvs, source["counts"]["patents"], mining)
+        with intact(csvs / PARQUET):
+            patents = read_patents(csvs, source["counts"]["patents"], mining)
         pa.default_memory_pool().release_unused()  # what reading them took
         where = sections(patents.starts, patents.subclasses, patents.symbols)
         candidates = Candidates(patents, mining, where, source["params"]["seed"])
@@ -152,7 +154,7 @@ class Batches:
         self.batch = read_json(record)["batch"] if record.exists() else batch
         write_record(record, {"params": params, "batch": self.batch}, [])
         if answered := len(list(folder.glob("*.parquet"))):
-            print(f"mining: resuming after {answered} queries")
+            print(f"mining: resuming (queries answered: {answered:,})")
 
     def path(self, query: Query) -> Path:
         """The file of an answer."""
@@ -187,10 +189,9 @@ class Batches:
 
     def read(self, query: Query) -> pa.Table:
         """The answer of a query."""
-        try:
-            return pq.read_table(self.path(query))
-        except (OSError, ValueError) as problem:
-            raise InputError(f"{self.path(query)} is corrupt ({problem}): delete it and run mining again") from None
+        path = self.path(query)
+        with intact(path, result=path):  # the others are good
+            return pq.read_table(path)
 
 
 def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:

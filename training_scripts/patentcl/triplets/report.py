@@ -30,7 +30,7 @@ def report(record: dict[str, Any]) -> str:
         lines.append(f"the tables give fewer train triplets than the {params['triplets']:,} requested{advice}")
     for split, count in record["triplets"].items():
         queries, relevant = (record[counted].get(split, 0) for counted in ("queries", "relevant"))
-        note = f"{queries:,} queries that cite {relevant:,}" if queries else ""
+        note = f"queries: {queries:,}, patents that they cite: {relevant:,}" if queries else ""
         lines.append(_line(f"triplets {split}", count, note))
     if params["split"] == "time":
         lines.append("families, each as new as its newest patent")

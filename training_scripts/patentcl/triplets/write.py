@@ -51,6 +51,16 @@ _CHOSEN = """CREATE TABLE chosen (
     codes INTEGER[4])"""
 
 
+_ADVICE = {  # what is lacking → what adds it
+    "with an abstract": "Add the abstracts of these patents",
+    "anchors that cite inside the table": "Add the patents that they cite",
+    "both with an abstract": "Add the abstracts of the cited patents",
+    "sharing a CPC subclass": "Use larger tables, or leave out the classes",
+    "with a negative": "Negatives share no subclass with the anchor: use tables of more, or leave out the classes",
+    **dict.fromkeys(("not across splits", "train triplets"), "Use larger tables, or lower --val and --test"),
+}
+
+
 def write_triplets(
     folder: Path, data: Path, candidates: Candidates, model: "Model | None" = None, resources: Resources = Resources()
 ) -> dict[str, Any]:
@@ -89,12 +99,9 @@ def _why_none(candidates: Candidates) -> str:
     labels = [label.removeprefix("… ") for label in (*counts, "train triplets")]
     last = max(place for place, count in enumerate(counts.values()) if count)  # coupled positives need no citation
     lacking = labels[last + 1]
-    coupled = "" if candidates.mining.positives == "coupled" else ", or pass --positives coupled"
-    advice = f"Use larger tables, lower --val and --test{coupled}"
-    if lacking == "with an abstract":
-        advice = "Add the abstracts of these patents"
-    elif lacking == "with a negative" and candidates.where.exist:
-        advice = "Negatives share no subclass with the anchor: use tables of more subclasses, or leave out the classes"
+    advice = _ADVICE.get(lacking, "Use larger tables")
+    if lacking not in ("with an abstract", "with a negative") and candidates.mining.positives != "coupled":
+        advice += ", or pass --positives coupled"
     return f"{[*counts.values()][last]:,} {labels[last]}, but 0 {lacking}. {advice}"
 
 
