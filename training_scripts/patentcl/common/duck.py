@@ -28,12 +28,6 @@ def connect(
     return db
 
 
-def scalar(db: duckdb.DuckDBPyConnection, sql: str) -> int:
-    """The one integer that `sql` gives, such as a count."""
-    row = db.execute(sql).fetchone()
-    return int(row[0]) if row else 0
-
-
 def arrow(db: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """The rows that `sql` gives."""
     with db.cursor() as cursor:  # another result of `db` may be open

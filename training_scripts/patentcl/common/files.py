@@ -159,14 +159,12 @@ def write_record(path: Path, record: dict[str, Any], files: Iterable[str], final
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read the record of a step. Raises `InputError` if the file is missing, or is not as it was written."""
-    try:
+    if not path.exists():
+        raise InputError(f"{path} is missing. Run the step that writes it first.")
+    with intact(path):
         record = dict(json.loads(path.read_text(encoding="utf-8")))
         if record.pop("checksum", None) not in (None, _checksum(record)):  # earlier versions wrote none
             raise ValueError("not as it was written")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing. Run the step that writes it first.") from None
-    except (ValueError, TypeError, RecursionError) as problem:
-        raise _damaged(path, path.parent, str(problem)) from None
     if "asked" in record:  # the name in records of earlier versions
         record["params"] = record.pop("asked")
     return record
@@ -179,10 +177,10 @@ def _damaged(path: Path, result: Path, problem: str = "not as it was written") -
 
 @contextmanager
 def intact(path: Path, result: Path | None = None) -> Iterator[None]:
-    """Raise `InputError` for what pyarrow or pandas raise that read `path`, a file of the folder or file `result`."""
+    """Raise `InputError` for what a library raises that reads `path`, a file of the folder or file `result`."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ArrowException) as problem:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, ArrowException) as problem:
         raise _damaged(path, result or path.parent, first_line(problem)) from None
 
 

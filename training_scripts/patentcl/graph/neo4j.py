@@ -7,7 +7,7 @@ from typing import Any
 from ..common.cli import InputError
 from ..common.files import read_json
 from ..common.resources import Resources
-from ..tables.import_csvs import miscounted
+from ..tables.import_csvs import COUNTED
 from ..tables.restructure import RECORD
 from .base import Graph
 from .neo4j_admin import import_command, import_offline
@@ -60,20 +60,17 @@ class Neo4jGraph(Neo4jConnection, Graph):
         """Whether the database still holds the complete graph of these CSVs."""
         return self.run(_IMPORTED).to_pydict() == {"fingerprint": [fingerprint], "complete": [True]}
 
-    def release(self) -> None:
-        """Do nothing: the database is not in this process."""
-
     def _difference(self, record: dict[str, Any]) -> str:
         """How the database differs from the graph of `record`; "" when it does not."""
         imported = self.run(_IMPORTED).to_pydict()
         if not imported["fingerprint"]:
-            patents = self.run("MATCH (p:Patent) RETURN count(p) AS n")["n"][0].as_py()
-            return "contains patents that patentCL did not import" if patents else "is empty"
+            return "contains patents that patentCL did not import" if self.count("(x:Patent)") else "is empty"
         if imported["fingerprint"] != [record["fingerprint"]]:
             return (
-                f"contains the graph of other tables ({imported['fingerprint'][0]}, expected {record['fingerprint']})"
+                f"contains the graph of other tables ({imported['fingerprint'][0]} instead of {record['fingerprint']})"
             )
         if imported["complete"] != [True]:
             return "contains an unfinished import"
-        difference = miscounted(self.run, record["counts"])
-        return f"contains {difference}" if difference else ""
+        counts = {what: self.count(pattern) for what, pattern in COUNTED.items()}
+        known = {what: record["counts"].get(what, 0) for what in counts}
+        return "" if counts == known else f"contains other numbers of nodes and citations ({counts} instead of {known})"

@@ -119,6 +119,10 @@ class Neo4jConnection:
         columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
         return pa.table(columns, names=names)
 
+    def count(self, pattern: str) -> int:
+        """The number of `x` in a Cypher pattern."""
+        return int(self.run(f"MATCH {pattern} RETURN count(x) AS n")["n"][0].as_py())
+
     def write(self, query: str, parameters: dict[str, Any] | None = None) -> int:
         """Run one writing query, schema commands included, and return its number of rows."""
         return len(self._retry(query, parameters, neo4j.WRITE_ACCESS)[1])

@@ -98,7 +98,7 @@ def _write(connection: Neo4jConnection, csv: Path, fingerprint: str, written: se
 
 def _make_room(connection: Neo4jConnection, fingerprint: str, overwrite: bool, replace: bool) -> None:
     """Delete all nodes of our labels if asked to; else raise `InputError` if they are not of this import."""
-    counts = {label: connection.run(f"MATCH (n:{label}) RETURN count(n) AS n")["n"][0].as_py() for label in _LABELS}
+    counts = {label: connection.count(f"(x:{label})") for label in _LABELS}
     imported = connection.run("MATCH (i:PatentCL) RETURN i.fingerprint AS fingerprint")["fingerprint"].to_pylist()
     if not any(counts.values()) or (imported == [fingerprint] and not overwrite):
         return

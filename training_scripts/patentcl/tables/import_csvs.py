@@ -113,12 +113,3 @@ def rows_of(folder: Path, name: str) -> str:
     return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
         quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432,
         buffer_size = 67108864, columns = {types})"""  # noqa: S608
-
-
-def miscounted(run: Callable[[str, dict[str, Any]], pa.Table], counts: dict[str, int]) -> str:
-    """The first count of graph.json that a graph does not have, or "". `run` answers a Cypher query."""
-    for what, pattern in COUNTED.items():
-        count = run(f"MATCH {pattern} RETURN count(x) AS n", {})["n"][0].as_py()
-        if count != counts.get(what, 0):
-            return f"{count:,} {what} instead of {counts.get(what, 0):,}"
-    return ""

@@ -25,7 +25,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
+from ..common.duck import arrow, connect, readable_errors, sql_sections
 from ..common.files import beside, fingerprint, finished, plain, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
@@ -144,11 +144,10 @@ class _Run:
         self.skipped: dict[str, str] | None = {} if skip else None
         self.db, self.sources, self.folder, self.seed = db, sources, folder, seed
         self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
-        self.rows: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
 
     def write(self, keep_withdrawn: bool) -> dict[str, dict[str, int]]:
-        """Write all files; return the numbers of rows read, kept and dropped for the record."""
+        """Write all files; return the counts for the record, and what was dropped and why."""
         db, texts = self.db, self.sources.get("abstract", self.sources["patent"])
         db.execute(cpc.MACROS + family.MACROS + ID_MACROS)
         # DuckDB takes a CSV file for a few hundred rows, and would keep it in memory to join it.
@@ -166,7 +165,7 @@ class _Run:
             abstracts = read_abstracts(read, numbers, patents, self.seed)
         if "abstract" in self.sources:  # else they are a column of the patents
             rows, unknown = len(abstracts.counted), int((abstracts.counted < 0).sum())
-            self.rows["abstract"], self.dropped["abstracts: no such patent, or repeated"] = rows, unknown
+            self.dropped["abstracts: no such patent, or repeated"] = unknown
             self._check_ids("abstract", "patent_id", rows, rows - unknown)
         self._drop_placeholders(patents, abstracts)
         has_abstract = abstracts.letters > 0
@@ -189,7 +188,7 @@ class _Run:
             self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
             text = "".join(f"# {where}\n{line}\n" for where, line in self.skipped.items())
             (self.folder / SKIPPED).write_text(text, encoding="utf-8", newline="")
-        return {"counts": counts, "rows": self.rows, "dropped": self.dropped}
+        return {"counts": counts, "dropped": self.dropped}
 
     def _run(self, name: str, key: str, **tables: pa.Table) -> pa.Table:
         """Run a section of restructure.sql, which reads these `tables` and that of `key`; return its rows."""
@@ -217,7 +216,6 @@ class _Run:
             raise InputError(
                 f"{self.sources['patent'].shown} contains no patents, or only withdrawn ones; pass another --tables"
             )
-        self.rows |= {"patent": found["rows"], "withdrawn": found["withdrawn"]}
         self.dropped |= {
             "patents: no id": found["nameless"],
             "patents: repeated id": found["rows"] - found["nameless"] - found["ids"],
@@ -240,8 +238,6 @@ class _Run:
             self.dropped[f"groups: cut from symbols like {found['example']!r}"] = found["cut"]
             self.db.execute(self.sql["subclasses"])
         (named,) = self._run("symbols", "").to_pylist()
-        if "cpc" in self.sources:
-            self.rows["cpc"] = found["rows"]
         self.dropped["classifications: no such patent, or no symbol"] = found["rows"] - named["classified"]
         self.dropped["classifications: same subclass again"] = named["classified"] - named["classes"]
 
@@ -295,7 +291,6 @@ class _Run:
         self._check_ids("citation", "cited", citing, linked, needed=False)
         with _step("citations.csv", len(links)) as moved:
             columns, counts = write_links(links, numbers, self.folder, moved)
-        self.rows["citation"] = rows
         self.dropped |= {
             "citations: citing patent not in the table": rows - citing,
             "citations: cited patent not in the table": citing - linked,
@@ -309,7 +304,7 @@ class _Run:
         united, has_relations = families, "relation" in self.sources
         if has_relations:
             found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
-            rows = self.rows["relation"] = scalar(self.db, "SELECT count(*) FROM relation_rows")
+            rows = arrow(self.db, "SELECT count(*) AS n FROM relation_rows")["n"][0].as_py()
             self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
             self._check_ids("relation", "patent_id", 0 if len(found) else rows, 0, needed=False)
         with _step("families"):
@@ -337,7 +332,5 @@ class _Run:
         branches = pa.table({"subclass": symbols, "count": counts, "first": first})[:-1]  # the last are without one
         with csv_writer(self.folder, "cpc_subclasses.csv") as write:
             write(*self._run("cpc_subclasses.csv", "cpc_title", branches=branches).columns)
-        if "cpc_title" in self.sources:
-            self.rows["cpc_title"] = scalar(self.db, "SELECT count(*) FROM cpc_title_rows")
         classified = len(patents) - int(counts[-1])
         return {"classified": classified, "CPC subclasses": len(branches), "classifications": len(codes)}

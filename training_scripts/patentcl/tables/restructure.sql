@@ -27,7 +27,6 @@ CREATE TYPE a_type AS ENUM (SELECT DISTINCT type FROM kept ORDER BY type);
 SELECT (SELECT count(*) FROM read_patent) AS rows,
        (SELECT count(*) FROM read_patent WHERE trim(patent_id) = '') AS nameless,
        (SELECT count(*) FROM one) AS ids,
-       (SELECT count(*) FROM one WHERE withdrawn) AS withdrawn,
        (SELECT count(*) FROM one WHERE withdrawn IS NULL) AS unclear,
        (SELECT count(*) FROM kept) AS kept;
 
