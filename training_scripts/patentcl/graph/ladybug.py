@@ -80,7 +80,8 @@ class LadybugGraph(Graph):
         if finished(self.folder / "import.json", params, overwrite, "import"):
             return
         self.close()
-        disk, memory = _disk(record["counts"]), self.import_memory(record["counts"])
+        disk = _DISK_LEAST + sum(_DISK.get(what, 15) * record["counts"][what] for what in COUNTED)
+        memory = self.import_memory(record["counts"])
         require(self.folder.parent, disk, memory, "importing this graph", self.resources)
         with beside(self.folder) as folder:
             folder.mkdir()
@@ -142,11 +143,6 @@ class LadybugGraph(Graph):
             raise InputError(f"{path} cannot be opened ({problem}). {advice}") from None
 
 
-def _disk(counts: dict[str, int]) -> int:
-    """Bytes of disk that importing a graph of these counts takes."""
-    return _DISK_LEAST + sum(_DISK.get(what, 15) * counts[what] for what in COUNTED)
-
-
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
     """Create the tables and fill them, nodes before the relationships between them."""
     total = sum(counts[what] for what in COUNTED)
@@ -157,10 +153,7 @@ def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) ->
 
 
 def _fill(connection: ladybug.Connection, statements: list[str], path: Path, rows: int, progress: "tqdm[Any]") -> None:
-    """Run the statements that copy a file.
-
-    The bar moves with what the process reads and writes meanwhile, as Ladybug does not tell.
-    """
+    """Copy a file; the bar moves with what the process reads and writes meanwhile, as Ladybug does not tell."""
     before, start, total = progress.n, _moved(), _MOVES * max(path.stat().st_size, 1)
 
     def state(ended: bool) -> str:
@@ -171,8 +164,15 @@ def _fill(connection: ladybug.Connection, statements: list[str], path: Path, row
     with ticking(progress, state):
         try:  # in another thread, so that Ctrl-C arrives here
             in_parallel(connection.execute, statements, 1, lambda _: None, connection.interrupt)
-        except _ERRORS as problem:
-            raise _import_error(path, problem) from None
+        except _ERRORS as problem:  # the CSVs are good unless they cannot be read
+            advice = (
+                "run the command again; if that does not help, the file is corrupt: write it again with --overwrite"
+            )
+            if _is_out_of_memory(problem):
+                advice = "pass a larger --memory"
+            elif "No space left" in str(problem):
+                advice = "free disk space"
+            raise InputError(f"{path} cannot be imported ({problem}); {advice}") from None
 
 
 def _moved() -> int:
@@ -206,14 +206,3 @@ def _source(csvs: Path, file: str) -> str:
 
 def _is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError) or "buffer pool is full" in str(problem) or "bad_alloc" in str(problem)
-
-
-def _import_error(path: Path, problem: BaseException) -> InputError:
-    """What to do about an error of the import: the CSVs are good unless they cannot be read."""
-    if _is_out_of_memory(problem):
-        advice = "pass a larger --memory"
-    elif "No space left" in str(problem):
-        advice = "free disk space"
-    else:
-        advice = "run the command again; if that does not help, the file is corrupt: write it again with --overwrite"
-    return InputError(f"{path} cannot be imported ({problem}); {advice}")

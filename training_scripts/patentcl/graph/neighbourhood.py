@@ -46,17 +46,12 @@ def neighbourhood(graph: Graph, csvs: Path, patent_id: str, most: int = 8) -> Ne
     shown = {side: rows.sort_values("rank").head(most).assign(side=side) for side, rows in sides.items() if len(rows)}
     patents = pd.concat(shown.values(), ignore_index=True).drop_duplicates("patent_id")
     citations = graph.run(_AMONG, {"ranks": patents["rank"].astype(int).tolist()}).to_pandas()
-    patents.insert(1, "title", patents["patent_id"].map(_titles(csvs, patents["patent_id"])))
+    titles = f"SELECT patent_id, title FROM ({rows_of(csvs, 'patents.csv')}) WHERE list_contains($ids, patent_id)"  # noqa: S608
+    with readable_errors(f"{csvs / 'patents.csv'} cannot be read", "Restructure again with --overwrite."):
+        found = connect().execute(titles, {"ids": patents["patent_id"].tolist()}).df().set_index("patent_id")["title"]
+    patents.insert(1, "title", patents["patent_id"].map(found))  # the embedded graph has none
     more = {side: len(rows) - len(shown.get(side, ())) for side, rows in sides.items()}
     return Neighbourhood(patents.drop(columns="rank"), citations, more)
-
-
-def _titles(csvs: Path, ids: pd.Series) -> pd.Series:
-    """Title of each patent; the embedded graph has none."""
-    path = csvs / "patents.csv"
-    with readable_errors(f"{path} cannot be read", "Restructure again with --overwrite."), connect() as db:
-        sql = f"SELECT patent_id, title FROM ({rows_of(csvs, path.name)}) WHERE list_contains($ids, patent_id)"  # noqa: S608
-        return db.execute(sql, {"ids": ids.tolist()}).df().set_index("patent_id")["title"]
 
 
 def browser_query(around: Neighbourhood) -> str:

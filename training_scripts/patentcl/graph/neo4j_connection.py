@@ -153,7 +153,9 @@ class Neo4jConnection:
                 return answer
             except (Neo4jError, DriverError) as problem:
                 deadline = deadline or time.monotonic() + PATIENCE
-                if not is_transient(problem) or time.monotonic() > deadline:
+                stopped = _code(problem).endswith(("Transaction.Terminated", "Transaction.LockClientStopped"))
+                may_pass = (problem.is_retryable() or stopped) and "Memory" not in _code(problem)
+                if not may_pass or time.monotonic() > deadline:
                     raise connection_error(problem, self.server) from None
                 if "Bookmark" in _code(problem):  # of a database that was replaced; the new one may never get there
                     self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
@@ -199,12 +201,6 @@ def refuse_old(version: str) -> None:
     """Raise `InputError` for a version like "4.4.30" that lacks what is used here."""
     if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
         raise InputError(f"Neo4j 5.26 or newer is required (found {version}); upgrade, or use --graph embedded")
-
-
-def is_transient(problem: Neo4jError | DriverError) -> bool:
-    """Whether a retry may succeed: the server is unreachable, stopping or busy."""
-    stopping = _code(problem).endswith(("Transaction.Terminated", "Transaction.LockClientStopped"))
-    return (problem.is_retryable() or stopping) and "Memory" not in _code(problem)
 
 
 def connection_error(problem: Exception, server: Server) -> InputError:

@@ -41,7 +41,8 @@ class Candidates:
 
     `seed`: that of the graph; `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`,
     `nth`, `order`, `split`); `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record
-    → numbers; `negatives` (kinds, kinds + 1): how many pairs wanted kind i and got j, or none.
+    → numbers; `examiner`: how many citations are the examiner's; `negatives` (kinds, kinds + 1): how many pairs wanted
+    kind i and got j, or none.
     """
 
     patents: Patents
@@ -51,6 +52,7 @@ class Candidates:
     parts: list[pd.DataFrame] = field(default_factory=list)
     cited: list[np.ndarray] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    examiner: int = 0
     negatives: np.ndarray = field(default_factory=lambda: np.zeros((len(KINDS), len(KINDS) + 1), np.int64))
 
     def add(self, answers: Mapping[str, pa.Table]) -> None:
@@ -62,7 +64,7 @@ class Candidates:
         self.parts.append(triplets.assign(order=self.patents.bucket[anchor], split=self.patents.split[anchor]))
         self.cited.append(np.stack(members(cited, "relevant"), axis=1))
         self.negatives += table
-        self.counts["examiner's citations"] += len(members(cited, "examiner")[0])
+        self.examiner += len(members(cited, "examiner")[0])
         self.counts["anchors that cite inside the table"] += len(cited)
         for column, label in _SUMS.items():
             if self.where.exist or column != "sharing":

@@ -1,10 +1,4 @@
-"""Triplets written to disk: chosen from the graph's answers, joined with their texts, counted.
-
-`data/triplets/<name>/` holds `triplets.parquet` (anchor_id, positive_id, negative_id, negative_kind, positive_kind,
-cpc_subclass, split), `texts.parquet` (one row per patent, in the order of the import CSV), `retrieval.parquet`
-(query_id, relevant_id, split: what held-out patents cite), the ids of each split as `ids_train.txt` (patents in train
-triplets), `ids_val.txt` and `ids_test.txt` (all patents held out), so that others can compare, and `triplets.json`,
-the record.
+"""Triplets written to disk (docs/data.md lists the files): chosen from the answers, joined with their texts, counted.
 
 Nothing here holds all texts, or all triplets with their ids: both pass in blocks.
 """
@@ -95,7 +89,6 @@ def _why_none(candidates: Candidates) -> str:
     """What the last patents, pairs or triplets lack that were counted on the way to train triplets, and what to do."""
     patents = candidates.patents
     counts = {"patents": len(patents.ids), "with an abstract": int(patents.has_abstract.sum()), **candidates.counts}
-    counts.pop("examiner's citations", 0)
     labels = [label.removeprefix("… ") for label in (*counts, "train triplets")]
     last = max(place for place, count in enumerate(counts.values()) if count)  # coupled positives need no citation
     lacking = labels[last + 1]
@@ -204,7 +197,7 @@ def _counts(chosen: pd.DataFrame, candidates: Candidates, retrieval: np.ndarray,
     reached = np.bincount(where.of(train), minlength=len(where.first)) / max(len(train), 1)
     pairs = [(i, j) for i in range(len(KINDS)) for j in range(len(KINDS)) if i != j]
     return {
-        "examiner's citations": counts.pop("examiner's citations"),
+        "examiner's citations": candidates.examiner,
         "counts": {**counts, "… chosen": len(chosen)},
         "triplets": _tally(chosen["split"], SPLITS),
         "positives": _tally(chosen["positive_kind"], POSITIVES),
