@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -95,6 +96,22 @@ def test_what_the_user_can_fix_is_one_sentence(capfd: pytest.CaptureFixture[str]
     assert "--resume" in capfd.readouterr().err
     assert raising(KeyboardInterrupt()) == 130
     assert re.search(r"Interrupted: \w", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_that_a_library_makes_its_own_error_is_one(number: signal.Signals) -> None:
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise InputError("numpy failed to import") from None
+
+    before = signal.signal(number, signal.SIG_DFL)  # as in a terminal; a process in the background may ignore it
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    signal.signal(number, before)
+
+    assert ended.value.code == 130
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from patentcl.common.cli import InputError, option, parse_options, run_script
+from patentcl.common.cli import InputError, Interrupted, option, parse_options, run_script
 from patentcl.common.files import DATA, MODELS, REPOSITORY, fingerprint, read_json
 from patentcl.sample.write import write_sample
 from patentcl.tables.patentsview import find_tables, has_tables
@@ -89,6 +89,8 @@ def train(data: Path, triplets: int, model: Path, overwrite: bool) -> None:
     elif model.with_name(f"{model.name}.training").exists():
         command.append("--resume")
     code = subprocess.run(command, cwd=REPOSITORY).returncode  # noqa: S603 (our own script)
+    if code == 130:
+        raise Interrupted("run `make demo` again to resume.")
     if code:
         raise InputError(f"{TRAINER.name} ended with code {code}, see above. Run `make demo` again to resume")
 

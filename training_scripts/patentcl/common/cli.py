@@ -110,14 +110,18 @@ def is_main_process() -> bool:
 def run_script(main: Callable[[], object]) -> None:
     """Run a script's `main`. An `InputError` is printed without a traceback, and the exit code is 2.
 
-    SIGTERM and SIGHUP (a closed terminal) interrupt the script as Ctrl-C does, so that partial output is removed.
+    SIGTERM and SIGHUP (a closed terminal) interrupt the script as Ctrl-C does, so that partial output is removed. The
+    exit code is then 130, also where a library made another error of the interrupt.
     """
+    signals: list[int] = []
 
     def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # SIGHUP comes from the kernel and again from the shell
+        signals.append(number)
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)  # SIGHUP comes from the kernel and again from the shell
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
     for name in ("stdout", "stderr"):
@@ -125,7 +129,12 @@ def run_script(main: Callable[[], object]) -> None:
             raw = io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False))
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True))
     try:
-        main()
+        try:
+            main()
+        except Exception as problem:
+            if signals and not isinstance(problem, Interrupted):
+                raise KeyboardInterrupt from None
+            raise
     except InputError as problem:
         _fail(f"error: {problem}")
     except OSError as problem:
