@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import ClassVar
 
@@ -88,22 +88,20 @@ def require(
     place, tmp = _existing(folder), _existing((resources and resources.tmp) or folder)
     if place.stat().st_dev == tmp.stat().st_dev:
         disk, temporary = disk + temporary, 0
-    for where, need, name in ((place, disk, flag), (tmp, temporary, "--tmp")):
-        if need > (free := shutil.disk_usage(where).free):
-            raise InputError(
-                f"{what} needs about {shown(need)} of disk in {where}, which has {shown(free)} free. Free some, or "
-                f"move the {name} folder to another disk and pass its new path"
-            )
-    if memory > (available := available_memory()):
-        raise InputError(
-            f"{what} needs about {shown(memory)} of memory, and {shown(available)} is available. "
-            "Close other programs, or use a machine with more"
-        )
-    if resources and memory > resources.bytes:
-        raise InputError(
-            f"{what} needs about {shown(memory)} of memory, more than the {shown(resources.bytes)} that it may use. "
-            f"Pass --memory {ceil(memory / GB)}GB"
-        )
+    move = "Free some, or move the {} folder to another disk and pass its new path"
+    for need, free, where, advice in (
+        (disk, shutil.disk_usage(place).free, f"disk in {place}", move.format(flag)),
+        (temporary, shutil.disk_usage(tmp).free, f"disk in {tmp}", move.format("--tmp")),
+        (memory, available_memory(), "memory", "Close other programs, or use a machine with more"),
+        (
+            memory,
+            resources.bytes if resources else inf,
+            "the memory that it may use",
+            f"Pass --memory {ceil(memory / GB)}GB",
+        ),
+    ):
+        if need > free:
+            raise InputError(f"{what} needs about {shown(need)} of {where}, with {shown(free)} free. {advice}")
 
 
 def _existing(folder: Path) -> Path:

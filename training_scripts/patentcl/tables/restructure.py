@@ -124,13 +124,10 @@ def _step(
     Without `total`, show the time, and how far the current `query` is.
     """
 
-    def percent(ended: bool) -> str:
-        return f"{max(0, query.query_progress()):.0f} %" if query and not ended else ""
-
     form = None if total else "{desc} [{elapsed}{postfix}]"
     with (
         tqdm(total=total, desc=f"restructure: {name}", unit="row", unit_scale=True, bar_format=form) as bar,
-        ticking(bar, percent),
+        ticking(bar, lambda ended: f"{max(0, query.query_progress()):.0f} %" if query and not ended else ""),
     ):
         yield bar.update
 
