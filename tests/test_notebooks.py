@@ -103,10 +103,15 @@ def test_the_scripts_run_the_same_pipeline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NEO4J_PASSWORD", "secret-word")
+    monkeypatch.delenv("NEO4J_HOME", raising=False)
     data, base, model = str(tmp_path), str(small_model.folder), tmp_path / "model"
 
     patent_handler.main(["--tables", str(tables), "--data", data, "--triplets", "60", "--csv"])
-    assert "citation pairs inside the table" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "citation pairs inside the table" in printed and "neo4j-admin" not in printed
+    monkeypatch.setenv("NEO4J_HOME", str(tmp_path / "neo4j"))
+    patent_handler.main(["--tables", str(tables), "--data", data, "--triplets", "60"])
+    assert "neo4j-admin" in capsys.readouterr().out
     assert (tmp_path / "triplets" / "60" / "triplet_training.csv").exists()
 
     short = ["--epochs", "0.3", "--max-length", "32", "--evaluations", "1", "--dropout", "0"]
