@@ -113,7 +113,11 @@ def copied(whole: Path, folder: Path, file: str, content: bytes) -> None:
     "file", [f"{'own' if name.endswith('csv') else 'today'}/{name}" for name in TABLES] + ["zipped/g_patent.tsv.zip"]
 )
 def test_damaged_tables(whole: Path, file: str) -> None:
-    @given(damaged((whole / file).read_bytes()))
+    good = (whole / file).read_bytes()
+    lines = good.split(b"\r\n")
+
+    @given(damaged(good))
+    @example(b"\r\n".join([lines[0], lines[1] + b'\r"', *lines[3:]]))
     @examples(3)
     def check(content: bytes) -> None:
         with TemporaryDirectory() as name:

@@ -53,7 +53,13 @@ def readable_errors(what: str, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except (duckdb.Error, RuntimeError) as problem:  # DuckDB raises a RuntimeError after Ctrl-C
+    except (
+        duckdb.Error,
+        RuntimeError,
+        OSError,
+    ) as problem:  # RuntimeError after Ctrl-C, OSError where Arrow reads rows
+        if isinstance(problem, OSError) and problem.errno:
+            raise
         reason = first_line(problem)
         if "CSV Error on Line" in reason:  # the third line of the message says what is wrong
             reason = ", ".join([reason, *filter(None, str(problem).split("\n")[2:3])])
@@ -61,6 +67,6 @@ def readable_errors(what: str, advice: str) -> Iterator[None]:
             raise KeyboardInterrupt from None
         if "No space left" in reason:
             advice = "Free disk space."
-        if isinstance(problem, duckdb.OutOfMemoryException):
+        if "Out of Memory Error" in reason:
             advice = "Pass a larger --memory, or close other programs."
         raise InputError(f"{what} ({reason}). {advice}") from None

@@ -62,7 +62,9 @@ def reading(
         try:
             yield cursor
             lines = _unreadable(cursor, source, 1 if skipped is None else MOST_BAD) if source else {}
-        except duckdb.InvalidInputException as raised:  # a line may end in another way than those before
+        except (duckdb.InvalidInputException, OSError) as raised:  # a line may end in another way than those before
+            if "Invalid Input Error" not in str(raised):
+                raise
             problem = raised
     if source and not source.mixed and (problem or lines):
         source.mixed = _mixed(source, next(iter(lines), ""))
