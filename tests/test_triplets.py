@@ -37,7 +37,7 @@ def test_a_triplet_of_a_patent_without_a_text_is_named(folder: Path) -> None:
     triplets.loc[3, "negative_id"] = "no such id"
     triplets.to_parquet(folder / "triplets.parquet")
 
-    with pytest.raises(InputError, match=r"200 .*no such id"):
+    with pytest.raises(InputError, match=r"triplets\.parquet .*no such id"):
         load_dataset(folder)
 
 
