@@ -13,7 +13,7 @@ from ..common.cli import InputError
 from ..common.files import beside, finished, read_json, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
-from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, plain_name
+from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, TEXTS, plain_name
 from ..tables.restructure import RECORD
 from .base import Graph, TooLarge
 from .options import Neo4jOptions
@@ -144,12 +144,25 @@ class LadybugGraph(Graph):
 
 
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
-    """Create the tables and fill them, nodes before the relationships between them."""
+    """Create the tables and fill them, nodes before the relationships between them; the patents without their texts."""
     total = sum(counts[what] for what in COUNTED)
     with tqdm(total=total, desc="import", unit="row", unit_scale=True) as progress:
         for file, (count, table) in _FILES.items():
-            statements = [_create(file, table), f"COPY {table.split('(')[0]} FROM {_source(csvs, file)}"]
-            _fill(connection, statements, csvs / file, counts[count], progress)
+            path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
+            source = (
+                f"'{path}' {_FORM.format(parallel=str('patents' not in file and 'subclasses' not in file).lower())}"
+            )
+            create = f"CREATE REL TABLE {table}"
+            if "(" not in table:
+                headers = CSVS["patents.csv" if file == PARQUET else file]
+                types = {plain_name(header): _TYPES[kind] for header, kind in headers.items()}
+                if file == PARQUET:
+                    types = {name: kind for name, kind in types.items() if name not in TEXTS}
+                    source = f"(LOAD FROM '{path}' RETURN {', '.join(types)})"
+                columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+                create = f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
+            copy = f"COPY {table.partition('(')[0]} FROM {source}"
+            _fill(connection, [create, copy], csvs / file, counts[count], progress)
 
 
 def _fill(connection: ladybug.Connection, statements: list[str], path: Path, rows: int, progress: "tqdm[Any]") -> None:
@@ -179,29 +192,6 @@ def _moved() -> int:
     """Bytes that this process has read from files and written; 0 on a system that does not count them."""
     counters = Path("/proc/self/io")
     return sum(int(line.split()[1]) for line in counters.read_text().splitlines()[:2]) if counters.exists() else 0
-
-
-def _create(file: str, table: str) -> str:
-    """The statement that creates the table of a file; the first column of a node is its primary key."""
-    if "(" in table:
-        return f"CREATE REL TABLE {table}"
-    types = _columns(file)
-    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    return f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
-
-
-def _columns(file: str) -> dict[str, str]:
-    """Columns of a file of nodes with Ladybug's types; the graph does without titles and abstracts."""
-    headers = CSVS["patents.csv" if file == PARQUET else file]
-    columns = {plain_name(header): _TYPES[kind] for header, kind in headers.items()}
-    return {name: kind for name, kind in columns.items() if file != PARQUET or name not in ("title", "abstract")}
-
-
-def _source(csvs: Path, file: str) -> str:
-    path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
-    if file == PARQUET:
-        return f"(LOAD FROM '{path}' RETURN {', '.join(_columns(file))})"
-    return f"'{path}' {_FORM.format(parallel=str('patents' not in file and 'subclasses' not in file).lower())}"
 
 
 def _is_out_of_memory(problem: BaseException) -> bool:
