@@ -1,5 +1,6 @@
 """No damaged file and no odd option gives a traceback: each reader has a result, or one sentence and exit code 2."""
 
+import argparse
 import csv
 import importlib
 import json
@@ -256,10 +257,6 @@ class Parsed(Exception):
     """The command line was accepted."""
 
 
-def parsed() -> None:
-    raise Parsed
-
-
 def parse(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script does before it starts to work."""
     module = importlib.import_module(script)
@@ -267,7 +264,7 @@ def parse(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
     def then_stop(*args: object, **more: object) -> None:
         real(*args, **more)
-        parsed()
+        raise Parsed
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "parse_options", then_stop)
@@ -278,15 +275,17 @@ def parse(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def flags_of(script: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[list[str]] = []
+    said: list[str] = []
+
+    def parsing(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+        said.extend(option for action in parser._actions for option in action.option_strings)
+        raise Parsed
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "argparse.ArgumentParser.parse_args",
-            lambda self, argv: said.append([o for a in self._actions for o in a.option_strings]) or parsed(),
-        )
+        patch.setattr("argparse.ArgumentParser.parse_args", parsing)
         with pytest.raises(Parsed):
             importlib.import_module(script).main([])
-    return [flag for flag in said[0] if flag.startswith("--") and flag != "--help"]
+    return [flag for flag in said if flag.startswith("--") and flag != "--help"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
