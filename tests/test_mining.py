@@ -233,7 +233,7 @@ def test_a_query_that_is_too_large_is_asked_in_halves(
     small.left = 10**6
     monkeypatch.setattr(Small, "batch", lambda *_: 50)  # with other memory; the answers are kept
     mine(small, data, "halves", Mining("FULL"))
-    assert answered > 0 and f"{answered} queries" in capsys.readouterr().out
+    assert answered > 0 and f"answered: {answered}" in capsys.readouterr().out
     mine(small.inner, data, "whole", Mining("FULL"))
     small.close()
 
