@@ -34,6 +34,12 @@ def arrow(db: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         return cursor.sql(sql).to_arrow_table()
 
 
+def scalar(db: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """The one integer that `sql` gives, such as a count."""
+    row = db.execute(sql).fetchone()
+    return int(row[0]) if row else 0
+
+
 def literal(text: Path | str) -> str:
     """A path or text as a literal of SQL, with its quotes."""
     return "'" + str(text).replace("'", "''") + "'"

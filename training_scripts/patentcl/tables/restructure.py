@@ -25,7 +25,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..common.cli import InputError
-from ..common.duck import arrow, connect, readable_errors, sql_sections
+from ..common.duck import arrow, connect, readable_errors, scalar, sql_sections
 from ..common.files import beside, fingerprint, finished, plain, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require, shown
@@ -301,7 +301,7 @@ class _Run:
         united, has_relations = families, "relation" in self.sources
         if has_relations:
             found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
-            rows = arrow(self.db, "SELECT count(*) AS n FROM relation_rows")["n"][0].as_py()
+            rows = scalar(self.db, "SELECT count(*) FROM relation_rows")
             self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
             self._check_ids("relation", "patent_id", 0 if len(found) else rows, 0, needed=False)
         with _step("families"):
