@@ -1,6 +1,5 @@
 """Edited results, runs that share a folder, kills, signals, full disks: one sentence, and no work lost."""
 
-import errno
 import json
 import shutil
 import subprocess
@@ -9,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +16,6 @@ from patent_embedding_scatter import main as scatter
 from patentcl.common.cli import InputError
 from patentcl.common.files import REPOSITORY, locked, read_json, remove, write_json
 from patentcl.evaluation.__main__ import main as evaluation
-from patentcl.models.embed import embed
 from patentcl.models.load import Model, find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.triplets.dataset import load_dataset
@@ -119,21 +116,6 @@ def test_a_damaged_table_whose_record_holds_no_hashes_is_named(tables: Path, her
         data.read_texts(np.arange(len(data.texts)))
 
     assert str(here / file) in sentence(again)
-
-
-def test_a_full_disk_while_embedding_names_the_cache(
-    small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    texts = pd.DataFrame({"title": ["Pump", "Lamp"], "abstract": ["It pumps.", "It shines."]})
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        assert str(tmp_path / small_model.fingerprint) in sentence(lambda: embed(small_model, texts, tmp_path))
-
-    embed(small_model, texts, tmp_path)
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
 
 
 def test_a_graph_that_is_mined_is_not_replaced_but_mined_by_others_too(tables: Path, here: Path) -> None:

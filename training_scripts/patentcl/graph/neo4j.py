@@ -60,6 +60,9 @@ class Neo4jGraph(Neo4jConnection, Graph):
         """Whether the database still holds the complete graph of these CSVs."""
         return self.run(_IMPORTED).to_pydict() == {"fingerprint": [fingerprint], "complete": [True]}
 
+    def release(self) -> None:
+        """Do nothing: the database is not in this process."""
+
     def _difference(self, record: dict[str, Any]) -> str:
         """How the database differs from the graph of `record`; "" when it does not."""
         imported = self.run(_IMPORTED).to_pydict()
