@@ -35,7 +35,7 @@ from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
 from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
-from ..models.load import HASHED, RECORD, TRAINED_ON, Model, find_model
+from ..models.load import HASHED, RECORD, Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import prompt_of, separator, tokenise
 from ..triplets.dataset import Dataset
