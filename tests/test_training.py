@@ -76,9 +76,11 @@ def test_another_training_does_not_replace_a_model(data: Dataset, trained: Path,
         ("seed", -1),
         ("batch_size", 0),
         ("max_length", -1),
+        ("matryoshka", "64,0"),
+        ("matryoshka", "64;32"),
     ],
 )
-def test_a_hyperparameter_out_of_range_is_refused_with_its_flag(name: str, value: float) -> None:
+def test_a_hyperparameter_out_of_range_is_refused_with_its_flag(name: str, value: float | str) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}"):
         Hyperparameters(**{name: value})  # type: ignore[arg-type]
 
@@ -98,6 +100,19 @@ def test_a_base_model_that_is_missing_is_refused_before_anything_is_written(
         train(data, tmp_path / "m", tmp_path / "cache", replace(tiny, base_model="./none"))
 
     assert not list(tmp_path.iterdir())
+
+
+def test_nested_dimensions_are_evaluated_and_a_model_is_loaded_with_fewer(
+    data: Dataset, trained: Path, tiny: Hyperparameters, tmp_path: Path
+) -> None:
+    nested = replace(tiny, matryoshka="8,16", epochs=0.2, evaluations=1)
+    record = train(data, tmp_path / "m", trained.parent / "cache", nested)
+
+    assert {"m", "m, 16-d", "m, 8-d", "bert, 8-d", "BM25 + m, 8-d"} <= set(record["test"])
+    whole, cut = (SentenceTransformer(str(tmp_path / "m"), truncate_dim=size).encode(["pump"]) for size in (None, 8))
+    assert np.array_equal(whole[:, :8], cut)
+    with pytest.raises(InputError, match="--matryoshka 33"):
+        train(data, tmp_path / "n", trained.parent / "cache", replace(nested, matryoshka="33"))
 
 
 def test_weights_are_averaged_with_the_base_models(small_model: Model) -> None:
