@@ -30,11 +30,16 @@ from patentcl.graph import neo4j_admin
 from patentcl.graph.neo4j import Neo4jGraph
 from patentcl.graph.neo4j_connection import Neo4jConnection
 from patentcl.graph.options import Neo4jOptions
+from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
+from patentcl.search import neo4j as vectors_in_neo4j
+from patentcl.search.options import Similar
+from patentcl.search.similar import similar
 from patentcl.tables.restructure import restructure
 from patentcl.triplets.mine import mine, query_parameters, query_parts
 from patentcl.triplets.options import Mining
+from small_corpus import patents, write_corpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COUPLED = Mining("FULL", positives="coupled")  # which needs all parts of the query
@@ -430,6 +435,47 @@ def test_the_notebook_runs_on_the_server_and_keeps_the_password(
     assert not [path for path in written if password in path.read_bytes()]
     logs = list(server.folder.rglob("*.log"))
     assert logs and not [path for path in logs if password in path.read_bytes()]
+
+
+def test_similar_patents_are_found_with_their_citations(
+    server: LocalServer, small_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not server.is_available():
+        server.start()
+    data = write_corpus(tmp_path, patents())
+    options = Similar(str(small_model.folder), patent=["7000020"], data=data, top=5, write_to_neo4j=True)
+    graph, write = neo4j_graph(import_="online", replace=True), Neo4jConnection.write
+    with pytest.raises(InputError):  # another graph
+        similar(options)
+    graph.import_csvs(data / "graph")
+
+    def dying(connection: Neo4jConnection, query: str, parameters: dict[str, Any] | None = None) -> int:
+        if (parameters or {}).get("written") == 50:
+            raise KeyboardInterrupt
+        return write(connection, query, parameters)
+
+    monkeypatch.setattr(vectors_in_neo4j, "BATCH", 25)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Neo4jConnection, "write", dying)
+        similar(options)
+    assert graph.run("MATCH (p:Patent) RETURN count(p.embedding) AS n")["n"].to_pylist() == [25]
+    found = similar(options)
+    state = graph.run("MATCH (i:PatentCL) RETURN i.vectors_written AS n, i.vectors AS model").to_pylist()
+    assert state == [{"n": 60, "model": small_model.fingerprint}]
+
+    query = vectors_in_neo4j.similar_query(graph.version)
+    near = graph.run(query, {"patent_id": "7000020", "count": 6}).to_pandas()
+    assert near["patent_id"].tolist() == ["7000020", *found["patent_id"]]
+    assert near["score"].tolist()[1:] == pytest.approx(found["score"].tolist(), abs=2e-3)
+    assert (near["cites"][0].tolist(), near["cited_by"][0].tolist()) == (["7000017"], ["7000023"])
+    vector = graph.run("MATCH (p:Patent {patent_id: '7000020'}) RETURN p.embedding AS v")["v"][0].as_py()
+    by_vector = graph.run(vectors_in_neo4j.similar_query(graph.version, patent=False), {"vector": vector, "count": 6})
+    assert by_vector.to_pandas().equals(near)
+
+    graph.write("MATCH (i:PatentCL) SET i.vectors = 'of another model'")
+    with pytest.raises(InputError, match="--overwrite"):
+        similar(options)
+    graph.close()
 
 
 def test_tls_with_a_private_authority(

@@ -189,7 +189,7 @@ def is_done(record: Path, params: dict[str, Any]) -> bool:
 
     Raises `InputError` as `unchanged` does.
     """
-    return record.exists() and not changes(record, params) and _is_complete(record) and bool(unchanged(record))
+    return record.exists() and not changes(record, params) and is_complete(record) and bool(unchanged(record))
 
 
 def unchanged(record: Path, found: Mapping[Path, str] | None = None) -> dict[str, Any]:
@@ -232,14 +232,14 @@ def check_replaceable(record: Path, params: dict[str, Any], overwrite: bool) -> 
         left = (".lock", ".partial")  # hidden files, after a kill
         if not folder.is_dir() or any(p.name[0] != "." or p.suffix not in left for p in folder.iterdir()):
             raise InputError(f"{folder} was not written by patentCL (it has no {record.name}). Move it.")
-    elif is_ours and not overwrite and _is_complete(record) and (changed := changes(record, params)):
+    elif is_ours and not overwrite and is_complete(record) and (changed := changes(record, params)):
         raise InputError(
             f"{folder} holds the result of other parameters ({changed}). "
             "Choose another folder, or add --overwrite to replace it."
         )
 
 
-def _is_complete(record: Path) -> bool:
+def is_complete(record: Path) -> bool:
     """Whether no file of the result is missing or shorter than it was."""
     sizes = {record.parent / name: size for name, size in read_json(record).get("files", {}).items()}
     return all(path.exists() and path.stat().st_size >= size for path, size in sizes.items())

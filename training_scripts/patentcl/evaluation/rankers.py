@@ -36,14 +36,32 @@ def dense_ranker(embeddings: np.ndarray) -> Ranker:
 
 def bm25_ranker(texts: pd.DataFrame) -> Ranker:
     """BM25 (Robertson and Zaragoza 2009, doi 10.1561/1500000019) on the stems of title and abstract, by bm25s."""
+    words = words_of(texts)
+    index = bm25_index(words)
+    return lambda rows: np.stack([bm25_scores(index, words[row]) for row in rows])
+
+
+def words_of(texts: pd.DataFrame) -> list[list[str]]:
+    """The stems of the words in title and abstract of each text, without stop words."""
     how = {"stopwords": "en", "stemmer": Stemmer.Stemmer("english"), "return_ids": False, "show_progress": False}
-    words = bm25s.tokenize(_joined(texts), token_pattern=TOKEN, **how)
+    words: list[list[str]] = bm25s.tokenize(_joined(texts), token_pattern=TOKEN, **how)
+    return words
+
+
+def bm25_index(words: list[list[str]]) -> bm25s.BM25:
+    """Index the words of N texts. Raises `InputError` if there are none."""
     if not any(words):
         raise InputError(NO_WORDS)
-    retriever = bm25s.BM25()
-    retriever.index(words, show_progress=False)
-    nothing = np.zeros(len(words), np.float32)  # for a query of stop words, at which bm25s fails
-    return lambda rows: np.stack([retriever.get_scores(words[row]) if words[row] else nothing for row in rows])
+    index = bm25s.BM25()
+    index.index(words, show_progress=False)
+    return index
+
+
+def bm25_scores(index: bm25s.BM25, words: list[str]) -> np.ndarray:
+    """Scores (N,) of indexed texts for the words of a query; 0 if all are unknown, at which bm25s fails."""
+    known = [word for word in words if word in index.vocab_dict]
+    scores: np.ndarray = index.get_scores(known) if known else np.zeros(index.scores["num_docs"], np.float32)
+    return scores
 
 
 def tfidf_ranker(texts: pd.DataFrame) -> Ranker:

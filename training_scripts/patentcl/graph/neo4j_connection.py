@@ -107,6 +107,7 @@ class Neo4jConnection:
         self.connect()
         self._stopping = threading.Event()
         self._outage_reported = False
+        self.version: tuple[int, ...] = OLDEST
 
     def connect(self) -> None:
         """Open the driver; after an import that replaced the database again, as the old bookmarks are void."""
@@ -184,7 +185,7 @@ class Neo4jConnection:
                 found = session.run(_VERSION).single(strict=True)
         except (Neo4jError, DriverError, ValueError) as problem:  # ValueError: the answer is not Bolt
             raise connection_error(problem, self.server) from None
-        refuse_old(found["version"])
+        self.version = refuse_old(found["version"])
         print(f"neo4j: {found['version']} {found['edition']} at {self.server.uri}, database {self.server.database}")
 
     def stop(self) -> None:
@@ -197,10 +198,12 @@ class Neo4jConnection:
         self._driver.close()
 
 
-def refuse_old(version: str) -> None:
-    """Raise `InputError` for a version like "4.4.30" that lacks what is used here."""
-    if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
+def refuse_old(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version; raise `InputError` for one like "4.4.30" that lacks what is used here."""
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+    if numbers < OLDEST:
         raise InputError(f"Neo4j 5.26 or newer is required (found {version}); upgrade, or use --graph embedded")
+    return numbers
 
 
 def connection_error(problem: Exception, server: Server) -> InputError:

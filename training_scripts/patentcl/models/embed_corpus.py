@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 4 -m patentcl.models.embed_corpus --model …          # one process per GPU
 
 `--texts` is a CSV or Parquet file with the columns patent_id, title, abstract. `<output>/` gets `vectors.npy` (N, d)
-float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt` with one patent_id per line in the same order, and
-`vectors.json`, the record.
+float16 or float32, to be opened with `numpy.load(…, mmap_mode="r")`, `ids.txt` with one patent_id per line in the same
+order, and `vectors.json`, the record.
 """
 
 import csv
@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import MISSING, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,11 +44,12 @@ class Options(Readout):
     texts: Path = option(MISSING, "CSV or Parquet file with patent_id, title, abstract", metavar="FILE")
     output: Path = option(MISSING, "folder for the result", metavar="DIR")
     max_length: int = option(0, "truncate texts to this many tokens (0: the model's limit)")
+    dtype: Literal["float16", "float32"] = option("float16", "numbers to store: float16 takes half the space")
     overwrite: bool = option(False, "replace embeddings of other texts or another model")
 
 
 def embed_corpus(
-    model: Model, texts: Path, output: Path, max_length: int = 0, overwrite: bool = False
+    model: Model, texts: Path, output: Path, max_length: int = 0, dtype: str = "float16", overwrite: bool = False
 ) -> dict[str, Any]:
     """Write the embeddings of all rows of `texts` to `output`; return the record.
 
@@ -56,6 +57,7 @@ def embed_corpus(
     """
     count, name = _count(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
     params = {"model": model.fingerprint, "texts": name, "max length": max_length, "precision": precision()}
+    params["dtype"] = dtype
     record = output / "vectors.json"
     if found := files.finished(record, params, overwrite, "embed"):
         return found
@@ -84,7 +86,7 @@ def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwri
         files.check_replaceable(record, params, overwrite)
     files.remove(work)
     work.mkdir(parents=True)
-    np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(work / "vectors.npy", mode="w+", dtype=params["dtype"], shape=shape)
     if hasattr(os, "posix_fallocate"):  # fails now if the disk is too small, not by a signal while writing
         with (work / "vectors.npy").open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
@@ -100,6 +102,10 @@ def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:
             if number % world() == rank() and not done[number]:
                 rows = vectors[number * CHUNK :][: len(chunk)]  # fewer if the file has grown, which is reported later
                 rows[:] = encode(network, chunk[: len(rows)])
+                if not np.isfinite(rows).all():
+                    raise InputError(
+                        f"the model gives NaN, or numbers beyond {rows.dtype}. Pass another --dtype or model."
+                    )
                 vectors.flush()
                 done[number] = True
                 done.flush()
@@ -158,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     (options,) = parse_options(__doc__, Options, argv=argv)
     launch_one_process_per_gpu()
     model, output = find_model(options.model, options), options.output.resolve()
-    record = embed_corpus(model, options.texts, output, options.max_length, options.overwrite)
+    record = embed_corpus(model, options.texts, output, options.max_length, options.dtype, options.overwrite)
     print(f"embeddings: {output / 'vectors.npy'}, {record['texts']:,} x {record['dimensions']}")
 
 

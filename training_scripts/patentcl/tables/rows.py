@@ -132,11 +132,14 @@ def _mixed(source: Source, known: str) -> int:
 
 
 def read_table(path: Path, table: Table) -> pa.Table:
-    """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read."""
+    """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read.
+
+    Optional columns that the file does not have are null.
+    """
     unpacked_sizes([path])
     source = open_table(path, str(path), table)
     while True:
         with suppress(Again), connect() as db:
-            create_view(db, "rows_of_file", source, table.columns)
+            create_view(db, "rows_of_file", source, [*table.columns, *table.optional])
             with reading(db, source) as cursor:
                 return cursor.sql("FROM rows_of_file").to_arrow_table()

@@ -64,7 +64,7 @@ class Dataset:
         if self.file is None:
             return self.texts[list(columns or self.texts)].iloc[rows].reset_index(drop=True)
         with intact(self.file):
-            return _read_rows(self.file, rows, columns)
+            return read_rows(self.file, rows, columns)
 
     def blocks(self, start: int = 0) -> Iterator[pd.DataFrame]:
         """Title and abstract of all texts from row `start` on, a few thousand at a time."""
@@ -153,7 +153,7 @@ def _find(ids: pa.Array | pa.ChunkedArray, texts: pd.DataFrame) -> np.ndarray:
     return np.asarray(rows)
 
 
-def _read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None) -> pd.DataFrame:
+def read_rows(file: Path, rows: np.ndarray, columns: Sequence[str] | None) -> pd.DataFrame:
     """Read `rows` (n,), in any order: all columns, or those given. Only row groups that hold some are read."""
     wanted, places = np.unique(rows, return_inverse=True)
     schema, metadata = pq.read_schema(file), pq.read_metadata(file)

@@ -1,0 +1,73 @@
+"""The vectors of a corpus in a Neo4j server, and the query that finds similar patents there, with their citations.
+
+https://neo4j.com/docs/cypher-manual/current/indexes/semantic-indexes/vector-indexes/
+"""
+
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..common.cli import InputError
+from ..common.resources import Resources
+from ..graph.neo4j import Neo4jGraph
+from ..graph.options import Neo4jOptions
+from .corpus import Corpus
+
+BATCH = 1_000  # vectors per transaction
+SEARCH_CLAUSE = (2026, 1)  # the first version of the server that has it; not tested
+_INDEX = """CREATE VECTOR INDEX patent_vectors IF NOT EXISTS FOR (p:Patent) ON (p.embedding)
+OPTIONS {{indexConfig: {{`vector.dimensions`: {dimensions}, `vector.similarity_function`: 'cosine'}}}}"""
+_BATCH = """MATCH (i:PatentCL {vectors: $name}) UNWIND $rows AS row MATCH (p:Patent {patent_id: row[0]})
+CALL db.create.setNodeVectorProperty(p, 'embedding', row[1])
+WITH i, count(*) AS n SET i.vectors_written = $written RETURN n"""
+_PROCEDURE = "CALL db.index.vector.queryNodes('patent_vectors', $count, {vector}) YIELD node AS p, score"
+_CLAUSE = "MATCH (p:Patent) SEARCH p IN (VECTOR INDEX patent_vectors FOR {vector} LIMIT $count) SCORE AS score"
+_ANSWER = """
+RETURN p.patent_id AS patent_id, p.title AS title, p.date AS date, p.subclasses AS cpc, 2 * score - 1 AS score,
+       COLLECT { MATCH (p)-[:CITES]->(x:Patent) RETURN x.patent_id } AS cites,
+       COLLECT { MATCH (p)<-[:CITES]-(x:Patent) RETURN x.patent_id } AS cited_by
+ORDER BY score DESC"""
+
+
+def similar_query(version: tuple[int, ...], patent: bool = True) -> str:
+    """Cypher for a server of this version: the $count patents nearest to the patent $patent_id, with their citations.
+
+    Without `patent`, those nearest to a $vector.
+    """
+    is_new = version >= SEARCH_CLAUSE
+    start = "CYPHER 25\n" * is_new + "MATCH (a:Patent {patent_id: $patent_id})\n" * patent
+    return start + (_CLAUSE if is_new else _PROCEDURE).format(vector="a.embedding" if patent else "$vector") + _ANSWER
+
+
+def write_to_neo4j(data: Path, corpus: Corpus, overwrite: bool = False) -> None:
+    """Write the vectors to the server that the environment names and that has the graph of `data`; print a query.
+
+    A patent gets its vector as the property `embedding`, which a vector index covers. An interrupted run resumes.
+    Raises `InputError` if there are vectors of another model, unless `overwrite`, and for another graph.
+    """
+    with closing(Neo4jGraph(data, Resources(), Neo4jOptions())) as graph:
+        graph.import_csvs(data / "graph")  # checks that they are imported
+        _write(graph, corpus, overwrite)
+        print(f"neo4j: the vectors are stored; a query for Neo4j Browser:\n{similar_query(graph.version)}")
+
+
+def _write(graph: Neo4jGraph, corpus: Corpus, overwrite: bool) -> None:
+    name = corpus.model.fingerprint
+    [state] = graph.run("MATCH (i:PatentCL) RETURN i.vectors AS vectors, i.vectors_written AS written").to_pylist()
+    if state["vectors"] not in (None, name) and not overwrite:
+        raise InputError(f"{graph.server} contains the vectors of another model; add --overwrite to replace them")
+    if state["vectors"] != name or overwrite:
+        graph.write("DROP INDEX patent_vectors IF EXISTS")
+        graph.write("MATCH (i:PatentCL) SET i.vectors = $name, i.vectors_written = 0", {"name": name})
+        state["written"] = 0
+    graph.write(_INDEX.format(dimensions=corpus.vectors.shape[1]))
+    ids = corpus.find("true", {})["patent_id"].tolist()
+    with tqdm(total=len(ids), initial=state["written"], desc="vectors to Neo4j", unit="patent") as progress:
+        for start in range(state["written"], len(ids), BATCH):
+            vectors = corpus.vectors[start : start + BATCH].astype(float).tolist()
+            rows = [list(row) for row in zip(ids[start : start + BATCH], vectors, strict=True)]
+            if not graph.write(_BATCH, {"rows": rows, "name": name, "written": start + len(rows)}):
+                raise InputError(f"{graph.server}: the graph was replaced meanwhile; run again")
+            progress.update(len(rows))
+    graph.write("CALL db.awaitIndexes(36000)")

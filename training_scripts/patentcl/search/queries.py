@@ -1,0 +1,94 @@
+"""A search: queries (a text, patents of the corpus, or the rows of a CSV file), and the corpus that is searched."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..common.cli import InputError
+from ..models.embed import encode_tokens
+from ..models.tokens import separator, token_ids
+from ..tables.patentsview import Table
+from ..tables.rows import read_table
+from .corpus import Corpus, open_corpus
+from .nearest import EXACT, Codes, nearest, quantise
+from .options import Query
+
+FILE = Table((), {"title": ("text", "title")}, {"abstract": ("abstract",), "query": ("id", "query", "patent_id")})
+
+
+@dataclass(frozen=True)
+class Search:
+    """Q queries to a corpus.
+
+    `queries`: query (its name), title, abstract; `embeddings` (Q, d); `hidden`: the rows that each answer leaves out, a
+    patent of the corpus and its family; `rows`: those to search, None for all; `codes`: as `quantise` returns them.
+    """
+
+    corpus: Corpus
+    queries: pd.DataFrame
+    embeddings: np.ndarray
+    hidden: list[np.ndarray]
+    rows: np.ndarray | None
+    codes: Codes | None
+
+    def nearest(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows and cosines of the `count` patents nearest to each query, best first; of fewer patents all."""
+        most = count + max(map(len, self.hidden))
+        answers = []
+        for rows, cosines, hidden in zip(
+            *nearest(self.corpus.vectors, self.embeddings, most, self.rows, self.codes), self.hidden, strict=True
+        ):
+            shown = ~np.isin(rows, hidden)
+            answers.append((rows[shown][:count], cosines[shown][:count]))
+        return answers
+
+
+def open_search(options: Query, classified: bool = False) -> Search:
+    """Read the queries, and open the corpus, of which only patents with a class are searched if `classified`.
+
+    Raises `InputError` for a query that is empty or unknown, for filters that leave no patent, and as `open_corpus`.
+    """
+    queries = _read(options.file) if options.file else pd.DataFrame({"query": [options.text], "title": [options.text]})
+    corpus = open_corpus(options)
+    rows = corpus.filtered(options.before, options.cpc or (), classified)
+    if options.patent:
+        own, hidden = _find(options.patent, corpus)
+        queries = corpus.read(own, ["patent_id", "title", "abstract"]).rename(columns={"patent_id": "query"})
+        embeddings = corpus.vectors[own]
+    else:
+        queries = queries.reindex(columns=["query", "title", "abstract"], fill_value="")
+        hidden = [np.empty(0, int)] * len(queries)
+        network = corpus.model.load(options.max_length)
+        middle = np.where(queries["abstract"] == "", "", separator(network))  # a title alone is a text
+        texts = (queries["title"] + middle + queries["abstract"]).tolist()
+        embeddings = encode_tokens(network, token_ids(network, texts))
+    kind = options.quantise if options.quantise != "auto" else "binary" if len(corpus.vectors) > EXACT else "none"
+    codes = None if kind == "none" else quantise(corpus.vectors, corpus.folder / f"{kind}.npy", kind)
+    return Search(corpus, queries, embeddings, hidden, rows, codes)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """The queries in a CSV file; those without an id are called by their number."""
+    if not file.is_file():
+        raise InputError(f"--file {file}: no such file")
+    rows = read_table(file, FILE).to_pandas().fillna("")
+    empty = np.flatnonzero(rows["title"].str.strip() == "")
+    if rows.empty or len(empty):
+        raise InputError(f"{file}: {f'query {empty[0] + 1}' if len(empty) else 'it'} has no text. Add one or remove it")
+    return rows.assign(query=rows["query"].where(rows["query"] != "", (rows.index + 1).astype(str)))
+
+
+def _find(ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The row of each patent (Q,), and the rows of its family, itself included."""
+    plain = {patent: re.sub(r"^US|[\s,]|(?<=\d)[A-Z]\d?$", "", patent.upper()) for patent in ids}  # US10,000,000B2
+    known = corpus.find("list_contains($ids, patent_id)", {"ids": [*plain, *plain.values()]}).set_index("patent_id")
+    if unknown := next((patent for patent in ids if not {patent, plain[patent]} & {*known.index}), None):
+        example = corpus.read(np.zeros(1, int), ["patent_id"])["patent_id"][0]
+        raise InputError(f"--patent {unknown}: not in the corpus, whose ids are like {example}")
+    own = known.loc[[patent if patent in known.index else plain[patent] for patent in ids]]
+    family = corpus.find("list_contains($families, family)", {"families": own["family"].tolist()})
+    return own["row"].to_numpy(), [family["row"][family["family"] == one].to_numpy() for one in own["family"]]

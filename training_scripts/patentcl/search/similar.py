@@ -1,0 +1,73 @@
+"""Find the patents that are most similar to a text or to a patent, by a model and by words."""
+
+import re
+
+import bm25s
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..common.files import beside
+from ..common.progress import ticking
+from ..evaluation.rankers import best_first, bm25_index, bm25_scores, fuse, words_of
+from .corpus import Corpus
+from .options import Similar
+from .queries import Search, open_search
+
+DEPTH = 1_000  # ranks of each ranking that are fused
+
+
+def similar(options: Similar) -> pd.DataFrame:
+    """Find the patents most similar to each query, best first.
+
+    Columns: query, rank, patent_id, title, date, cpc, score (the cosine, or with `hybrid` that of the reciprocal rank
+    fusion with BM25), link. A query that is a patent of the corpus is left out, and so are those with its abstract.
+    Raises `InputError` as `open_search` does.
+    """
+    search = open_search(options)
+    if options.write_to_neo4j:
+        from .neo4j import write_to_neo4j
+
+        write_to_neo4j(options.data, search.corpus, options.overwrite)
+    found = _fused(search, options.top) if options.hybrid else search.nearest(options.top)
+    sizes = [len(rows) for rows, _ in found]
+    answers = search.corpus.read(
+        np.concatenate([rows for rows, _ in found]), ["patent_id", "title", "date", "subclasses"]
+    )
+    answers.insert(0, "query", search.queries["query"].repeat(sizes).to_numpy())
+    answers.insert(1, "rank", np.concatenate([np.arange(size) + 1 for size in sizes]))
+    answers["cpc"] = answers.pop("subclasses").map(" ".join)
+    scores = np.concatenate([scores for _, scores in found])
+    return answers.assign(score=scores, link=answers["patent_id"].map(link))
+
+
+def _fused(search: Search, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and scores of the `count` best patents for each query by the fusion of both rankings."""
+    index, searched = _index(search.corpus), np.zeros(len(search.corpus.vectors), bool)
+    searched[slice(None) if search.rows is None else search.rows] = True
+    answers = []
+    for words, (near, _), hidden in zip(words_of(search.queries), search.nearest(DEPTH), search.hidden, strict=True):
+        by_words = np.where(searched, bm25_scores(index, words), 0)
+        by_words[hidden] = 0
+        by_words = best_first(np.where(by_words > 0, by_words, -np.inf), DEPTH)
+        scores = fuse([near, by_words], searched)
+        best = best_first(np.where(scores > 0, scores, -np.inf), count)
+        answers.append((best, scores[best]))
+    return answers
+
+
+def _index(corpus: Corpus) -> bm25s.BM25:
+    """The words of the corpus, beside its texts, where they are written if they are missing."""
+    folder = corpus.file.with_suffix(".bm25")
+    if not folder.exists():
+        with tqdm(desc="index words", bar_format="{desc} [{elapsed}]") as bar, ticking(bar), beside(folder) as scratch:
+            texts = corpus.read(np.arange(len(corpus.vectors)), ["title", "abstract"])
+            bm25_index(words_of(texts)).save(scratch, show_progress=False)
+    return bm25s.BM25.load(folder, mmap=True, show_progress=False)
+
+
+def link(patent_id: str) -> str:
+    """The page of a patent at Google Patents; empty for an id that is no number of a patent."""
+    number = re.fullmatch(r"(D|PP|RE|T|H|AI|X|RX)?\d+", patent_id)  # of the US, as PatentsView writes it
+    known = number or re.fullmatch(r"[A-Z]{2}\d\w*", patent_id)
+    return f"https://patents.google.com/patent/{'US' * bool(number)}{patent_id}" if known else ""
