@@ -18,8 +18,8 @@ def patents() -> pd.DataFrame:
         date = "" if i % 10 == 9 else f"{1950 + i}-06-15"
         rows.append((f"{7_000_000 + i}", f"Title {i}", f"It has a {words} of number {i}.", date))
     frame = pd.DataFrame(rows, columns=["patent_id", "title", "abstract", "date"])
-    frame.loc[6, "abstract"] = frame.loc[5, "abstract"]
-    frame.loc[7, "title"] = 'Zeppelin\x1b[31m with, "quotes"'
+    frame["abstract"] = frame["abstract"].where(frame.index != 6, frame["abstract"][5])
+    frame["title"] = frame["title"].where(frame.index != 7, 'Zeppelin\x1b[31m with, "quotes"')
     return frame
 
 

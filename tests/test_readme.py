@@ -99,8 +99,11 @@ def test_commands_name_what_exists_and_flags_that_it_knows(page: Path, help_of: 
 def test_flags_in_running_text_belong_to_some_command(page: Path, help_of: Help) -> None:
     names = ("patent_handler", "patent_triplet_trainer", "patent_embedding_scatter")
     scripts = [f"training_scripts/{name}.py" for name in names]
-    scripts += [f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale")]
-    modules = [f"patentcl.{name}" for name in ("sample", "download", "publish", "evaluation", "models.embed_corpus")]
+    scripts += [f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale", "search")]
+    modules = [
+        f"patentcl.{name}"
+        for name in ("sample", "download", "publish", "evaluation", "models.embed_corpus", "similar", "classify")
+    ]
     known = {"--help"} | SERVER | set[str]().union(*(flags_in(help_of(name)) for name in [*scripts, *modules]))
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     assert flags_in(text) <= known

@@ -174,6 +174,8 @@ def test_a_file_that_holds_no_query_is_refused(search: Search, tmp_path: Path, c
         ({"text": "a", "before": "1949"}, "--before"),
         ({"text": "a", "cpc": ["A01B 1/00"]}, "--cpc"),
         ({"text": "a", "top": 0}, "--top 0"),
+        ({"text": "a", "csv": Path("tests")}, "--csv tests"),
+        ({"text": "a", "csv": Path("nowhere/a.csv")}, "--csv nowhere"),
         ({"text": "a", "file": Path("none.csv")}, "--file"),
         ({"file": Path("none.csv")}, r"none\.csv"),
         ({"text": "a", "data": Path("nowhere")}, r"patents\.csv"),
@@ -190,7 +192,13 @@ def test_what_cannot_be_answered_is_said(
 
 def test_vectors_of_another_model_are_kept_unless_asked(corpus: Path, small_model: Model, tmp_path: Path) -> None:
     other, vectors = untrained(tmp_path, pooling="mean"), tmp_path / "vectors"
-    options = {"model": str(small_model.folder), "data": corpus, "vectors": vectors, "quantise": "int8", "text": "pump"}
+    options: dict[str, Any] = {
+        "model": str(small_model.folder),
+        "data": corpus,
+        "vectors": vectors,
+        "quantise": "int8",
+        "text": "pump",
+    }
     first = similar(Similar(**options))
     with pytest.raises(InputError, match=r"model .*--overwrite"):
         similar(Similar(**{**options, "model": str(other.folder)}))

@@ -50,13 +50,7 @@ class Outcome:
     def subclasses(self) -> tuple[np.ndarray, np.ndarray]:
         """CPC subclasses of the tested patents, (P, S) bool, and how many of the nearest have each, (P, S)."""
         labels = MultiLabelBinarizer().fit_transform(self.held_out.texts["subclasses"]).astype(np.uint8)
-        return labels[self.tested] > 0, votes(labels, self.nearest)
-
-
-def votes(labels: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """How many of the `nearest` patents (P, n), rows of the `labels` (N, S), have each of S subclasses, (P, S)."""
-    counts: np.ndarray = labels[nearest].sum(axis=1)
-    return counts
+        return labels[self.tested] > 0, labels[self.nearest].sum(axis=1)
 
 
 @dataclass

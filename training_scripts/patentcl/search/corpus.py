@@ -13,26 +13,23 @@ from ..common import files
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors
 from ..models.embed_corpus import embed_corpus
-from ..models.load import Model, find_model
+from ..models.load import Model
 from ..tables.import_csvs import rows_of
 from ..triplets.dataset import read_rows
-from .options import Query
 
-DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+COLUMNS = "patent_id, title, abstract, date, subclasses, family"
 
 
 @dataclass(frozen=True)
 class Corpus:
     """All patents of a data folder; the row of a patent is its place in patents.csv.
 
-    `file`: patent_id, title, abstract, date, subclasses, family as Parquet; `vectors` (N, d): as `model` gives them, on
-    disk in `folder`.
+    `file`: their `COLUMNS`, as Parquet; `fingerprint`: of patents.csv.
     """
 
-    model: Model
+    csv: Path
+    fingerprint: str
     file: Path
-    folder: Path
-    vectors: np.ndarray
 
     def read(self, rows: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the patents in `rows` (n,), in this order."""
@@ -51,47 +48,40 @@ class Corpus:
         A class is a subclass or its beginning; `classified` leaves out patents without one, `before` those without a
         date. Raises `InputError` if none is left.
         """
-        if before and not DATE.fullmatch(before):
-            raise InputError(f"--before {before}: write a date like 2001-07-31, 2001-07 or 2001")
-        begins = "|".join(re.escape(symbol.strip().upper()) for symbol in cpc)
-        conditions = ["len(subclasses) > 0"] * classified
-        values = {}
-        if before:
-            conditions, values["before"] = [*conditions, "date <> '' AND date < $before"], before
-        if cpc:
-            conditions.append("regexp_matches(upper(array_to_string(subclasses, ';')), $cpc)")
-            values["cpc"] = f"(^|;)({begins})"
-        if not conditions:
+        if not (before or cpc or classified):
             return None
-        rows = self.find(" AND ".join(conditions), values)["row"].to_numpy()
+        classes = "|".join(re.escape(symbol.strip().upper()) for symbol in cpc)
+        where = """($before = '' OR (date <> '' AND date < $before)) AND (NOT $classified OR len(subclasses) > 0)
+            AND regexp_matches(';' || upper(array_to_string(subclasses, ';')), $classes)"""
+        values = {"before": before, "classified": classified, "classes": f";({classes})" if cpc else ""}
+        rows = self.find(where, values)["row"].to_numpy()
         if not len(rows):
-            known = "a class" if classified else "a date or class as --before and --cpc say"
-            raise InputError(f"no patent has {known}; classes are written like C02F, C02 or C")
+            raise InputError("no patent has a class, or one (and a date) as --cpc and --before say: C02F, C02 or C")
         return rows
 
+    def vectors(self, model: Model, folder: Path, max_length: int = 0, overwrite: bool = False) -> np.ndarray:
+        """The vectors (N, d) of the patents in `folder`, in any precision; `embed_corpus` writes or resumes them.
 
-def open_corpus(options: Query) -> Corpus:
-    """Open the patents and their vectors; embed them if that was not done, or resume.
+        Raises `InputError` unless `overwrite` if there are vectors of other texts or another model.
+        """
+        texts, record = f"{self.csv.name}, {self.fingerprint}", folder / "vectors.json"
+        wanted = {"model": model.fingerprint, "texts": texts, "max length": max_length}
+        known = files.read_json(record).get("params", {}) if record.exists() else {}
+        if overwrite or not wanted.items() <= known.items() or not files.is_complete(record):
+            embed_corpus(model, self.csv, folder, max_length, overwrite=overwrite)
+        return np.load(folder / "vectors.npy", mmap_mode="r")
 
-    Raises `InputError` if there is no patents.csv, and without --overwrite for vectors of other texts or models.
-    """
-    csv = files.plain(options.data / "graph" / "patents.csv")
+
+def open_corpus(data: Path) -> Corpus:
+    """Open the patents of a data folder, and copy them to a file in which rows are found quickly."""
+    csv = files.plain(data / "graph" / "patents.csv")
     if not csv.is_file():
         raise InputError(f"{csv} is missing. Pass --data, or run patent_handler.py first (--graph none is enough)")
-    model, fingerprint = find_model(options.model, options), files.fingerprint([csv])
-    folder = options.vectors or options.data / "vectors" / model.label
-    wanted = {"model": model.fingerprint, "texts": f"{csv.name}, {fingerprint}", "max length": options.max_length}
-    record = folder / "vectors.json"
-    known = files.read_json(record).get("params", {}) if record.exists() else {}  # computed in any precision
-    if options.overwrite or not wanted.items() <= known.items() or not files.is_complete(record):
-        embed_corpus(model, csv, folder, options.max_length, overwrite=options.overwrite)
-    file = options.data / "search" / f"{fingerprint}.parquet"
+    fingerprint = files.fingerprint([csv])
+    file = data / "search" / f"{fingerprint}.parquet"
     if not file.exists():
-        sql = f"SELECT patent_id, title, abstract, date, subclasses, family FROM ({rows_of(csv.parent, csv.name)})"  # noqa: S608
-        with (
-            readable_errors(f"{csv} cannot be read", "Restructure again."),
-            files.beside(file) as scratch,
-            connect() as db,
-        ):
-            db.execute(f"COPY ({sql}) TO {literal(scratch)} (FORMAT parquet, ROW_GROUP_SIZE 32768)")
-    return Corpus(model, file, folder, np.load(folder / "vectors.npy", mmap_mode="r"))
+        rows = f"SELECT {COLUMNS} FROM ({rows_of(csv.parent, csv.name)})"  # noqa: S608
+        advice = "Restructure again with --overwrite."
+        with readable_errors(f"{csv} cannot be read", advice), files.beside(file) as scratch, connect() as db:
+            db.execute(f"COPY ({rows}) TO {literal(scratch)} (FORMAT parquet, ROW_GROUP_SIZE 32768)")
+    return Corpus(csv, fingerprint, file)

@@ -45,12 +45,12 @@ def nearest(
     unit = _unit(queries)
     if codes is None:
         return _scan(vectors, _cosine, unit, count, rows)
+    count_codes = RESCORED[codes.kind] * count
     if codes.kind == "int8":  # a code counts steps; what else is in a dot product is the same for all vectors
-        parts, score = [unit * (codes.ranges[1] - codes.ranges[0])], _dot
+        found = [_scan(codes.values, _dot, unit * (codes.ranges[1] - codes.ranges[0]), count_codes, rows)[0]]
     else:
-        bits = quantize_embeddings(unit, "ubinary")
-        parts, score = np.split(bits, len(bits)), _equal_bits
-    found = [_scan(codes.values, score, part, RESCORED[codes.kind] * count, rows)[0] for part in parts]
+        bits = np.asarray(quantize_embeddings(unit, "ubinary"))
+        found = [_scan(codes.values, _equal_bits, code, count_codes, rows)[0] for code in np.split(bits, len(bits))]
     candidates = np.sort(np.concatenate(found))
     best = [_scan(vectors, _cosine, unit[[i]], count, some) for i, some in enumerate(candidates)]
     return np.concatenate([rows for rows, _ in best]), np.concatenate([cosines for _, cosines in best])
@@ -104,13 +104,15 @@ def quantise(vectors: np.ndarray, file: Path, kind: str) -> Codes:
     """
     some = _unit(vectors[:: max(1, len(vectors) // CALIBRATION)])
     ranges = torch.stack([some.amin(dim=0), some.amax(dim=0)])
-    precision, dtype = ("int8", np.int8) if kind == "int8" else ("ubinary", np.uint8)
+
+    def coded(unit: Tensor) -> np.ndarray:
+        return np.asarray(quantize_embeddings(unit, "int8" if kind == "int8" else "ubinary", ranges.numpy()))
+
     if not file.exists():
-        width = quantize_embeddings(some[:1], precision, ranges.numpy()).shape[1]
+        first = coded(some[:1])
         with beside(file) as scratch:
-            codes = np.lib.format.open_memmap(scratch, "w+", dtype, (len(vectors), width))
+            codes = np.lib.format.open_memmap(scratch, "w+", first.dtype, (len(vectors), first.shape[1]))
             for start in tqdm(range(0, len(vectors), BLOCK), desc=f"{kind} codes", delay=2):
-                block = _unit(vectors[start : start + BLOCK])
-                codes[start : start + BLOCK] = quantize_embeddings(block, precision, ranges.numpy())
+                codes[start : start + BLOCK] = coded(_unit(vectors[start : start + BLOCK]))
             codes.flush()
     return Codes(kind, np.load(file, mmap_mode="r"), ranges)

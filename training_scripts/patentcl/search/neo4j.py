@@ -12,7 +12,7 @@ from ..common.cli import InputError
 from ..common.resources import Resources
 from ..graph.neo4j import Neo4jGraph
 from ..graph.options import Neo4jOptions
-from .corpus import Corpus
+from .queries import Search
 
 BATCH = 1_000  # vectors per transaction
 SEARCH_CLAUSE = (2026, 1)  # the first version of the server that has it; not tested
@@ -40,7 +40,7 @@ def similar_query(version: tuple[int, ...], patent: bool = True) -> str:
     return start + (_CLAUSE if is_new else _PROCEDURE).format(vector="a.embedding" if patent else "$vector") + _ANSWER
 
 
-def write_to_neo4j(data: Path, corpus: Corpus, overwrite: bool = False) -> None:
+def write_to_neo4j(data: Path, search: Search, overwrite: bool = False) -> None:
     """Write the vectors to the server that the environment names and that has the graph of `data`; print a query.
 
     A patent gets its vector as the property `embedding`, which a vector index covers. An interrupted run resumes.
@@ -48,12 +48,12 @@ def write_to_neo4j(data: Path, corpus: Corpus, overwrite: bool = False) -> None:
     """
     with closing(Neo4jGraph(data, Resources(), Neo4jOptions())) as graph:
         graph.import_csvs(data / "graph")  # checks that they are imported
-        _write(graph, corpus, overwrite)
+        _write(graph, search, overwrite)
         print(f"neo4j: the vectors are stored; a query for Neo4j Browser:\n{similar_query(graph.version)}")
 
 
-def _write(graph: Neo4jGraph, corpus: Corpus, overwrite: bool) -> None:
-    name = corpus.model.fingerprint
+def _write(graph: Neo4jGraph, search: Search, overwrite: bool) -> None:
+    name = search.model.fingerprint
     [state] = graph.run("MATCH (i:PatentCL) RETURN i.vectors AS vectors, i.vectors_written AS written").to_pylist()
     if state["vectors"] not in (None, name) and not overwrite:
         raise InputError(f"{graph.server} contains the vectors of another model; add --overwrite to replace them")
@@ -61,11 +61,11 @@ def _write(graph: Neo4jGraph, corpus: Corpus, overwrite: bool) -> None:
         graph.write("DROP INDEX patent_vectors IF EXISTS")
         graph.write("MATCH (i:PatentCL) SET i.vectors = $name, i.vectors_written = 0", {"name": name})
         state["written"] = 0
-    graph.write(_INDEX.format(dimensions=corpus.vectors.shape[1]))
-    ids = corpus.find("true", {})["patent_id"].tolist()
+    graph.write(_INDEX.format(dimensions=search.vectors.shape[1]))
+    ids = search.corpus.find("true", {})["patent_id"].tolist()
     with tqdm(total=len(ids), initial=state["written"], desc="vectors to Neo4j", unit="patent") as progress:
         for start in range(state["written"], len(ids), BATCH):
-            vectors = corpus.vectors[start : start + BATCH].astype(float).tolist()
+            vectors = search.vectors[start : start + BATCH].astype(float).tolist()
             rows = [list(row) for row in zip(ids[start : start + BATCH], vectors, strict=True)]
             if not graph.write(_BATCH, {"rows": rows, "name": name, "written": start + len(rows)}):
                 raise InputError(f"{graph.server}: the graph was replaced meanwhile; run again")

@@ -1,5 +1,6 @@
 """Options of a search; the command lines of `similar` and `classify` come from them."""
 
+import re
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,8 @@ from ..common.cli import InputError, check_ranges, option
 from ..common.files import DATA
 from ..evaluation.scoring import NEIGHBOURS
 from ..models.bases import Readout
+
+DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class Query(Readout):
     top: int = option(10, "answers to each query", metavar="N")
 
     def __post_init__(self) -> None:
-        """Raise `InputError` unless there is one kind of query, which is not empty."""
+        """Raise `InputError` unless there is one kind of query, and for values that cannot be used."""
+        if self.before and not DATE.fullmatch(self.before):
+            raise InputError(f"--before {self.before}: write a date like 2001-07-31, 2001-07 or 2001")
+        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir()):
+            raise InputError(f"--csv {self.csv}: must be a file in a folder that exists")
         check_ranges(self, {"top": "[1, 10000]", "neighbours": "[1, 10000]"})
         given = [value for value in (self.text, self.patent, self.file) if value]
         if len(given) != 1 or not (self.text or "x").strip():

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sentence_transformers import SentenceTransformer
 
 from ..common.cli import InputError
 from ..models.embed import encode_tokens
+from ..models.load import Model, find_model
 from ..models.tokens import separator, token_ids
 from ..tables.patentsview import Table
 from ..tables.rows import read_table
@@ -22,13 +24,15 @@ FILE = Table((), {"title": ("text", "title")}, {"abstract": ("abstract",), "quer
 
 @dataclass(frozen=True)
 class Search:
-    """Q queries to a corpus.
+    """Q queries to a corpus, and the `vectors` (N, d) of its patents by `model`.
 
     `queries`: query (its name), title, abstract; `embeddings` (Q, d); `hidden`: the rows that each answer leaves out, a
     patent of the corpus and its family; `rows`: those to search, None for all; `codes`: as `quantise` returns them.
     """
 
     corpus: Corpus
+    model: Model
+    vectors: np.ndarray
     queries: pd.DataFrame
     embeddings: np.ndarray
     hidden: list[np.ndarray]
@@ -40,11 +44,19 @@ class Search:
         most = count + max(map(len, self.hidden))
         answers = []
         for rows, cosines, hidden in zip(
-            *nearest(self.corpus.vectors, self.embeddings, most, self.rows, self.codes), self.hidden, strict=True
+            *nearest(self.vectors, self.embeddings, most, self.rows, self.codes), self.hidden, strict=True
         ):
             shown = ~np.isin(rows, hidden)
             answers.append((rows[shown][:count], cosines[shown][:count]))
         return answers
+
+    def answers(self, found: list[tuple[np.ndarray, np.ndarray]], columns: Sequence[str]) -> pd.DataFrame:
+        """A row for each patent that was found: number and query, rank, score, and `columns` of the patent."""
+        rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        number = np.repeat(np.arange(len(found)), [len(some) for some, _ in found])
+        table = pd.DataFrame({"number": number, "query": self.queries["query"].to_numpy()[number], "score": scores})
+        table.insert(2, "rank", table.groupby("number").cumcount() + 1)
+        return pd.concat([table, self.corpus.read(rows, columns)], axis=1)
 
 
 def open_search(options: Query, classified: bool = False) -> Search:
@@ -53,22 +65,25 @@ def open_search(options: Query, classified: bool = False) -> Search:
     Raises `InputError` for a query that is empty or unknown, for filters that leave no patent, and as `open_corpus`.
     """
     queries = _read(options.file) if options.file else pd.DataFrame({"query": [options.text], "title": [options.text]})
-    corpus = open_corpus(options)
+    queries = queries.reindex(columns=["query", "title", "abstract"], fill_value="")
+    hidden, model = [np.empty(0, int)] * len(queries), find_model(options.model, options)
+    corpus = open_corpus(options.data)
     rows = corpus.filtered(options.before, options.cpc or (), classified)
     if options.patent:
         own, hidden = _find(options.patent, corpus)
         queries = corpus.read(own, ["patent_id", "title", "abstract"]).rename(columns={"patent_id": "query"})
-        embeddings = corpus.vectors[own]
-    else:
-        queries = queries.reindex(columns=["query", "title", "abstract"], fill_value="")
-        hidden = [np.empty(0, int)] * len(queries)
-        network = corpus.model.load(options.max_length)
-        middle = np.where(queries["abstract"] == "", "", separator(network))  # a title alone is a text
-        texts = (queries["title"] + middle + queries["abstract"]).tolist()
-        embeddings = encode_tokens(network, token_ids(network, texts))
-    kind = options.quantise if options.quantise != "auto" else "binary" if len(corpus.vectors) > EXACT else "none"
-    codes = None if kind == "none" else quantise(corpus.vectors, corpus.folder / f"{kind}.npy", kind)
-    return Search(corpus, queries, embeddings, hidden, rows, codes)
+    folder = options.vectors or options.data / "vectors" / model.label
+    vectors = corpus.vectors(model, folder, options.max_length, options.overwrite)
+    embeddings = vectors[own] if options.patent else _embed(model.load(options.max_length), queries)
+    kind = options.quantise if options.quantise != "auto" else "binary" if len(vectors) > EXACT else "none"
+    codes = None if kind == "none" else quantise(vectors, folder / f"{kind}.npy", kind)
+    return Search(corpus, model, vectors, queries, embeddings, hidden, rows, codes)
+
+
+def _embed(network: SentenceTransformer, queries: pd.DataFrame) -> np.ndarray:
+    """The embeddings (Q, d); a title alone is read as a text, without a separator."""
+    middle = np.where(queries["abstract"] == "", "", separator(network))
+    return encode_tokens(network, token_ids(network, (queries["title"] + middle + queries["abstract"]).tolist()))
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -28,22 +28,16 @@ def similar(options: Similar) -> pd.DataFrame:
     if options.write_to_neo4j:
         from .neo4j import write_to_neo4j
 
-        write_to_neo4j(options.data, search.corpus, options.overwrite)
+        write_to_neo4j(options.data, search, options.overwrite)
     found = _fused(search, options.top) if options.hybrid else search.nearest(options.top)
-    sizes = [len(rows) for rows, _ in found]
-    answers = search.corpus.read(
-        np.concatenate([rows for rows, _ in found]), ["patent_id", "title", "date", "subclasses"]
-    )
-    answers.insert(0, "query", search.queries["query"].repeat(sizes).to_numpy())
-    answers.insert(1, "rank", np.concatenate([np.arange(size) + 1 for size in sizes]))
-    answers["cpc"] = answers.pop("subclasses").map(" ".join)
-    scores = np.concatenate([scores for _, scores in found])
-    return answers.assign(score=scores, link=answers["patent_id"].map(link))
+    answers = search.answers(found, ["patent_id", "title", "date", "subclasses"])
+    answers["cpc"], answers["link"] = answers["subclasses"].map(" ".join), answers["patent_id"].map(link)
+    return answers[["query", "rank", "patent_id", "title", "date", "cpc", "score", "link"]]
 
 
 def _fused(search: Search, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows and scores of the `count` best patents for each query by the fusion of both rankings."""
-    index, searched = _index(search.corpus), np.zeros(len(search.corpus.vectors), bool)
+    index, searched = _index(search.corpus, len(search.vectors)), np.zeros(len(search.vectors), bool)
     searched[slice(None) if search.rows is None else search.rows] = True
     answers = []
     for words, (near, _), hidden in zip(words_of(search.queries), search.nearest(DEPTH), search.hidden, strict=True):
@@ -56,12 +50,12 @@ def _fused(search: Search, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return answers
 
 
-def _index(corpus: Corpus) -> bm25s.BM25:
+def _index(corpus: Corpus, count: int) -> bm25s.BM25:
     """The words of the corpus, beside its texts, where they are written if they are missing."""
     folder = corpus.file.with_suffix(".bm25")
     if not folder.exists():
         with tqdm(desc="index words", bar_format="{desc} [{elapsed}]") as bar, ticking(bar), beside(folder) as scratch:
-            texts = corpus.read(np.arange(len(corpus.vectors)), ["title", "abstract"])
+            texts = corpus.read(np.arange(count), ["title", "abstract"])
             bm25_index(words_of(texts)).save(scratch, show_progress=False)
     return bm25s.BM25.load(folder, mmap=True, show_progress=False)
 
