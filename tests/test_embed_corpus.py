@@ -56,7 +56,8 @@ def interrupted(small_model: Model, texts: Path, tmp_path: Path, chunks: list[in
 def check(output: Path, texts: Path, model: Model) -> None:
     vectors = np.load(output / "vectors.npy", mmap_mode="r")
     patents = pd.read_csv(texts, dtype=str, keep_default_na=False)
-    assert np.allclose(vectors, encode(model.load(), patents), atol=1e-5)
+    assert vectors.dtype == np.float16
+    assert np.allclose(vectors, encode(model.load(), patents), rtol=1e-3, atol=1e-4)
     assert (output / "ids.txt").read_text().split("\n") == [*patents["patent_id"], ""]
 
 
@@ -67,6 +68,21 @@ def test_embeddings_are_in_the_order_of_the_file(small_model: Model, texts: Path
     check(output, texts, small_model)
     assert record["params"] == read_json(output / "vectors.json")["params"] and record["dimensions"] == 32
     assert sorted(path.name for path in output.iterdir()) == ["ids.txt", "vectors.json", "vectors.npy"]
+
+
+def test_all_digits_are_stored_if_asked(small_model: Model, texts: Path, tmp_path: Path) -> None:
+    embed_corpus(small_model, texts, tmp_path / "v", dtype="float32")
+
+    patents = pd.read_csv(texts, dtype=str, keep_default_na=False)
+    assert np.allclose(np.load(tmp_path / "v" / "vectors.npy"), encode(small_model.load(), patents), atol=1e-5)
+
+
+def test_numbers_that_float16_does_not_hold_are_refused(
+    small_model: Model, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "encode", lambda model, chunk: encode(model, chunk) * 1e6)
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="--dtype"):
+        embed_corpus(small_model, texts, tmp_path / "v")
 
 
 def test_embeddings_of_other_parameters_are_not_replaced(small_model: Model, texts: Path, tmp_path: Path) -> None:
