@@ -291,6 +291,15 @@ def test_touch_pinches_drags_and_taps(browser: Browser) -> None:
     browser.frame()
     assert text(browser, ".patent h2") == ["Épuration of waste water by <b>bubbles</b>"]
 
+    browser.press("Escape")
+    browser.press("0")
+    browser.run(f"scrollBy(0, {where(browser, WATER, 'maps[1]')[1] - 780})")
+    browser.touch("touchStart", where(browser, WATER, "maps[1]"))
+    browser.touch("touchEnd")
+    browser.frame()
+    covered = browser.run("byId('detail').getBoundingClientRect().top")
+    assert covered < 700 and where(browser, WATER, "maps[1]")[1] < covered, "the list does not cover the patent"
+
 
 def test_light_and_dark(browser: Browser) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"

@@ -54,7 +54,7 @@ def test_a_browser_shows_titles_classes_and_models_as_text(tmp_path: Path) -> No
         shown = browser.run("document.body.innerText")
         for n, title in enumerate(HOSTILE):
             browser.run(f"point({n}, maps[0], 10, 10)")
-            assert browser.run("tip.innerText").split("\n") == [title, f"{names[n]} · {names[n]} · {title}"]
+            assert browser.run("tip.innerText").split("\n") == [title, f"{names[n]} · {title} · {names[n]}"]
             browser.run(f"select({n})")
             listed = browser.run("document.querySelector('#detail').innerText")
             assert all(listed.count(text) >= 2 for text in HOSTILE if text != title), "in the list of each model"

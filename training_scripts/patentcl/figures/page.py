@@ -36,7 +36,7 @@ def scatter_page(scatter: Scatter) -> str:
     header, arrays = _header(scatter, colourings), _arrays(scatter, colourings)
     script = "\n".join(['"use strict";', *((WEB / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)])
     return Template((WEB / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(scatter.title),
+        title=escape(scatter.title.removesuffix(f", coloured by {scatter.groups.by}")),  # the colours can be chosen
         style=(WEB / "style.css").read_text(encoding="utf-8"),
         header=_inert(header),
         arrays="\n".join(f'<script type="text/plain" id="{name}">{_packed(array)}</script>' for name, array in arrays),

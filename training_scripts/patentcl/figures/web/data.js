@@ -49,7 +49,7 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-const about = n => [D.id[n], D.classes[n], D.date[n]].filter(Boolean).join(" · ");
+const about = n => [D.id[n], D.date[n], D.classes[n]].filter(Boolean).join(" · ");
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 // The state of the page. `view`: the middle of every map in the coordinates of the points, and its magnification.

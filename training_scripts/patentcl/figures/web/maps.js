@@ -50,7 +50,8 @@ class Map2D {
     const usual = Math.min(6, Math.max(0.8, Math.min(3.5, 75 / Math.sqrt(D.count))) * state.view.zoom ** 0.4);
     const opacity = Math.min(0.8, Math.max(0.35, 90 / Math.sqrt(D.count)) * state.view.zoom ** 0.3);
     const all = {order: state.visible, radius: usual, opacity: state.found ? opacity / 4 : opacity};
-    const found = state.found && {order: state.found, radius: Math.max(2.5, usual * 1.3), opacity: 0.9};
+    const large = state.found && Math.max(1.2 * usual, Math.min(3.5, 75 / Math.sqrt(state.found.length)));
+    const found = state.found && {order: state.found, radius: large, opacity: 0.9};
     this.painter.paint({
       width, height, dense: Math.min(2, devicePixelRatio || 1), from, to, blend, scale, view: state.view,
       groups: D.groups[state.colouring], colours: theme.groups, layers: found ? [all, found] : [all],

@@ -26,6 +26,14 @@ function select(n) {
   draw(false);
 }
 
+// On a phone, the list covers the lower part of the window: scrolls until the patent is in sight.
+function uncover(map, n) {
+  const detail = byId("detail");
+  if (n < 0 || getComputedStyle(detail).position !== "fixed") return;
+  const lowest = map.box.getBoundingClientRect().top + map.placing(n)[1] + 40;
+  scrollBy(0, Math.max(0, lowest - detail.getBoundingClientRect().top));
+}
+
 function listen(map) {
   const {box} = map, fingers = new Map();  // pointers that are down: id → where
   let moved = false;
@@ -61,7 +69,10 @@ function listen(map) {
     point(-1);
   });
   box.addEventListener("pointerup", e => {
-    if (fingers.has(e.pointerId) && !moved) select(map.nearest(...at(e), REACHES[e.pointerType] ?? 12));
+    if (fingers.has(e.pointerId) && !moved) {
+      select(map.nearest(...at(e), REACHES[e.pointerType] ?? 12));
+      uncover(map, state.selected);
+    }
     fingers.delete(e.pointerId);
   });
   box.addEventListener("pointercancel", e => fingers.delete(e.pointerId));
