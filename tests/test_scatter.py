@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from patent_embedding_scatter import main
@@ -18,7 +19,8 @@ from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import held_out_set
 from patentcl.evaluation.metrics import METRICS, PICTURE, metric, picture_metrics
 from patentcl.figures.colours import PALETTE, SECTION_COLOURS, ColorBy, colour_groups
-from patentcl.figures.layout import common_frame, project
+from patentcl.figures.layout import LAYOUTS, Method, common_frame, project
+from patentcl.figures.regions import densest, regions
 from patentcl.figures.style import shortened
 from patentcl.pipeline import tables_to_triplets
 from patentcl.tables.cpc import SECTIONS
@@ -52,10 +54,11 @@ def clouds(symbols: list[str], apart: float, dimensions: int = 16) -> np.ndarray
 THREE = ["A01B", "C02F", "H04L"] * 20
 
 
-def test_projection_is_repeatable_and_in_one_frame() -> None:
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_projection_is_repeatable_and_in_one_frame(method: Method) -> None:
     rows = clouds(THREE, apart=5)
     mirrored = rows * np.where(np.arange(16) % 2, -1, 1)  # cosines stay as they are
-    first, second = project({"a": rows, "b": mirrored}), project({"a": rows, "b": mirrored})
+    first, second = (project({"a": rows, "b": mirrored}, 7, method) for _ in range(2))
     for name in "ab":
         assert first[name].shape == (60, 2)
         np.testing.assert_array_equal(first[name], second[name])
@@ -67,8 +70,49 @@ def test_projection_is_repeatable_and_in_one_frame() -> None:
     assert all((np.abs(points - (x, y)) < half).all() for points in first.values())
 
 
-def test_projection_of_very_few_patents() -> None:
-    assert project({"a": clouds(THREE[:4], apart=1)})["a"].shape == (4, 2)
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_projection_of_very_few_patents(method: Method) -> None:
+    assert project({"a": clouds(THREE[:4], apart=1)}, 7, method)["a"].shape == (4, 2)
+
+
+def test_a_far_island_is_pulled_in_and_stays_the_farthest() -> None:
+    rows = np.eye(3)[0] + np.random.default_rng(0).normal(0, 0.05, (200, 3))
+    rows[:2] = [[0, 1, 0], [0, 0.9, 0.1]]  # at a right angle to the others
+
+    points = project({"a": rows}, method="pca")["a"]
+
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    assert distance.argmax() in (0, 1)
+    assert distance[:2].max() < 1.6 * distance[2:].max()
+    raw = np.abs(PCA(2).fit_transform(rows / np.linalg.norm(rows, axis=1, keepdims=True))[:, 0])
+    assert raw[:2].max() > 3 * raw[2:].max(), "without that"
+
+
+def test_regions_are_frequent_subclasses_named_by_words_of_their_titles() -> None:
+    titles = {"A01B": "Plough for deep soil", "C02F": "Sewage sludge for a device", "H04L": "Packet router"}
+    frame = patents([*THREE * 2, "B01D"]).assign(title=[*(titles[s] for s in THREE * 2), "Filter"])
+
+    found = regions(frame, clouds(frame["subclass"].tolist(), apart=1, dimensions=2))
+
+    names = {name.split()[0]: set(name.replace(",", "").split()[1:]) for name in found}
+    assert sorted(names) == ["A01B", "C02F", "H04L"], "one patent of B01D is no region"
+    assert names["H04L"] == {"packet", "router"} and names["C02F"] < {"sewage", "sludge", "device"}
+    assert [set(frame["subclass"].iloc[rows]) for rows in found.values()] == [{"A01B"}, {"C02F"}, {"H04L"}]
+
+
+def test_regions_of_a_corpus_without_classes_are_clusters() -> None:
+    words = ["plough", "sewage", "router"] * 20
+    frame = patents([""] * 60).assign(title=words)
+
+    found = regions(frame, clouds(words, apart=50, dimensions=2))
+
+    assert set(found) == set(words)
+    assert all(set(frame["title"].iloc[rows]) == {name} for name, rows in found.items())
+
+
+def test_the_densest_place_is_in_the_crowd() -> None:
+    points = np.concatenate([np.linspace([-9, -9], [-1, 9], 40), np.random.default_rng(0).normal([5, 5], 0.1, (30, 2))])
+    assert np.linalg.norm(densest(points) - (5, 5)) < 0.3
 
 
 def test_sections_keep_their_colour_whatever_the_data() -> None:
@@ -184,7 +228,7 @@ def test_a_custom_metric_is_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_script_evaluates_on_the_split_that_it_shows(
     mined_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, evaluated: str, where: str
 ) -> None:
-    monkeypatch.setattr("patentcl.figures.scatter.project", lambda rows, seed: {n: r[:, :2] for n, r in rows.items()})
+    monkeypatch.setattr("patentcl.figures.scatter.project", flat)
     monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)  # the same for a text, whatever the model
     shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
 
@@ -203,7 +247,7 @@ def test_the_script_evaluates_on_the_split_that_it_shows(
 def test_the_script_shows_a_corpus_without_classes(
     custom_corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patentcl.figures.scatter.project", lambda rows, seed: {n: r[:, :2] for n, r in rows.items()})
+    monkeypatch.setattr("patentcl.figures.scatter.project", flat)
     monkeypatch.setattr("patentcl.evaluation.compare.embed", noise)
     rows = [(f"p{i}", f"Word{i} title", f"Abstract number{i}.") for i in range(90)]
     tables = custom_corpus(rows, [(f"p{i}", f"p{i - 2}") for i in range(2, 90)], [])
@@ -219,6 +263,10 @@ def test_the_script_shows_a_corpus_without_classes(
     assert "nan" not in (tmp_path / "scatter" / "50" / "evaluation.md").read_text()
     metrics = pd.read_csv(tmp_path / "scatter" / "50" / "metrics.csv", index_col="model")
     assert metrics[KNN].isna().all() and metrics["nDCG@10 (test)"].notna().all()
+
+
+def flat(rows: dict[str, np.ndarray], *_: object) -> dict[str, np.ndarray]:
+    return {name: vectors[:, :2] for name, vectors in rows.items()}
 
 
 def noise(_: object, patents: pd.DataFrame, *_more: object) -> np.ndarray:

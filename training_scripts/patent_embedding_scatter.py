@@ -3,7 +3,7 @@
     python patent_embedding_scatter.py                                         # PatentSBERTa and models/patentCL-10K
     python patent_embedding_scatter.py --models minilm DIR --color-by class    # or section, subclass, year, none
 
-Writes scatter.png, scatter.html, metrics.csv, evaluation.csv and evaluation.md.
+Writes scatter.png, scatter.html, metrics.csv, evaluation.csv, evaluation.md and, with --export atlas, atlas.parquet.
 """
 
 from collections.abc import Sequence
@@ -47,6 +47,10 @@ class Picture:
     color_by: Literal["auto", "section", "class", "subclass", "year", "none"] = option(
         "auto", "what colours stand for; auto: CPC sections, or years (else none) for a corpus without classes"
     )
+    layout: Literal["umap", "tsne", "pca"] = option(
+        "umap", "how to lay out: umap, tsne (fills the panel, slower) or pca (linear, fast)"
+    )
+    export: Literal["none", "atlas"] = option("none", "also write atlas.parquet, for embedding-atlas")
     seed: int = option(42, "seed of sample, layout and bootstrap")
 
     def __post_init__(self) -> None:
@@ -61,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from patentcl.evaluation.held_out import held_out_set
     from patentcl.evaluation.metrics import picture_metrics
     from patentcl.evaluation.report import check_output
+    from patentcl.figures.atlas import save_atlas
     from patentcl.figures.colours import colour_groups
     from patentcl.figures.page import save_scatter
     from patentcl.figures.scatter import make_scatter
@@ -83,8 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(metrics.to_string(float_format="{:.3f}".format, na_rep="–"), report.to_markdown(), sep="\n\n")
         report.save(output, "evaluation", triplets=folder)
         titles = subclass_titles(inputs.data / "graph")
-        save_scatter(make_scatter(embeddings, patents, metrics, picture.split, picture.color_by, titles, seed), output)
-    print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}")
+        how = picture.split, picture.color_by, titles, seed, picture.layout
+        scatter = make_scatter(embeddings, patents, metrics, *how)
+        save_scatter(scatter, output)
+        commands = save_atlas(scatter, output / "atlas.parquet") if picture.export == "atlas" else []
+    print(f"picture: {output / 'scatter.png'}\npage to explore: {output / 'scatter.html'}", *commands, sep="\n")
 
 
 if __name__ == "__main__":

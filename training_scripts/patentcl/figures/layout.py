@@ -1,44 +1,89 @@
 """2-D layouts of embeddings: each model's patents as points, in one common frame."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
+from threadpoolctl import threadpool_limits
+
+from ..models.embed import unit_rows
+
+Method = Literal["umap", "tsne", "pca"]
+NEIGHBOURS, PERPLEXITY = 15, 30
+# In each direction, a picture's core is the middle CORE of the points, widened by WIDER; what lies farther out is
+# pulled in to a margin of ROOM.
+CORE, WIDER, ROOM = 0.95, 1.15, 0.15
 
 
-def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, neighbours: int = 15) -> dict[str, np.ndarray]:
-    """Lay out each model's embeddings (N, d) as (N, 2) points: centred, root-mean-square radius 1.
+def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method = "umap") -> dict[str, np.ndarray]:
+    """Lay out each model's embeddings (N, d) as (N, 2) points: middle 0, root-mean-square radius 1.
 
-    UMAP (McInnes, Healy and Melville 2018, arXiv:1802.03426), cosine, deterministic for a `seed` on one machine. The
-    first model is laid out freely. Each other model starts from the first one's layout and is then rotated or mirrored
-    onto it (orthogonal Procrustes; Schönemann 1966), so a patent lies at about the same place in all panels. Axes have
-    no unit: only neighbourhoods are meaningful.
+    The first model is laid out freely, and turned so that its longer side lies flat. Each other model starts from the
+    first one's layout and is then rotated or mirrored onto it (orthogonal Procrustes; Schönemann 1966), so a patent
+    lies at about the same place in all panels. Axes have no unit: only neighbourhoods are meaningful. Islands far from
+    the core are pulled in. Deterministic for a `seed` on one machine.
 
     AlignedUMAP is slower, less faithful to each model, and pulls the layouts together, which hides the differences.
     """
+    pictures: dict[str, np.ndarray] = {}
+    first: np.ndarray | None = None
+    for name, rows in embeddings.items():
+        picture = LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first)
+        picture = picture - picture.mean(axis=0)
+        # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
+        flat = np.linalg.svd(picture, full_matrices=False)[2].T
+        picture = _pulled_in(picture @ (flat if first is None else orthogonal_procrustes(picture, first)[0]))
+        pictures[name] = picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
+        first = pictures[name] if first is None else first
+    return pictures
+
+
+def _umap(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
     import umap  # takes seconds
 
-    pictures: dict[str, np.ndarray] = {}
-    start: str | np.ndarray = "spectral"
-    for name, rows in embeddings.items():
-        layout = umap.UMAP(
-            n_neighbors=min(neighbours, len(rows) - 1),
-            metric="cosine",
-            init=start,
-            random_state=seed,
-            n_jobs=1,  # implied by a seed; without it UMAP warns
-        )
-        picture = np.asarray(layout.fit_transform(np.asarray(rows, dtype=np.float32)), dtype=float)
-        picture -= picture.mean(axis=0)
-        picture /= np.sqrt((picture**2).sum(axis=1).mean()) or 1.0
-        if not pictures:
-            first = picture
-            # The extent that UMAP gives its own spectral start; a narrower one costs epochs, a wider one never closes.
-            start = (10 * (first - first.min(axis=0)) / np.maximum(np.ptp(first, axis=0), 1e-9)).astype(np.float32)
-        # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
-        rotation, _ = orthogonal_procrustes(picture, first)
-        pictures[name] = picture @ rotation
-    return pictures
+    init: str | np.ndarray = "spectral"
+    if start is not None:  # to the extent of UMAP's own start: a narrower one costs epochs, a wider one never closes
+        init = (10 * (start - start.min(axis=0)) / np.maximum(np.ptp(start, axis=0), 1e-9)).astype(np.float32)
+    neighbours = min(NEIGHBOURS, len(rows) - 1)
+    # n_jobs=1 is implied by a seed; without it UMAP warns.
+    layout = umap.UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1)
+    return np.asarray(layout.fit_transform(rows), dtype=float)
+
+
+def _tsne(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    init = "pca" if start is None else (start / start.std(axis=0)[0] * 1e-4).astype(np.float32)  # as small as its own
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
+    with threadpool_limits(1, "openmp"):  # its threads add up in any order
+        layout = TSNE(perplexity=perplexity, metric="cosine", init=init, random_state=seed)
+        return layout.fit_transform(rows).astype(float)
+
+
+def _pca(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    return PCA(2, random_state=seed).fit_transform(rows).astype(float)
+
+
+# Name → function of unit rows (N, d), a seed and the first model's points or None, and what a caption says of it.
+LAYOUTS: dict[Method, tuple[Callable[..., np.ndarray], str]] = {
+    # McInnes, Healy and Melville 2018, arXiv:1802.03426; van der Maaten and Hinton 2008; Pearson 1901.
+    "umap": (_umap, f"UMAP of cosines, {NEIGHBOURS} neighbours"),
+    "tsne": (_tsne, f"t-SNE of cosines, perplexity {PERPLEXITY}"),
+    "pca": (_pca, "First two principal components"),
+}
+
+
+def _pulled_in(picture: np.ndarray) -> np.ndarray:
+    """Move the points (N, 2) that lie outside the core towards it; which of two is farther out stays."""
+    low, high = np.quantile(picture, [(1 - CORE) / 2, (1 + CORE) / 2], axis=0)
+    core, picture = np.maximum(WIDER * (high - low) / 2, 1e-9), picture - (low + high) / 2
+    distance = np.abs(picture) / core
+    beyond = np.maximum(distance - 1, 0)
+    picture = np.sign(picture) * core * (np.minimum(distance, 1) + ROOM * beyond / (beyond + ROOM))
+    return picture - picture.mean(axis=0)
 
 
 def common_frame(points: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
@@ -47,3 +92,17 @@ def common_frame(points: Mapping[str, np.ndarray]) -> tuple[float, float, float]
     low, high = xy.min(axis=0), xy.max(axis=0)
     x, y = (low + high) / 2
     return float(x), float(y), 0.52 * (float((high - low).max()) or 1.0)
+
+
+def extent(points: Mapping[str, np.ndarray], lowest: float) -> tuple[float, float, float, float]:
+    """Return the limits (x0, x1, y0, y1) of the smallest box, plus 4 %, around all models' points.
+
+    It is no higher than wide, and at least `lowest` times as high.
+    """
+    xy = np.concatenate(list(points.values()))
+    middle, sides = (xy.max(axis=0) + xy.min(axis=0)) / 2, np.ptp(xy, axis=0)
+    width = max(sides.max(), 1e-9)
+    height = max(sides[1], lowest * width)
+    half = 0.52 * np.array([width, height])
+    (x0, y0), (x1, y1) = middle - half, middle + half
+    return float(x0), float(x1), float(y0), float(y1)

@@ -7,23 +7,32 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 
 from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
-from .layout import common_frame, project
+from .layout import LAYOUTS, Method, extent, project
 from .neighbours import Neighbours, nearest_neighbours
+from .regions import densest, regions
 from .style import FAINT, INK, drawable, more_fonts, shortened
 
-PANEL, LINE = 5.0, 0.25  # inches: side of a panel, a line of text
+PANEL, LINE = 5.0, 0.25  # inches: width of a panel, a line of text
 PER_ROW = 3  # panels
 LEGEND_ENTRY = 4.9  # inches that the longest name and its count take
+LOWEST = 0.55  # height of a panel, in its width
+DENSE, CELLS = 50_000, 320  # patents above which a panel shows densities, in so many cells across
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,8 @@ class Scatter:
     """What a scatter picture shows.
 
     `points`: model → (N, 2), as `project` returns them; `patents`: N rows; `groups`: their colours; `metrics`: a row
-    for each model, and for others that are not shown. For the page: the `neighbours` of each model, and `titles` of
-    classes and subclasses.
+    for each model, and for others that are not shown; `caption`: how it was made; `regions`: name → rows (n,). For
+    the page: the `neighbours` of each model, and `titles` of classes and subclasses.
     """
 
     points: dict[str, np.ndarray]
@@ -42,6 +51,8 @@ class Scatter:
     title: str
     neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    caption: str = ""
+    regions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def order(self) -> np.ndarray:
@@ -57,6 +68,7 @@ def make_scatter(
     color_by: ColorBy = "auto",
     titles: Mapping[str, str] | None = None,
     seed: int = 42,
+    layout: Method = "umap",
 ) -> Scatter:
     """Lay out the embeddings (N, d) of `patents`, of the `split` that the title names, and colour them.
 
@@ -65,40 +77,100 @@ def make_scatter(
     groups = colour_groups(patents, color_by, titles)
     where = "all splits" if split == "all" else f"the {split} split"
     title = f"{len(patents):,} patents of {where}" + (f", coloured by {groups.by}" if groups.by else "")
+    points = project(embeddings, seed, layout)
     neighbours = {name: nearest_neighbours(rows, name=name) for name, rows in embeddings.items()}
-    return Scatter(project(embeddings, seed), patents, groups, metrics, title, neighbours, titles or {})
+    names = regions(patents, next(iter(points.values())), seed)
+    caption = f"{LAYOUTS[layout][1]}, seed {seed}. Far islands are pulled in. Axes have no unit."
+    if names:
+        what = "frequent subclasses" if (patents["subclass"] != "").any() else "k-means clusters of the first map"
+        caption += f" Labels: {what} where they are densest, with words of their titles."
+    return Scatter(points, patents, groups, metrics, title, neighbours, titles or {}, caption, names)
 
 
 @more_fonts()
 def scatter_figure(scatter: Scatter) -> Figure:
-    """Draw one panel per model with its metrics below, and one legend. All panels have the same limits and aspect."""
+    """Draw one panel per model with its metrics below, and one legend. All panels have the same limits and aspect.
+
+    Names of regions are placed without overlap; those for which there is no room are left out. Above `DENSE` patents,
+    a panel shows the mean colour of each place, the more opaque the more patents lie there.
+    """
+    frame = extent(scatter.points, LOWEST)
+    height = PANEL * (frame[3] - frame[2]) / (frame[1] - frame[0])
     rows = math.ceil(len(scatter.points) / PER_ROW)
     columns = math.ceil(len(scatter.points) / rows)  # four panels as 2 × 2
     entries = max(1, int(columns * PANEL / LEGEND_ENTRY))
     heading = wrap(drawable(scatter.title), int(columns * PANEL * 7.5))
+    caption = wrap(drawable(scatter.caption), int(columns * PANEL * 12.5))
     below = LINE * max(1, len(scatter.metrics.columns))
-    lines = len(heading) + math.ceil(len(scatter.groups.colours) / entries) + 1
-    size = columns * PANEL, rows * (PANEL + 0.3 + below) + LINE * lines
+    lines = len(heading) + 0.7 * len(caption) + math.ceil(len(scatter.groups.colours) / entries)
+    size = columns * PANEL, rows * (height + 0.3 + below) + LINE * lines
     figure = Figure(figsize=size, dpi=150, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.12))
     figure.suptitle("\n".join(heading), x=0.01, ha="left", size=15, weight="bold", color=INK)
-    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[PANEL, below] * rows)
+    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[height, below] * rows)
     for axes in grid.ravel():
         axes.axis("off")
-    colours = np.array([scatter.groups.colours[key] for key in scatter.groups.of])[scatter.order]
-    x, y, half = common_frame(scatter.points)
-    for number, (name, xy) in enumerate(scatter.points.items()):
-        panel, text = grid[number // columns * 2 : number // columns * 2 + 2, number % columns]
+    panels = {name: grid[n // columns * 2, n % columns] for n, name in enumerate(scatter.points)}
+    for number, (name, panel) in enumerate(panels.items()):
         panel.axis("on")
-        dots = float(np.clip(16_000 / len(xy), 3, 40))  # square points: from 10,000 patents to a few
-        panel.scatter(*xy[scatter.order].T, c=colours, s=dots, alpha=0.75, linewidths=0)
-        panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
+        panel.set(xlim=frame[:2], ylim=frame[2:], xticks=[], yticks=[], aspect="equal")
         panel.spines[:].set(linewidth=0.6, color=FAINT)
         panel.set_title(drawable(shortened(name, 46)), size=12, color=INK, loc="left")
-        _write_metrics(text, name, scatter)
+        _draw_patents(panel, scatter.points[name], scatter)
+        _write_metrics(grid[number // columns * 2 + 1, number % columns], name, scatter)
     marks = [Line2D([], [], ls="", marker="o", ms=7, color=colour) for colour in scatter.groups.colours.values()]
     look = {"frameon": False, "labelcolor": INK, "handletextpad": 0.2}
-    figure.legend(marks, scatter.groups.labels.values(), loc="outside lower left", ncols=entries, **look)
+    legend = figure.legend(marks, scatter.groups.labels.values(), loc="outside lower left", ncols=entries, **look)
+    legend.set_title("\n".join(caption), FontProperties(size=9))
+    legend.set_alignment("left")
+    figure.draw_without_rendering()  # which gives the panels their places
+    for name, panel in panels.items():
+        _name_regions(panel, scatter.points[name], scatter.regions)
     return figure
+
+
+def _draw_patents(panel: Axes, xy: np.ndarray, scatter: Scatter) -> None:
+    """Draw a point for each patent (N, 2), or above `DENSE` the mean colour and the density of each place."""
+    colours = {key: to_rgb(colour) for key, colour in scatter.groups.colours.items()}
+    rgb = np.array([colours[key] for key in scatter.groups.of])
+    if len(xy) <= DENSE:
+        dots = float(np.clip(16_000 / len(xy), 3, 40))  # square points: from 10,000 patents to a few
+        x, y = xy[scatter.order].T
+        panel.scatter(x, y, c=rgb[scatter.order], s=dots, alpha=0.75, linewidths=0)
+        return
+    limits = panel.get_ylim(), panel.get_xlim()
+    cells = round(CELLS * np.ptp(limits[0]) / np.ptp(limits[1])), CELLS
+    count, *sums = (np.histogram2d(xy[:, 1], xy[:, 0], cells, limits, weights=weights)[0] for weights in (None, *rgb.T))
+    opacity = np.where(count > 0, 0.2 + 0.8 * np.log1p(count) / np.log1p(count.max()), 0)
+    image = np.dstack([*(part / np.maximum(count, 1) for part in sums), opacity])
+    panel.imshow(image, extent=(*limits[1], *limits[0]), origin="lower", interpolation="nearest")
+
+
+def _name_regions(panel: Axes, xy: np.ndarray, names: Mapping[str, np.ndarray]) -> None:
+    """Write the name of each region at its densest place, moved aside where it would cover another's."""
+    halo = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
+    look: dict[str, Any] = {"ha": "center", "va": "center", "size": 8, "color": INK, "path_effects": halo, "zorder": 3}
+    places = np.array([densest(xy[rows]) for rows in names.values()]).reshape(-1, 2)
+    texts = [panel.text(x, y, drawable(shortened(n, 34)), **look) for (x, y), n in zip(places, names, strict=True)]
+    for text in texts:
+        box, middle = text.get_window_extent(), np.array(panel.transData.transform(text.get_position()))
+        inwards = np.clip(0, np.subtract(panel.bbox.min, box.min), np.subtract(panel.bbox.max, box.max))
+        text.set_position(tuple(panel.transData.inverted().transform(middle + inwards)))
+        text.set_in_layout(False)
+    if not texts:
+        return
+    line = {"arrowstyle": "-", "color": INK, "lw": 0.6, "zorder": 2}
+    how: dict[str, Any] = {"avoid_self": False, "expand": (1.02, 1.1), "iter_lim": 300, "arrowprops": line}
+    _, lines = adjust_text(texts, target_x=places[:, 0], target_y=places[:, 1], ax=panel, **how)
+    kept: list[Bbox] = []
+    for text in texts:  # those of the most patents come first
+        box = text.get_window_extent()
+        inside = panel.bbox.x0 - 1 < box.x0 and box.x1 < panel.bbox.x1 + 1
+        if inside and not any(box.overlaps(other) for other in kept):
+            kept.append(box)
+        else:
+            text.remove()
+            for leader in (leader for leader in lines if leader.patchA is text):
+                leader.remove()
 
 
 def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
@@ -108,7 +180,7 @@ def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:
     for line, (metric, values) in enumerate(shown.items()):
         higher_is_better = METRICS[metric].higher_is_better if metric in METRICS else True  # "nDCG@10 (test)" is none
         best = values.max() if higher_is_better else values.min()
-        weight = "bold" if values[name] == best and len(shown) > 1 else "normal"
+        weight = "bold" if values[name] == best and len(shown) > 1 and higher_is_better is not None else "normal"
         value, look = f"{values[name]:.3f}".replace("nan", "–"), {"size": 10.5, "color": INK, "va": "center"}
         axes.text(0, line + 0.5, drawable(shortened(str(metric), 40)), fontdict=look)
         axes.text(1, line + 0.5, value, fontdict=look, ha="right", weight=weight)
