@@ -325,13 +325,28 @@ def test_webgl_draws_what_the_canvas_draws(browser: Browser, page: Path) -> None
     }))"""
     drawn = {}
     for renderer in ("canvas", "webgl"):
-        browser.run(f"location.hash = 'renderer={renderer}'; location.reload()")
-        browser.wait("document.documentElement?.dataset.ready === '' && location.hash.length > 1")
+        browser.call("Page.navigate", url=f"{page.as_uri()}?{renderer}#renderer={renderer}")
+        browser.wait("document.documentElement?.dataset.ready === ''")
+        browser.frame()
         assert browser.run("usesWebGL") == (renderer == "webgl")
         drawn[renderer] = np.array(browser.run(copy))
     assert (drawn["canvas"] > 0).sum() > 40 * 20
     np.testing.assert_allclose(drawn["webgl"].sum(), drawn["canvas"].sum(), rtol=0.05)
     assert np.corrcoef(drawn["webgl"], drawn["canvas"])[0, 1] > 0.97
+
+
+def test_a_slow_browser_draws_fewer_points_while_the_view_moves_and_all_when_it_rests(browser: Browser) -> None:
+    browser.run(
+        """painted = [];
+        maps[0].painter.paint = scene => painted.push(scene.layers[0].count);
+        pace.share = pace.least = 0.1;  // as if there were 50,000
+        maps[0].pan(1, 1)"""
+    )
+    browser.wait("painted.length > 1")
+    first, *_, last = browser.run("painted")
+    assert first < 10 and last == 40
+    browser.frame()
+    assert browser.run("pace.share") < 1, "the next movement starts as the last one ended"
 
 
 def test_one_model_without_classes_dates_or_neighbours(browser: Browser, scatter: Scatter, tmp_path: Path) -> None:

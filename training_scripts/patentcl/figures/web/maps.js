@@ -49,9 +49,10 @@ class Map2D {
     const {from, to, blend, scale} = this, {clientWidth: width, clientHeight: height} = this.box;
     const usual = Math.min(6, Math.max(0.8, Math.min(3.5, 75 / Math.sqrt(D.count))) * state.view.zoom ** 0.4);
     const opacity = Math.min(0.8, Math.max(0.35, 90 / Math.sqrt(D.count)) * state.view.zoom ** 0.3);
-    const all = {order: state.visible, radius: usual, opacity: state.found ? opacity / 4 : opacity};
+    const count = Math.ceil(state.visible.length * pace.share);
+    const all = {order: state.visible, count, radius: usual, opacity: state.found ? opacity / 4 : opacity};
     const large = state.found && Math.max(1.2 * usual, Math.min(3.5, 75 / Math.sqrt(state.found.length)));
-    const found = state.found && {order: state.found, radius: large, opacity: 0.9};
+    const found = state.found && {order: state.found, count: state.found.length, radius: large, opacity: 0.9};
     this.painter.paint({
       width, height, dense: Math.min(2, devicePixelRatio || 1), from, to, blend, scale, view: state.view,
       groups: D.groups[state.colouring], colours: theme.groups, layers: found ? [all, found] : [all],
@@ -166,13 +167,13 @@ class Map2D {
     const change = 1 / before - 1 / this.scale;  // what lies under the mouse stays there
     view.x += (x - this.box.clientWidth / 2) * change;
     view.y -= (y - this.box.clientHeight / 2) * change;
-    draw();
+    drawMoving();
   }
 
   pan(right, down) {
     state.view.x -= right / this.scale;
     state.view.y += down / this.scale;
-    draw();
+    drawMoving();
   }
 
   // Moves the view as little as possible so that the patent is in it.
@@ -198,13 +199,43 @@ function arrange() {
   byId("maps").style.setProperty("--columns", best);
 }
 
+// While the view moves, a frame draws as many points as the browser can at 30 frames a second: the first `share` of them,
+// an even choice, for their order is mixed. When it rests, all are drawn.
+const pace = {share: 1, least: Math.min(1, 5000 / D.count), last: 0, rest: 0};
+const SLOW = 36, QUICK = 22, REST = 200;  // milliseconds
+
+function drawMoving() {
+  clearTimeout(pace.rest);
+  pace.rest = setTimeout(() => {
+    const isWhole = pace.share === 1;
+    pace.last = 0;
+    if (isWhole) return;
+    const {share} = pace;
+    pace.share = 1;
+    draw();
+    requestAnimationFrame(() => { pace.share = share; });  // where the next movement starts
+  }, REST);
+  draw.moving = true;
+  draw();
+}
+
+function keepPace(now) {
+  const gap = pace.last ? now - pace.last : 0;
+  if (gap > SLOW) pace.share *= 0.7;
+  else if (gap > 0 && gap < QUICK) pace.share *= 1.1;
+  pace.share = Math.min(1, Math.max(pace.least, pace.share));
+  pace.last = now;
+}
+
 let waiting = false;
 function draw(points = true) {
   draw.points ||= points;
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => {
+  requestAnimationFrame(now => {
     waiting = false;
+    if (draw.moving) keepPace(now);
+    draw.moving = false;
     for (const map of allMaps.filter(m => m.isShown)) {
       if (draw.points) map.drawPoints();
       map.drawMarks();
@@ -233,7 +264,7 @@ function setBlend(blend) {
   byId("blend").value = Math.round(moving.blend * 100);
   const near = moving.blend < 0.5 ? moving.from : moving.to;
   byId("blend").setAttribute("aria-valuetext", `${Math.round(moving.blend * 100)} %, nearer to ${D.models[near]}`);
-  draw();
+  drawMoving();
 }
 
 // All the way to the farther end, in two seconds.

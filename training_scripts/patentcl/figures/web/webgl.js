@@ -97,11 +97,11 @@ class WebGLPainter {
     gl.uniform2f(this.uniform("scale"), scale * REACH * 2 / width, scale * REACH * 2 / height);
     gl.uniform1f(this.uniform("blend"), scene.blend);
     gl.uniform3fv(this.uniform("palette"), scene.colours.flatMap(colour => channels(colour).map(v => v / 255)));
-    for (const {order, radius, opacity} of scene.layers) {
+    for (const {order, count, radius, opacity} of scene.layers) {
       gl.uniform1f(this.uniform("size"), 2 * radius * dense);
       gl.uniform1f(this.uniform("opacity"), opacity);
       this.bind(gl.ELEMENT_ARRAY_BUFFER, order);
-      gl.drawElements(gl.POINTS, order.length, gl.UNSIGNED_INT, 0);
+      gl.drawElements(gl.POINTS, count, gl.UNSIGNED_INT, 0);
     }
   }
 }
