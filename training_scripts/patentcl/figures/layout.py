@@ -11,9 +11,7 @@ from ..models.embed import unit_rows
 
 Method = Literal["umap", "tsne", "pca"]
 NEIGHBOURS, PERPLEXITY = 15, 30
-# In each direction, a picture's core is the middle CORE of the points, widened by WIDER; what lies farther out is
-# pulled in to a margin of ROOM.
-CORE, WIDER, ROOM = 0.95, 1.15, 0.15
+GAP = 0.5  # of the median distance from the middle: an empty band across a picture is at most so wide
 
 
 def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method = "umap") -> dict[str, np.ndarray]:
@@ -30,13 +28,18 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method
     first: np.ndarray | None = None
     for name, rows in embeddings.items():
         picture = LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first)
-        picture = picture - picture.mean(axis=0)
-        # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
+        picture = _normalised(picture)
         flat = np.linalg.svd(picture, full_matrices=False)[2].T
-        picture = _pulled_in(picture @ (flat if first is None else orthogonal_procrustes(picture, first)[0]))
-        pictures[name] = picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
+        # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
+        pictures[name] = picture @ (flat if first is None else orthogonal_procrustes(picture, first)[0])
         first = pictures[name] if first is None else first
-    return pictures
+    together = _pulled_in(np.concatenate(list(pictures.values())))  # in the same way in all of them
+    return {name: _normalised(part) for name, part in zip(pictures, np.split(together, len(pictures)), strict=True)}
+
+
+def _normalised(picture: np.ndarray) -> np.ndarray:
+    picture = picture - picture.mean(axis=0)
+    return picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
 
 
 def _umap(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
@@ -77,13 +80,13 @@ LAYOUTS: dict[Method, tuple[Callable[..., np.ndarray], str]] = {
 
 
 def _pulled_in(picture: np.ndarray) -> np.ndarray:
-    """Move the points (N, 2) that lie outside the core towards it; which of two is farther out stays."""
-    low, high = np.quantile(picture, [(1 - CORE) / 2, (1 + CORE) / 2], axis=0)
-    core, picture = np.maximum(WIDER * (high - low) / 2, 1e-9), picture - (low + high) / 2
-    distance = np.abs(picture) / core
-    beyond = np.maximum(distance - 1, 0)
-    picture = np.sign(picture) * core * (np.minimum(distance, 1) + ROOM * beyond / (beyond + ROOM))
-    return picture - picture.mean(axis=0)
+    """Narrow the empty bands, upright and level, that divide the points (N, 2); the order in each direction stays."""
+    middle = np.median(np.abs(picture - np.median(picture, axis=0)), axis=0)
+    columns = []
+    for column, most in zip(picture.T, GAP * middle, strict=True):
+        values, place = np.unique(column, return_inverse=True)
+        columns.append(np.append(0, np.cumsum(np.minimum(np.diff(values), max(most, 1e-9))))[place])
+    return np.stack(columns, axis=1)
 
 
 def common_frame(points: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
