@@ -48,8 +48,9 @@ def parse_options(
     for word in argv:
         if word.startswith("--") and word.endswith("=--"):  # a ValueError in argparse
             parser.error(f"argument {word.removesuffix('=--')}: expected a value")
-    given = parser.parse_args([word for word in argv if word not in ("-h", "--help")])
-    parser.set_defaults(**defaults(given))
+    words = [word for word in argv if word not in ("-h", "--help")]
+    if len(words) == len(argv) or not any(action.required for action in parser._actions):
+        parser.set_defaults(**defaults(parser.parse_args(words)))
     return parser.parse_dict(vars(parser.parse_args(argv)))
 
 

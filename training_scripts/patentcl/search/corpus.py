@@ -33,7 +33,8 @@ class Corpus:
 
     def read(self, rows: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the patents in `rows` (n,), in this order."""
-        return read_rows(self.file, rows, columns)
+        with files.intact(self.file):
+            return read_rows(self.file, rows, columns)
 
     def find(self, where: str, values: dict[str, Any]) -> pd.DataFrame:
         """row, patent_id and family of the patents that meet a condition in SQL; `values` are its $names."""
@@ -69,7 +70,8 @@ class Corpus:
         known = files.read_json(record).get("params", {}) if record.exists() else {}
         if overwrite or not wanted.items() <= known.items() or not files.is_complete(record):
             embed_corpus(model, self.csv, folder, max_length, overwrite=overwrite)
-        return np.load(folder / "vectors.npy", mmap_mode="r")
+        with files.intact(folder / "vectors.npy"):
+            return np.load(folder / "vectors.npy", mmap_mode="r")
 
 
 def open_corpus(data: Path) -> Corpus:

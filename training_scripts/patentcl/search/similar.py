@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ..common.files import beside
 from ..common.progress import ticking
+from ..common.resources import require
 from ..evaluation.rankers import best_first, bm25_index, bm25_scores, fuse, words_of
 from .corpus import Corpus
 from .options import Similar
@@ -54,6 +55,7 @@ def _index(corpus: Corpus, count: int) -> bm25s.BM25:
     """The words of the corpus, beside its texts, where they are written if they are missing."""
     folder = corpus.file.with_suffix(".bm25")
     if not folder.exists():
+        require(folder, 2_000 * count, 5_000 * count, f"indexing the words of {count:,} patents")
         with tqdm(desc="index words", bar_format="{desc} [{elapsed}]") as bar, ticking(bar), beside(folder) as scratch:
             texts = corpus.read(np.arange(count), ["title", "abstract"])
             bm25_index(words_of(texts)).save(scratch, show_progress=False)
