@@ -99,7 +99,7 @@ def test_commands_name_what_exists_and_flags_that_it_knows(page: Path, help_of: 
 def test_flags_in_running_text_belong_to_some_command(page: Path, help_of: Help) -> None:
     names = ("patent_handler", "patent_triplet_trainer", "patent_embedding_scatter")
     scripts = [f"training_scripts/{name}.py" for name in names]
-    scripts += [f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale", "search")]
+    scripts += [f"benchmarks/{name}.py" for name in ("mining", "recipes", "scale", "search", "training")]
     modules = [
         f"patentcl.{name}"
         for name in ("sample", "download", "publish", "evaluation", "models.embed_corpus", "similar", "classify")
