@@ -194,3 +194,34 @@ def test_the_pandas_baseline_writes_the_same_rows(tables: Path, mined_data: Path
         if name == "patents.csv":
             ours = ours.sort_values("rank", key=pd.to_numeric, ignore_index=True)
         pd.testing.assert_frame_equal(ours, theirs.replace({"True": "true", "False": "false"}))
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_a_part_that_fails_leaves_the_others(
+    mined_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu, output = benchmark("gpu"), tmp_path / "gpu.json"
+    where = ["--triplets", str(mined_data / "triplets" / "200"), "--output", str(output), "--smoke"]
+
+    gpu.main([*where, "--parts", "side:nobody+equal fp32+side:rows+encode"])
+
+    results = json.loads(output.read_text())
+    assert "KeyError" in results["side:nobody"]["4"]["error"]
+    equal = [value for name, value in results["equal fp32"].items() if ", " in name]
+    assert len(equal) == 4 and all(value["gradient differs by"] < 1e-5 for value in equal)
+    assert results["side:rows"]["4"]["triplets/s"] > 0 and results["side:rows"]["4"]["graphs"] > 1
+    assert results["encode"]["lowest cosine to stock"] > 0.9999
+    assert "| side:rows | 4 |" in capsys.readouterr().out
+
+
+def test_a_part_that_is_too_slow_or_fails_keeps_what_it_told(tmp_path: Path) -> None:
+    gpu = benchmark("gpu")
+    (tmp_path / "slow.py").write_text("import time\nprint('{\"16\": 1}', flush=True)\ntime.sleep(60)")
+    part = gpu.Options(tmp_path, part="card", work=tmp_path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "__file__", str(tmp_path / "slow.py"))
+        patch.setattr(gpu, "LEAST", 0)
+        result = gpu.in_a_process(part, 1, {})
+
+    assert result["16"] == 1 and "1 s" in result["error"]
+    assert gpu.in_a_process(part, 1, {})["error"]

@@ -4,16 +4,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from patentcl.common.cli import InputError
 from patentcl.common.files import read_json
 from patentcl.models import embed_corpus as module
-from patentcl.models.embed import encode
+from patentcl.models.embed import encode, encode_blocks
 from patentcl.models.embed_corpus import embed_corpus
 from patentcl.models.load import Model
 
@@ -34,14 +36,15 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the chunks that are embedded, ten texts each; a KeyboardInterrupt comes in the third."""
     sizes: list[int] = []
 
-    def counting(model: object, chunk: pd.DataFrame) -> np.ndarray:
-        sizes.append(len(chunk))
-        if len(sizes) == 3:
-            raise KeyboardInterrupt
-        return encode(model, chunk)  # type: ignore[arg-type]
+    def counting(model: SentenceTransformer, blocks: Iterator[pd.DataFrame]) -> Iterator[np.ndarray]:
+        for vectors in encode_blocks(model, blocks):
+            sizes.append(len(vectors))
+            if len(sizes) == 3:
+                raise KeyboardInterrupt
+            yield vectors
 
     monkeypatch.setattr(module, "CHUNK", 10)
-    monkeypatch.setattr(module, "encode", counting)
+    monkeypatch.setattr(module, "encode_blocks", counting)
     return sizes
 
 
@@ -80,7 +83,7 @@ def test_all_digits_are_stored_if_asked(small_model: Model, texts: Path, tmp_pat
 def test_numbers_that_float16_does_not_hold_are_refused(
     small_model: Model, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "encode", lambda model, chunk: encode(model, chunk) * 1e6)
+    monkeypatch.setattr(module, "encode_blocks", lambda *given: (part * 1e6 for part in encode_blocks(*given)))
     with np.errstate(over="ignore"), pytest.raises(InputError, match="--dtype"):
         embed_corpus(small_model, texts, tmp_path / "v")
 

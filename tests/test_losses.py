@@ -24,9 +24,9 @@ ROWS = np.array([[0, 3, 6], [1, 4, 7], [2, 5, 8]])
 class OneDirection(InBatchContrast):
     """From anchors to candidates only, as the library's."""
 
-    def __call__(self, anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, rows: Any) -> torch.Tensor:
+    def value(self, anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, *masks: Any) -> torch.Tensor:
         anchor, positive, negative = (torch.nn.functional.normalize(part) for part in (anchor, positive, negative))
-        scores = self._scores(anchor, torch.cat([positive, negative]), rows[:, 0], rows[:, 1:].T.ravel())
+        scores = anchor @ torch.cat([positive, negative]).T * self.scale
         return torch.nn.functional.cross_entropy(scores, torch.arange(len(anchor)))
 
 

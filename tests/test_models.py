@@ -45,16 +45,16 @@ def test_a_folder_without_a_model_and_a_limit_beyond_the_model_are_refused(tmp_p
 def test_a_text_is_encoded_once_and_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patents = pd.DataFrame({"title": [f"Device {i % 30}" for i in range(40)], "abstract": "It turns."})
     encoded: list[int] = []
-    real = embed.encode
+    real = embed.encode_tokens
 
-    def counting(model: object, rows: pd.DataFrame) -> np.ndarray:
+    def counting(model: object, rows: list[np.ndarray]) -> np.ndarray:
         if len(encoded) == 2:
             encoded.append(0)
             raise KeyboardInterrupt
         encoded.append(len(rows))
         return real(model, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(embed, "encode", counting)
+    monkeypatch.setattr(embed, "encode_tokens", counting)
     monkeypatch.setattr(embed, "CHUNK", 8)
     with pytest.raises(KeyboardInterrupt):
         embed.embed(find_model(MINILM), patents, tmp_path)

@@ -19,14 +19,17 @@ BLOCK = 128  # tokens in a block of FlexAttention's masks
 class Layout:
     """The position of each text in a row of tokens; texts are sorted by length, longest first."""
 
+    dynamic = True  # the sizes differ from step to step
+
     def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
         """Lay out texts of `lengths` (U,), in tokens."""
         self.lengths, self.device = lengths, device
+        self.longest = self.width = int(lengths[0])
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         text_of = np.repeat(np.arange(len(lengths)), lengths)
         self.texts = to_device(text_of, device)  # the number of each token's text, (T,)
         self.positions = to_device(np.arange(len(text_of)) - self.starts[text_of], device)  # in its text, (T,)
-        self.bias: Tensor | None = None  # (heads, L, L), of the current forward pass
+        self.bias: Tensor | None = None  # of MPNet: (heads, L, L), for FlexAttention (heads, 2 L - 1), by distance
 
     def pad(self, tokens: Tensor, filling: int = 0) -> Tensor:
         """(T, …) → (U, L, …): one text a row, as long as the longest one."""
@@ -112,23 +115,34 @@ def attend_by_groups(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
     return torch.cat(attended)[None]
 
 
-def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
-    """FlexAttention over the packed row; tokens attend to their own text only. There is no dropout."""
-    positions, bias = layout.positions, layout.bias
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, layout: Any, scale: float, dropout: float) -> Tensor:
+    """Attention (rows, heads, width, d) → (rows, width, heads, d), with the mask of a `Static`."""
+    return scaled_dot_product_attention(query, key, value, layout.mask, dropout, scale=scale).transpose(1, 2)
+
+
+def attend_flex(query: Tensor, key: Tensor, value: Tensor, layout: Any, scale: float, dropout: float) -> Tensor:
+    """FlexAttention over the row of a `Layout` or `Static`; tokens attend to their own text only, without dropout.
+
+    The bias is a table of distances, which is much smaller than the scores. Its gradient is added up atomically
+    (https://github.com/pytorch/pytorch/pull/137452), so its last bits differ from run to run.
+    """
+    bias, places = layout.bias, layout.positions.flatten()
+    shifted = places + (layout.longest - 1)
 
     def add_bias(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return score if bias is None else score + bias[head, positions[q], positions[k]]
+        return score if bias is None else score + bias[head, shifted[k] - places[q]]
 
     score_mod = add_bias if bias is not None else None
-    attend: Any = _compiled_flex() if query.is_cuda else flex_attention
+    attend: Any = _compiled_flex(layout.dynamic) if query.is_cuda else flex_attention
     out: Tensor = attend(query, key, value, score_mod=score_mod, block_mask=layout.blocks, scale=scale)
     return out.transpose(1, 2)
 
 
 @cache
-def _compiled_flex() -> Any:
-    """FlexAttention as one kernel for all lengths."""
-    return torch.compile(flex_attention, dynamic=True)
+def _compiled_flex(dynamic: bool) -> Any:
+    """FlexAttention as one kernel for all lengths, or as one for each shape."""
+    return torch.compile(flex_attention, dynamic=dynamic)
 
 
 ATTENTION: dict[str, Callable[..., Tensor]] = {"sdpa": attend_by_groups, "flex": attend_flex}
+ATTENTION |= {"rows": attend_rows, "blocks": attend_flex}  # in static shapes

@@ -14,20 +14,40 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from ..common.cli import InputError
+from ..common.cli import InputError, first_line
 from ..common.files import beside, locked
+from . import graphs
 from .device import autocast, out_of_memory_translated, precision, return_freed_memory
 from .load import Model
-from .packing import choose_backend, embed_packed, packing_of
-from .tokens import join_texts, separator, token_ids
+from .packing import STATIC, Packing, choose_backend, difference, embed_packed, embed_static, packing_of
+from .static import WIDTH_STEP, Shape, Static, smallest
+from .tokens import join_texts, separator, token_ids, tokens_ahead
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
-CHUNK = 256  # texts between two writes to disk: what an interrupt can lose
+CHUNK = 8_192 if torch.cuda.is_available() else 256  # texts between two writes to disk: what an interrupt can lose
+WIDTH = 512  # tokens in the rows of static shapes, at least
+ROOM = 0.96  # share of the tokens in static shapes that is used; the rest is for what does not fit into a row
+GRAPHED = 4  # times `BATCH_TOKENS`, from which on it pays to record graphs
 
 
 def encode(model: SentenceTransformer, patents: pd.DataFrame) -> np.ndarray:
     """Embed title + separator + abstract of each row; (N, d) float32. See `encode_tokens`."""
     return encode_tokens(model, token_ids(model, join_texts(patents, separator(model))))
+
+
+def encode_blocks(model: SentenceTransformer, blocks: Iterator[pd.DataFrame]) -> Iterator[np.ndarray]:
+    """Embed the patents of each block, see `encode`; the next ones are tokenised meanwhile."""
+    _choose(packing_of(model), model)  # which uses the tokenizer, too
+    for rows in tokens_ahead(model, blocks):
+        yield encode_tokens(model, rows)
+
+
+def _choose(packing: Packing, model: SentenceTransformer) -> None:
+    """Choose the backend for inference, and whether static shapes give the same embeddings."""
+    if not packing.backend:
+        packing.backend = choose_backend(model, gradients=False)
+        static = STATIC.get(packing.backend) if model.device.type in graphs.DEVICES else None
+        packing.static = static is not None and not difference(model, static, gradients=False)
 
 
 def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.ndarray:
@@ -38,19 +58,51 @@ def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.nda
     """
     embeddings = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
     packing, training = packing_of(model), model.training
-    packing.backend = packing.backend or choose_backend(model, gradients=False)
+    _choose(packing, model)
+    most = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
     model.eval()
     try:
-        for rows in _batches(texts, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
-            with torch.inference_mode(), autocast(model), out_of_memory_translated():
+        with torch.inference_mode(), autocast(model), out_of_memory_translated():
+            if packing.static and sum(map(len, texts)) >= GRAPHED * most:
+                try:
+                    _encode_static(model, texts, most, embeddings)
+                    return embeddings
+                except (graphs.CannotRecordError, torch.OutOfMemoryError) as error:
+                    print(f"Embedding without CUDA graphs ({first_line(error)}).")
+                    packing.static = False
+            for rows in _batches(texts, most):
                 batch = embed_packed(model, [texts[row] for row in rows], packing.backend)
-            embeddings[rows] = batch.float().cpu().numpy()
+                embeddings[rows] = batch.float().cpu().numpy()
     except torch.OutOfMemoryError:
         raise InputError("Out of memory while embedding. Pass a smaller --max-length or use a smaller model.") from None
     finally:
         model.train(training)
         return_freed_memory()
     return embeddings
+
+
+def _encode_static(model: SentenceTransformer, texts: list[np.ndarray], most: int, embeddings: np.ndarray) -> None:
+    """Fill `embeddings` (N, d) with those of `texts`, in rows of tokens of one static shape, `most` tokens at a time.
+
+    Texts keep their order, as long and short ones fill rows best together; the device is waited for once, at the end.
+    """
+    lengths = np.array([len(text) for text in texts])
+    longest = int(lengths.max(initial=1))
+    width = max(WIDTH, -(-longest // WIDTH_STEP) * WIDTH_STEP)
+    rows = max(1, min(most, int(lengths.sum() / ROOM) + width) // width)
+    count = min(len(texts), int(rows * width / max(1.0, lengths.mean())) + 1) if texts else 0
+    static, recorded = Static(Shape(rows, width, count, longest), "rows", model.device), graphs.Graphs(model.device)
+    parts, start = [], 0
+    while start < len(texts):
+        ends = np.cumsum(lengths[start : start + count])
+        end = start + max(1, int(np.searchsorted(ends, ROOM * rows * width, side="right")))
+        while not smallest([static], lengths[start:end]):
+            end -= 1 + (end - start) // 50
+        static.fill(texts[start:end])
+        part = recorded.run(static.shape, lambda: embed_static(model, static).float())
+        parts.append(part[: end - start].clone())
+        start = end
+    embeddings[:] = torch.cat(parts).cpu().numpy() if parts else 0
 
 
 def _batches(texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:
@@ -85,9 +137,10 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     known = np.concatenate([[], *(places for places, _ in chunks)])
     missing = longest_first[~np.isin(longest_first, known)]
     with tqdm(total=len(missing), desc=f"embed with {model.label}", unit="text", disable=not len(missing)) as progress:
-        for start in range(0, len(missing), CHUNK):
-            places = missing[start : start + CHUNK]
-            vectors = encode(model.load(max_length), patents.iloc[first[places]])
+        parts = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        blocks = (patents.iloc[first[places]] for places in parts)
+        encoded = encode_blocks(model.load(max_length), blocks) if parts else iter(())
+        for places, vectors in zip(parts, encoded, strict=True):
             np.savez(content := io.BytesIO(), keys=keys[places], vectors=vectors)
             with beside(folder / f"{time.time_ns()}-{os.getpid()}.npz") as scratch:  # several may fill one cache
                 scratch.write_bytes(content.getvalue())

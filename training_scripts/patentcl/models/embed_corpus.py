@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
@@ -28,10 +29,12 @@ from ..common.distributed import join, launch_one_process_per_gpu, rank, wait, w
 from ..common.duck import connect, literal, readable_errors
 from .bases import Readout
 from .device import precision
-from .embed import encode
+from .embed import encode_blocks
 from .load import Model, find_model
 
-CHUNK = 512  # texts that are sorted by length together, and what an interrupt can lose
+CHUNK = (
+    8_192 if torch.cuda.is_available() else 512
+)  # texts that are sorted by length together, and what an interrupt can lose
 COLUMNS = ("patent_id", "title", "abstract")
 ADVICE = f"Pass a CSV file in UTF-8, or a Parquet file, with rows of {', '.join(COLUMNS)}."
 
@@ -97,19 +100,20 @@ def _prepare(work: Path, params: dict[str, Any], shape: tuple[int, int], overwri
 def _fill(network: SentenceTransformer, texts: Path, work: Path) -> None:
     """Embed this process's share of the missing chunks; a chunk is marked as done when it is on disk."""
     vectors, done = (np.lib.format.open_memmap(work / name, mode="r+") for name in ("vectors.npy", "done.npy"))
-    with tqdm(total=len(vectors), desc="embed", unit="text", unit_scale=True, disable=rank() > 0) as bar:
-        for number, chunk in enumerate(islice(_chunks(texts), len(done))):
-            if number % world() == rank() and not done[number]:
-                rows = vectors[number * CHUNK :][: len(chunk)]  # fewer if the file has grown, which is reported later
-                rows[:] = encode(network, chunk[: len(rows)])
-                if not np.isfinite(rows).all():
-                    raise InputError(
-                        f"the model gives NaN, or numbers beyond {rows.dtype}. Pass another --dtype or model."
-                    )
-                vectors.flush()
-                done[number] = True
-                done.flush()
-            bar.update(len(chunk))
+    missing = [number for number in range(len(done)) if number % world() == rank() and not done[number]]
+    wanted = set(missing)
+    blocks = (chunk for number, chunk in enumerate(islice(_chunks(texts), len(done))) if number in wanted)
+    count = sum(len(vectors[number * CHUNK :][:CHUNK]) for number in missing)
+    with tqdm(total=count, desc="embed", unit="text", unit_scale=True, disable=rank() > 0) as bar:
+        for number, embeddings in zip(missing, encode_blocks(network, blocks), strict=False):
+            rows = vectors[number * CHUNK :][: len(embeddings)]
+            rows[:] = embeddings[: len(rows)]  # fewer if the file has grown, which is reported later
+            if not np.isfinite(rows).all():
+                raise InputError(f"the model gives NaN, or numbers beyond {rows.dtype}. Pass another --dtype or model.")
+            vectors.flush()
+            done[number] = True
+            done.flush()
+            bar.update(len(rows))
 
 
 def _finish(texts: Path, work: Path, output: Path, record: dict[str, Any]) -> None:

@@ -22,12 +22,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 from ..common.cli import first_line
-from .attention import ATTENTION, Layout, attend_by_groups
+from .attention import ATTENTION, Layout, attend_by_groups, attend_flex
 from .device import autocast, precision, to_device
+from .static import Static, shapes_for
 from .tokens import prompt_of, token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}  # relative to the norm of embeddings and of gradients
+STATIC = {"sdpa": "rows", "flex": "blocks"}  # what a backend is called in static shapes
+COMPILE_MODE = "max-autotune-no-cudagraphs"
 PROBE = [  # texts to compare with the stock model; on random tokens some models amplify rounding errors a hundredfold
     "Pump",
     "Valve that opens when the pressure of a liquid in the chamber rises above a limit",
@@ -45,23 +48,35 @@ class Packing:
         Other architectures find it through the attention interface of transformers, while a layout is followed.
         """
         self.config: Any = getattr(transformer, "config", None)
-        self.layout: Layout | None = None
+        self.layout: Layout | Static | None = None
         self.attend: Callable[..., Tensor] = attend_by_groups
-        self.backend = ""  # for inference, once it is chosen
+        self.backend, self.static = "", False  # for inference, once it is chosen
+        self.compiled: list[tuple[nn.Module, Callable[..., Any]]] = []  # layers, to train in static shapes
         for module in transformer.modules():
             module.__dict__["packing"] = self
             if type(module) in _PACKED:
                 module.__class__ = _PACKED[type(module)]
 
     @contextmanager
-    def follow(self, layout: Layout, backend: str) -> Iterator[None]:
+    def follow(self, layout: Layout | Static, backend: str) -> Iterator[None]:
         """Pack the forward passes inside the `with` block."""
         stock = self.config._attn_implementation
         self.config._attn_implementation, self.layout, self.attend = "patentcl", layout, ATTENTION[backend]
+        compiled = self.compiled if isinstance(layout, Static) and torch.is_grad_enabled() else []
+        for layer, forward in compiled:
+            layer.__dict__["forward"] = forward
         try:
             yield
         finally:
             self.config._attn_implementation, self.layout = stock, None
+            for layer, _ in compiled:
+                del layer.__dict__["forward"]
+
+    def compile_layers(self, transformer: nn.Module) -> None:
+        """Compile each layer, for each static shape in which it is trained."""
+        layers = [layer for module in transformer.modules() if isinstance(module, nn.ModuleList) for layer in module]
+        options: Any = {"dynamic": False, "mode": COMPILE_MODE}
+        self.compiled = [(layer, torch.compile(layer.forward, **options)) for layer in layers]
 
 
 def _interface(
@@ -97,11 +112,17 @@ class _PackedMPNetEncoder(MPNetEncoder):
     """MPNet's layers, which compute the relative position bias once per forward pass."""
 
     def compute_position_bias(self, x: Tensor, *args: Any, **more: Any) -> Any:
-        layout = self.__dict__["packing"].layout
+        packing: Packing = self.__dict__["packing"]
+        layout = packing.layout
         if layout is None:
             return super().compute_position_bias(x, *args, **more)
-        longest = x.new_empty(1, int(layout.lengths[0]), 0)
-        layout.bias = super().compute_position_bias(longest)[0]
+        if packing.attend is attend_flex:
+            distances = torch.arange(1 - layout.longest, layout.longest, device=x.device)
+            layout.bias = self.relative_attention_bias(self.relative_position_bucket(distances)).T.contiguous()
+            return None
+        layout.bias = super().compute_position_bias(x.new_empty(1, layout.width, 0))[0]
+        if isinstance(layout, Static) and layout.mask is not None:
+            layout.mask = layout.mask + layout.bias.to(layout.mask.dtype)
         return None  # the layers take it from the layout
 
 
@@ -118,8 +139,14 @@ def packing_of(model: SentenceTransformer) -> Packing:
 def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], backend: str = "sdpa") -> Tensor:
     """Embed texts given as token ids, special tokens included; (U, d) in the order given.
 
-    `backend` is "sdpa", "flex" or "padded", see `choose_backend`.
+    `backend` is "sdpa", "flex" or "padded", see `choose_backend`, or "rows" or "blocks", see `static.py`.
     """
+    if backend in STATIC.values():
+        lengths = np.array([len(text) for text in texts])
+        shape = shapes_for([lengths], len(texts), int(lengths.max()), backend)[0]
+        static = Static(shape, backend, model.device)
+        static.fill(texts)
+        return embed_static(model, static)
     order = np.argsort([-len(text) for text in texts], kind="stable")
     rows = [texts[row].astype(np.int64) for row in order]
     size = math.ceil(len(rows) / GROUPS) if backend == "padded" else len(rows)
@@ -132,19 +159,36 @@ def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> 
     layout = Layout(np.array([len(row) for row in rows]), model.device)
     ids = to_device(np.concatenate(rows), model.device)
     features: dict[str, Any] = {"attention_mask": layout.pad(torch.ones_like(ids))}
+    if backend != "padded":
+        return _forward(model, ids[None], layout, backend, features)
     if prompt := prompt_of(model):
         features["prompt_length"] = model[0]._get_prompt_length(prompt)  # type: ignore[operator]
-    if backend == "padded":
-        features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
-        features = model(features)
-    else:
-        body: Any = model[0]
-        positions = layout.positions + body._infer_flatten_position_offset()  # of the first token: 2 for MPNet, RoBERTa
-        with packing_of(model).follow(layout, backend):
-            tokens = body({"input_ids": ids[None], "position_ids": positions[None]})["token_embeddings"][0]
-        features["token_embeddings"] = layout.pad(tokens.float())
-        for module in list(model)[1:]:  # pooling and what follows
-            features = module(features)
+    features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
+    embeddings: Tensor = model(features)["sentence_embedding"]
+    return embeddings
+
+
+def embed_static(model: SentenceTransformer, static: Static) -> Tensor:
+    """Embed the texts in `static`; (texts, d), with rows of no meaning for the missing ones."""
+    kind = model.device.type
+    static.prepare(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+    embeddings = _forward(model, static.ids, static, static.backend, {"attention_mask": static.is_token})
+    return embeddings[:, : model.truncate_dim]
+
+
+def _forward(
+    model: SentenceTransformer, ids: Tensor, layout: Layout | Static, backend: str, features: dict[str, Any]
+) -> Tensor:
+    """Embed the packed tokens `ids` (rows, T), then pool each text and do what else the model does."""
+    body: Any = model[0]
+    if prompt := prompt_of(model):
+        features["prompt_length"] = body._get_prompt_length(prompt)
+    positions = layout.positions + body._infer_flatten_position_offset()  # of the first token: 2 for MPNet, RoBERTa
+    with packing_of(model).follow(layout, backend):
+        tokens = body({"input_ids": ids, "position_ids": positions.view_as(ids)})["token_embeddings"]
+    features["token_embeddings"] = layout.pad(tokens.flatten(0, 1).float())
+    for module in list(model)[1:]:  # pooling and what follows
+        features = module(features)
     embeddings: Tensor = features["sentence_embedding"]
     return embeddings
 
@@ -157,7 +201,7 @@ def choose_backend(
     Backends are "flex", "sdpa" and "padded", best first. A fallback is reported through `warn`, and so is a difference
     that "padded" has, too.
     """
-    if not (problem := _difference(model, wanted, gradients)):
+    if not (problem := difference(model, wanted, gradients)):
         return wanted
     if wanted == "padded":
         warn(f"The model's own encode() gives other vectors than these ({problem}).")
@@ -167,11 +211,12 @@ def choose_backend(
     return choose_backend(model, other, warn, gradients)
 
 
-def _difference(model: SentenceTransformer, backend: str, gradients: bool) -> str:
+def difference(model: SentenceTransformer, backend: str, gradients: bool = True) -> str:
     """Why `backend` does not compute what the stock model does; empty if it does."""
-    if backend == "flex" and any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
+    flex = ATTENTION.get(backend) is attend_flex
+    if flex and any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
         return "FlexAttention has no dropout: add --dropout 0"
-    if backend == "flex" and model.device.type != "cuda":
+    if flex and model.device.type != "cuda":
         return "FlexAttention trains on CUDA only"
     training = model.training
     model.eval()

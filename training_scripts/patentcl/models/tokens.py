@@ -111,7 +111,7 @@ def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path)
         ids.truncate(ends[done - 1] if done else 0)
         lengths.truncate(2 * done)
         with tqdm(total=count, initial=done, desc="tokenise", unit="text", unit_scale=True) as bar:
-            for rows in _ahead(lambda block: token_ids(model, join_texts(block, separator(model))), blocks(done)):
+            for rows in tokens_ahead(model, blocks(done)):
                 if bar.n == done:
                     each = sum(map(len, rows)) / len(rows) * size + 2
                     require(folder, each * (count - done), 0, f"tokenising {count:,} texts")
@@ -123,11 +123,15 @@ def _write(model: SentenceTransformer, count: int, blocks: Blocks, folder: Path)
     write_record(folder / "tokens.json", {"params": {"texts": count}, "dtype": _dtype(model).name}, FILES)
 
 
-def _ahead(work: Callable[[pd.DataFrame], Rows], blocks: Iterator[pd.DataFrame]) -> Iterator[Rows]:
-    """Call `work` on each block, in order, two at a time and one ahead, which keeps all cores busy.
+def tokens_ahead(model: SentenceTransformer, blocks: Iterator[pd.DataFrame]) -> Iterator[Rows]:
+    """The token ids of each block of patents, in order; two are made at a time and one ahead, on all cores.
 
     The tokenizer uses all cores by itself, but not while its result becomes arrays.
     """
+
+    def work(block: pd.DataFrame) -> Rows:
+        return token_ids(model, join_texts(block, separator(model)))
+
     with ThreadPoolExecutor(2) as pool:
         running = deque(pool.submit(work, block) for block in islice(blocks, 2))
         while running:

@@ -17,11 +17,14 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.profiler import record_function
 
-from ..common.cli import InputError
+from ..common.cli import InputError, first_line
 from ..common.distributed import add, add_gradients, gather_rows, rank, world
+from ..models import graphs
 from ..models.device import autocast, out_of_memory_translated, to_device
-from ..models.packing import embed_packed
+from ..models.packing import STATIC, difference, embed_packed, packing_of
+from .batches import Batches
 from .losses import Loss
+from .static_steps import StaticSteps
 
 
 def set_dropout(model: SentenceTransformer, share: float) -> None:
@@ -45,13 +48,42 @@ class Gradient:
     backend: str = "sdpa"
     micro: int = 0
     warn: Callable[[str], None] = print
+    static: StaticSteps | None = None
+
+    def use_graphs(self, batches: Batches, lengths: np.ndarray, compiled: bool = False) -> None:
+        """Compute in static shapes, from CUDA graphs, if that is possible; else `warn` of what prevents it.
+
+        The shapes follow from the `lengths` (T,) of all texts in `batches`. `compiled` layers take minutes to start.
+        """
+        if self.model.device.type not in graphs.DEVICES:
+            return
+        if obstacle := self._obstacle():
+            self.warn(f"Training without CUDA graphs: {obstacle}.")
+            return
+        if compiled:
+            packing_of(self.model).compile_layers(self.model)
+        backend = STATIC[self.backend]
+        self.static = StaticSteps(self.model, self.texts, self.loss, backend, batches, lengths)
+
+    def _obstacle(self) -> str:
+        if world() > 1:
+            return "several processes train together"
+        if self.micro:
+            return "a micro-batch was chosen"
+        if any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in self.model.modules()):
+            return "a graph would repeat the same dropout; pass --dropout 0"
+        if self.backend not in STATIC:
+            return "the texts of this model are padded"
+        return difference(self.model, STATIC[self.backend])
 
     def compute(self, step: int, batch: np.ndarray) -> Tensor:
         """Set the parameters' gradients for `batch` (B, 3), rows of texts; return its mean loss, without a graph.
 
         Raises `InputError` when not even one triplet fits into memory.
         """
-        loss = None
+        loss = self._static(batch) if self.static and not self.micro else None
+        if loss is not None:
+            return loss
         while loss is None:
             self.model.zero_grad()
             with suppress(torch.OutOfMemoryError), out_of_memory_translated():
@@ -60,6 +92,14 @@ class Gradient:
                 self._halve(len(batch))
         add_gradients(self.model)
         return loss
+
+    def _static(self, batch: np.ndarray) -> Tensor | None:
+        try:
+            return self.static.compute(batch) if self.static else None
+        except RuntimeError as error:  # CUDA's, of what cannot be captured, or out of memory
+            self.warn(f"Continuing without CUDA graphs ({first_line(error)}).")
+            self.static = None  # and the memory is freed with the traceback
+            return None
 
     def _halve(self, batch_size: int) -> None:
         share = math.ceil(batch_size / world())

@@ -184,7 +184,8 @@ class Loop:
     def _step(self, step: int, batch: np.ndarray) -> None:
         with self.stop.interrupting():
             loss = self.gradient.compute(step, batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.gradient.model.parameters(), MAX_NORM)
+        static = self.gradient.static
+        norm = static.update(self.optimizer, self._clip) if static else self._clip()
         self._read_loss()  # of the step before, which the device has finished: it need not wait
         stop = torch.full_like(loss, float(bool(self.stop.name)))
         both = add(torch.stack([loss, stop]))  # so that all processes learn of a signal at the same step
@@ -193,9 +194,13 @@ class Loop:
         self._unread = step, batch, values.to("cpu", non_blocking=True), copied  # on their way from the device
         if copied:
             copied.record()
-        self.optimizer.step()
+        if not static:
+            self.optimizer.step()
         self.schedule.step()
         self.state.micro = self.gradient.micro
+
+    def _clip(self) -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(self.gradient.model.parameters(), MAX_NORM)
 
     def _read_loss(self) -> None:
         """Read and log the loss of the last step. Raises `InputError` if it is not finite or exploded."""

@@ -26,9 +26,17 @@ class Loss(ABC):
         """Make the loss for training on `data`, with its `options`."""
         return cls(**options)
 
-    @abstractmethod
     def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
         """The mean loss of a batch: three times embeddings (B, d), and their rows (B, 3) in the table of texts."""
+        return self.value(anchor, positive, negative, *(to_device(mask, anchor.device) for mask in self.masks(rows)))
+
+    def masks(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What `value` must know of `rows` (B, 3), computed on the host; the shapes of the arrays depend on B only."""
+        return ()
+
+    @abstractmethod
+    def value(self, anchor: Tensor, positive: Tensor, negative: Tensor, *masks: Tensor) -> Tensor:
+        """The mean loss of embeddings (B, d), computed without waiting for the device, so that graphs can hold it."""
 
 
 @dataclass
@@ -39,7 +47,7 @@ class TripletMargin(Loss):
     options = ("margin",)
     is_mean = True
 
-    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def value(self, anchor: Tensor, positive: Tensor, negative: Tensor, *masks: Tensor) -> Tensor:
         """See `Loss`."""
         to_positive = pairwise_euclidean_sim(anchor, positive)  # minus the distance
         to_negative = pairwise_euclidean_sim(anchor, negative)
@@ -85,19 +93,24 @@ class InBatchContrast(Loss):
         pairs = data.triplets[["anchor", "positive"]].to_numpy()
         return cls(Links(pairs, data.texts["family"].to_numpy()), **options)
 
-    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def masks(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `Loss`. Candidate i is the target of query i, other linked candidates are masked: (B, 2 B) and (B, B)."""
+        forwards = self.links.between(rows[:, 0], rows[:, 1:].T.ravel())
+        backwards = self.links.between(rows[:, 1], rows[:, 0])
+        for linked in (forwards, backwards):
+            np.fill_diagonal(linked, False)
+        return forwards, backwards
+
+    def value(self, anchor: Tensor, positive: Tensor, negative: Tensor, *masks: Tensor) -> Tensor:
         """See `Loss`."""
         anchor, positive, negative = (normalize(column, dim=-1) for column in (anchor, positive, negative))
-        forwards = self._scores(anchor, torch.cat([positive, negative]), rows[:, 0], rows[:, 1:].T.ravel())
-        backwards = self._scores(positive, anchor, rows[:, 1], rows[:, 0])
+        scores = anchor @ torch.cat([positive, negative]).T, positive @ anchor.T
         target = torch.arange(len(anchor), device=anchor.device)
-        return (cross_entropy(forwards, target) + cross_entropy(backwards, target)) / 2
-
-    def _scores(self, queries: Tensor, candidates: Tensor, rows: np.ndarray, others: np.ndarray) -> Tensor:
-        """Scaled cosines (B, C); candidate i is the target of query i, other linked candidates are masked."""
-        linked = self.links.between(rows, others)
-        np.fill_diagonal(linked, False)
-        return (queries @ candidates.T * self.scale).masked_fill(to_device(linked, queries.device), -torch.inf)
+        forwards, backwards = (
+            cross_entropy((cosines * self.scale).masked_fill(mask, -torch.inf), target)
+            for cosines, mask in zip(scores, masks, strict=True)
+        )
+        return (forwards + backwards) / 2
 
 
 class Nested(Loss):
@@ -107,10 +120,14 @@ class Nested(Loss):
         """Add up `loss` over the first d components of the embeddings, scaled to length 1, for each of `dimensions`."""
         self.loss, self.dimensions, self.is_mean = loss, dimensions, loss.is_mean
 
-    def __call__(self, anchor: Tensor, positive: Tensor, negative: Tensor, rows: np.ndarray) -> Tensor:
+    def masks(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `Loss`."""
+        return self.loss.masks(rows)
+
+    def value(self, anchor: Tensor, positive: Tensor, negative: Tensor, *masks: Tensor) -> Tensor:
         """See `Loss`."""
         cut = [[normalize(part[:, :d], dim=-1) for part in (anchor, positive, negative)] for d in self.dimensions]
-        return torch.stack([self.loss(a, p, n, rows) for a, p, n in cut]).sum()
+        return torch.stack([self.loss.value(a, p, n, *masks) for a, p, n in cut]).sum()
 
 
 LOSSES: dict[str, type[Loss]] = {"triplet": TripletMargin, "contrast": InBatchContrast}

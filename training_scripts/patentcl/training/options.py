@@ -15,6 +15,7 @@ from .losses import LOSSES
 
 LOSS_HELP = " ".join(f"{name}: {str(loss.__doc__).splitlines()[0]}" for name, loss in LOSSES.items())
 ATTENTION_HELP = "sdpa: default; flex: FlexAttention, CUDA only; padded: stock batches grouped by length"
+GRAPHS_HELP = "auto: CUDA graphs where they apply; compile: of compiled layers as well; off: none"
 COUNT = "[0, 1e6)"
 RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
 RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "dropout": "[0, 1)"}
@@ -66,6 +67,7 @@ class RunOptions:
     """How a training is run, which does not change its result."""
 
     attention: Literal["sdpa", "flex", "padded"] = option("sdpa", ATTENTION_HELP)
+    graphs: Literal["auto", "compile", "off"] = option("auto", GRAPHS_HELP)
     micro_batch: int = option(0, "triplets in memory at a time (0: as many as fit)")
     checkpoint_minutes: float = option(10, "minutes between two checkpoints (0: only at the end)")
     keep_checkpoints: int = option(2, "number of checkpoints to keep")

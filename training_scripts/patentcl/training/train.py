@@ -35,6 +35,7 @@ from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
 from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
+from ..models.graphs import WARM_UP as WARM_UPS
 from ..models.load import HASHED, RECORD, Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import prompt_of, separator, tokenise
@@ -184,6 +185,8 @@ def fit(
     if nested := chosen.dimensions:
         loss = Nested(loss, tuple(sorted({*nested, model.get_embedding_dimension() or 0}, reverse=True)))
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
+    if options.graphs != "off":
+        gradient.use_graphs(batches, texts.lengths, options.graphs == "compile")
     loop = Loop(job, gradient, batches, held_out, data.texts["patent_id"])
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not loop.can_choose:
         log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
@@ -202,6 +205,7 @@ def fit(
         "seconds": round(state.seconds, 1),
         "triplets per second": round(state.triplets / max(state.seconds, 1e-9), 2),
         "attention": backend,
+        "graphs": options.graphs if gradient.static else "off",
         "processes": world(),
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         "precision": precision(),
@@ -226,6 +230,8 @@ def forecast(
     seconds = []
     for step in steps:
         batch = batches[step]  # a training reads it while the step before is computed
+        for _ in range(WARM_UPS if gradient.static else 0):
+            gradient.compute(step, batch)
         started = time.perf_counter()
         gradient.compute(step, batch)
         if torch.cuda.is_available():
@@ -242,6 +248,7 @@ def forecast(
 
 def _print_profile(gradient: Gradient, batches: Batches, steps: list[int], seconds: float) -> None:
     """Print the slowest operations, and the FLOP/s of steps that take `seconds` each."""
+    gradient = replace(gradient, static=None)  # a graph hides its operations
     with torch.profiler.profile(with_flops=True) as profiled:
         for step in steps:
             gradient.compute(step, batches[step])

@@ -1,0 +1,105 @@
+"""Steps in static shapes, which a GPU replays from CUDA graphs: see `models/static.py` and `models/graphs.py`.
+
+One graph for each shape holds forward pass, loss and backward pass; one for all shapes clips the gradient and updates
+the weights. The mathematics is that of `Gradient`: a text that occurs twice in a batch is embedded once, and of the
+embeddings of dummy texts the loss reads none.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from ..models.device import autocast, out_of_memory_translated, to_device
+from ..models.graphs import CannotRecordError, Graphs
+from ..models.packing import embed_static
+from ..models.static import Static, shapes_for, smallest
+from .batches import Batches
+from .losses import Loss
+
+SAMPLE = 128  # steps whose lengths decide the shapes, of the first epoch or so many steps
+
+
+class StaticSteps:
+    """Computes gradients and updates in static shapes."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        texts: Sequence[np.ndarray],
+        loss: Loss,
+        backend: str,
+        batches: Batches,
+        lengths: np.ndarray,
+    ) -> None:
+        """Choose the shapes by the `lengths` (T,) of `texts`, in tokens; `backend` is "rows" or "blocks"."""
+        self.model, self.texts, self.loss = model, texts, loss
+        self.batch_size, device = batches.batch_size, model.device
+        steps = np.unique(np.linspace(0, max(batches.per_epoch, SAMPLE) - 1, SAMPLE).astype(int)).tolist()
+        sample = [lengths[np.unique(batches[step])] for step in steps if len(batches[step]) == self.batch_size]
+        longest = int(lengths.max())
+        shapes = shapes_for(sample, 3 * self.batch_size, longest, backend) if sample else []
+        self.statics = [Static(shape, backend, device) for shape in shapes]
+        self.places = torch.zeros(3, self.batch_size, dtype=torch.long, device=device)
+        masks = self.loss.masks(np.zeros((self.batch_size, 3), int))
+        self.masks = [to_device(mask, device).clone() for mask in masks]
+        self.graphs, self.lr = Graphs(device), torch.zeros((), device=device)
+        self.trained: list[torch.nn.Parameter] = []
+        self.gradients: list[Tensor] = []
+        self.is_set = False  # whether the parameters' gradients are `gradients`
+
+    def compute(self, batch: np.ndarray) -> Tensor | None:
+        """Set the parameters' gradients for `batch` (B, 3); return its loss, or None if it has no static shape."""
+        self.is_set = False
+        rows, places = np.unique(batch, return_inverse=True)
+        texts = [self.texts[row] for row in rows]
+        lengths = np.array([len(text) for text in texts])
+        static = smallest(self.statics, lengths) if len(batch) == self.batch_size else None
+        if static is None:
+            return None
+        static.fill(texts)
+        self.places.copy_(to_device(places.reshape(batch.shape).T.copy(), self.places.device))
+        for mask, now in zip(self.masks, self.loss.masks(batch), strict=True):
+            mask.copy_(to_device(now, mask.device))
+        with out_of_memory_translated():
+            loss = self.graphs.run(static.shape, partial(self._gradient, static))
+        for parameter, gradient in zip(self.trained, self.gradients, strict=True):
+            parameter.grad = gradient
+        self.is_set = True
+        return loss
+
+    def _gradient(self, static: Static) -> Tensor:
+        with autocast(self.model):
+            embeddings = embed_static(self.model, static).float()
+        loss = self.loss.value(*(embeddings.index_select(0, column) for column in self.places), *self.masks)
+        parameters = self.trained or [p for p in self.model.parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        if not self.gradients:  # on the first call; some models have a pooler that is not used
+            self.trained = [p for p, gradient in zip(parameters, found, strict=True) if gradient is not None]
+            self.gradients = [gradient.clone() for gradient in found if gradient is not None]
+        torch._foreach_copy_(self.gradients, [gradient for gradient in found if gradient is not None])
+        return loss.detach()
+
+    def update(self, optimizer: torch.optim.Optimizer, clip: Callable[[], Tensor]) -> Tensor:
+        """Call `clip` and take a step; return the norm that `clip` returns. The learning rate is read on the device."""
+        (group,) = optimizer.param_groups
+        rate = group["lr"]
+        self.lr.fill_(rate)
+
+        def clip_and_step() -> Tensor:
+            group["capturable"] = self.lr.is_cuda and torch.cuda.is_current_stream_capturing()
+            norm = clip()
+            optimizer.step()
+            return norm
+
+        group["lr"] = self.lr
+        try:
+            return self.graphs.run("update", clip_and_step) if self.is_set else clip_and_step()
+        except CannotRecordError:  # for want of memory; only the gradient's graph gains much time
+            self.graphs.replays["update"] = clip_and_step
+            return clip_and_step()
+        finally:
+            group.update(lr=rate, capturable=False)
