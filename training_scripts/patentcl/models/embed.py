@@ -98,6 +98,8 @@ def _encode_static(model: SentenceTransformer, texts: list[np.ndarray], most: in
         end = start + max(1, int(np.searchsorted(ends, ROOM * rows * width, side="right")))
         while not smallest([static], lengths[start:end]):
             end -= 1 + (end - start) // 50
+            if end <= start:
+                raise graphs.CannotRecordError("lengths differ too much for one shape")
         static.fill(texts[start:end])
         part = recorded.run(static.shape, lambda: embed_static(model, static).float())
         parts.append(part[: end - start].clone())
