@@ -641,7 +641,7 @@ def test_a_base_that_was_a_relative_path_is_found_by_its_fingerprint(tmp_path: P
 
 
 def test_embeddings_that_are_not_finite_name_their_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patentcl.models.embed.encode", lambda *_: np.full((2, 3), np.nan))
+    monkeypatch.setattr("patentcl.models.embed.encode_tokens", lambda *_: np.full((2, 3), np.nan))
 
     with pytest.raises(InputError, match=f"^{MINILM} "):
         embed_all([find_model(MINILM)], texts_of("a", "b"), tmp_path)

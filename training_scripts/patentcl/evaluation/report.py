@@ -1,6 +1,7 @@
 """The report of an evaluation: rows to print, to save, and to compare with the base."""
 
 import html
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -105,8 +106,8 @@ class Report:
         head, count = metric.name.replace("triplet accuracy ", "… "), self.table["queries"].iloc[0]
         if (units := self.rows[self.base].units.get(metric.name)) is not None:
             ends = self.table[[f"{metric.name} low", f"{metric.name} high"]].to_numpy()
-            brackets = [f"[{low:.{digits}f}, {high:.{digits}f}]" for low, high in ends]
-            texts = [" ".join(pair) for pair in zip(texts, brackets, strict=True)]
+            brackets = ["" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]" for low, high in ends]
+            texts = [text + bracket for text, bracket in zip(texts, brackets, strict=True)]
             head += f" ({len(units):,})" if len(units) != count else ""
         yield [head, "---", *map(_dashed, texts)]
         if metric.compared:
@@ -142,7 +143,7 @@ def check_output(folder: Path, name: str) -> None:
 
 
 def _dashed(text: str) -> str:
-    return "–" if text.startswith(("nan", "+nan")) else text
+    return "–" if "nan" in text else text
 
 
 def escaped(name: str) -> str:

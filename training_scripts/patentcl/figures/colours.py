@@ -98,7 +98,7 @@ def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[s
 
 
 def _periods(patents: pd.DataFrame) -> Groups:
-    years = pd.to_datetime(patents["date"], errors="coerce").dt.year.dropna().astype(int)
+    years = pd.to_datetime(patents["date"], format="ISO8601", errors="coerce").dt.year.dropna().astype(int)
     if years.empty:
         raise InputError("--color-by year: these patents have no date. Use auto")
     span = next(n for n in SPANS if (years // n).max() - (years // n).min() < len(PALETTE))

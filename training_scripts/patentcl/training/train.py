@@ -9,6 +9,7 @@ An unfinished training is in `<output>.training/` (checkpoints, log); at the end
 """
 
 import errno
+import math
 import os
 import platform
 import time
@@ -130,7 +131,7 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
             "recipe": recipe_of(chosen),
             **run,
             "val": job.log.read("val"),
-            "test": {name: row.values for name, row in report.rows.items()} if report else {},
+            "test": {name: _defined(row.values) for name, row in report.rows.items()} if report else {},
             "test queries": len(test.queries) if test else 0,
             "verdict": report.verdict(output.name) if report else "not evaluated, because of --evaluations 0",
         }
@@ -158,6 +159,11 @@ def card_facts(model: SentenceTransformer, chosen: Hyperparameters) -> dict[str,
         "dimensions": model.get_embedding_dimension(),
         "nested": chosen.dimensions,
     }
+
+
+def _defined(values: dict[str, float]) -> dict[str, float]:
+    """The metrics that have a value: JSON has no NaN."""
+    return {metric: value for metric, value in values.items() if not math.isnan(value)}
 
 
 def fit(
