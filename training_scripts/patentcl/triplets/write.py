@@ -50,7 +50,7 @@ _ADVICE = {  # what is lacking → what adds it
     "anchors that cite inside the table": "Add the patents that they cite",
     "both with an abstract": "Add the abstracts of the cited patents",
     "sharing a CPC subclass": "Use larger tables, or leave out the classes",
-    "with a negative": "A negative shares no subclass with the anchor: use tables of more subclasses, or leave them out",
+    "with a negative": "Negatives share no subclass with the anchor: use tables of more subclasses, or leave them out",
     **dict.fromkeys(("not across splits", "train triplets"), "Use larger tables, or lower --val and --test"),
 }
 
