@@ -119,6 +119,18 @@ def test_the_atlas_has_points_neighbours_and_classes(tmp_path: Path) -> None:
     assert table["year"].tolist() == [2001] * 200 and table["classes"][1] == "C02F, H01L"
 
 
+def test_models_of_similar_names_have_columns_of_their_own_in_the_atlas(tmp_path: Path) -> None:
+    two = picture(models=2)
+    points = dict(zip(["a-b", "a_b"], two.points.values(), strict=True))
+    near = {name: nearest_neighbours(xy, 3) for name, xy in points.items()}
+
+    save_atlas(replace(two, points=points, neighbours=near), tmp_path / "atlas.parquet")
+
+    table = pd.read_parquet(tmp_path / "atlas.parquet")
+    for number, xy in enumerate(points.values()):
+        np.testing.assert_array_equal(table[[f"{axis}_a_b{'_1' * number}" for axis in "xy"]], xy)
+
+
 @pytest.mark.parametrize("models", [2, 5])
 def test_linked_panels_are_a_widget_for_each_model(models: int) -> None:
     pytest.importorskip("jscatter")

@@ -171,6 +171,16 @@ def test_what_is_no_trained_model_or_has_damaged_weights_is_refused(hub: Hub, mo
     assert not hub.asked
 
 
+@pytest.mark.parametrize("card", [None, b"\xff", b"---\n- 1\n---\n"])
+def test_a_model_whose_card_is_missing_or_damaged_is_refused(hub: Hub, model: Path, card: bytes | None) -> None:
+    (model / "README.md").unlink()
+    if card:
+        (model / "README.md").write_bytes(card)
+    with pytest.raises(InputError, match=r"README\.md"):
+        publish(str(model), REPO)
+    assert not hub.asked
+
+
 def test_the_command_uses_the_endpoint_of_the_environment_and_prints_no_token(hub: Hub, model: Path) -> None:
     here = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     command = [sys.executable, "-m", "patentcl.publish", str(model)]

@@ -169,6 +169,8 @@ def test_a_file_that_holds_no_query_is_refused(search: Search, tmp_path: Path, c
         ({"text": " \n"}, "--text"),
         ({"text": "a", "patent": ["7000001"]}, "--patent"),
         ({"patent": ["7000001", "9999999"]}, "--patent 9999999"),
+        ({"patent": [""]}, "--patent"),
+        ({"file": Path("q.csv"), "csv": Path("q.csv")}, r"--csv q\.csv"),
         ({"text": "a", "before": "15.6.1960"}, "--before 15.6.1960"),
         ({"text": "a", "before": "1960-13"}, "--before 1960-13"),
         ({"text": "a", "before": "1949"}, "--before"),
@@ -188,6 +190,35 @@ def test_what_cannot_be_answered_is_said(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match=match):
         search(**options)
+
+
+@pytest.mark.parametrize(
+    ("how", "pattern"),
+    [
+        ({"quantise": "int8"}, "vectors/bert/int8.npy"),
+        ({"quantise": "binary"}, "vectors/bert/binary.npy"),
+        ({"hybrid": True}, "search/*.bm25/*.npy"),
+        ({"hybrid": True}, "search/*.bm25/vocab*"),
+        ({}, "search/*.parquet"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"\xff\0"])
+def test_damaged_files_of_a_search_are_named(
+    small_model: Model, tmp_path: Path, how: dict[str, Any], pattern: str, content: bytes
+) -> None:
+    options = Similar(model=str(small_model.folder), data=write_corpus(tmp_path, patents()), text="a", **how)
+    similar(options)
+    file = next(tmp_path.glob(pattern))
+    file.write_bytes(content)
+
+    with pytest.raises(InputError, match="damaged"):
+        similar(options)
+
+
+def test_a_pattern_of_files_holds_no_queries(search: Search, tmp_path: Path) -> None:
+    (tmp_path / "q*.csv").write_text("text\na\n")
+    with pytest.raises(InputError, match="Rename it"):
+        search(file=tmp_path / "q*.csv")
 
 
 def test_vectors_of_another_model_are_kept_unless_asked(corpus: Path, small_model: Model, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from .common.cli import InputError, command_line, first_line, run_script
-from .common.files import MODELS, read_json, unchanged
+from .common.files import MODELS, intact, read_json, unchanged
 
 # What belongs to a model: no pickles, as optimizer states are such. Folders: modules, tables, other weights.
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.md", "*.csv", "*.png", "*.onnx")
@@ -48,6 +48,8 @@ def publish(model: str, repo: str, private: bool = False) -> str:
     if folder is None:
         raise InputError(f"{model} is no folder of a model that patentCL trained, nor one in {MODELS}.")
     unchanged(folder / "run.json")
+    with intact(folder / "README.md"):
+        licence = ModelCard((folder / "README.md").read_text(encoding="utf-8")).data.get("license")
     files = {path: _content(folder, path, repo) for path in _files_of(folder)}
     if not get_token():
         raise InputError("You are not logged in to the Hugging Face hub. Run: hf auth login (or set HF_TOKEN)")
@@ -67,7 +69,7 @@ def publish(model: str, repo: str, private: bool = False) -> str:
         commit = api.create_commit(
             repo, [*deletions, *additions], commit_message=f"{folder.resolve().name} by patentCL"
         )
-    if not ModelCard.load(folder / "README.md").data.license:
+    if not licence:
         print("The card names no licence, as the base model has none: check that you may share it.")
     done = "up to date" if commit.oid == info.sha else "private" if info.private else "public"
     return f"{url}: {done}, {len(files)} files, {sum((folder / path).stat().st_size for path in files) / 1e6:,.0f} MB"

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ def parse_options(
     for word in argv:
         if word.startswith("--") and word.endswith("=--"):  # a ValueError in argparse
             parser.error(f"argument {word.removesuffix('=--')}: expected a value")
+        if re.search("[\ud800-\udfff]", word):
+            parser.error(f"{word!a}: not UTF-8")
     words = [word for word in argv if word not in ("-h", "--help")]
     if len(words) == len(argv) or not any(action.required for action in parser._actions):
         parser.set_defaults(**defaults(parser.parse_args(words)))

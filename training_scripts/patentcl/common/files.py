@@ -180,7 +180,7 @@ def intact(path: Path, result: Path | None = None) -> Iterator[None]:
     """Raise `InputError` for what a library raises that reads `path`, a file of the folder or file `result`."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, ArrowException) as problem:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError, ArrowException) as problem:
         raise _damaged(path, result or path.parent, first_line(problem)) from None
 
 

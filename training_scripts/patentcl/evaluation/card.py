@@ -13,7 +13,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..common.cli import InputError
-from ..common.files import MODELS, read_json
+from ..common.files import MODELS, intact, read_json
 from ..models.load import MINILM, Model
 from ..triplets.dataset import Dataset
 from .leakage import TRAINED_ON
@@ -112,7 +112,8 @@ def write_card(folder: Path, report: Report | None, name: str) -> None:
 def _results(folder: Path, name: str) -> Iterator[tuple[str, pd.Series]]:
     """Name of each evaluation of the model in `folder`, and its row, under the name of the folder or the one then."""
     for path in sorted((folder / EVALUATIONS).glob("*.csv")):
-        rows = dict(pd.read_csv(path, dtype={"row": str}).set_index("row").iterrows())
+        with intact(path, path):
+            rows = dict(pd.read_csv(path, dtype={"row": str}).set_index("row").iterrows())
         if row := next((row for row in (folder.name, name) if row in rows), ""):
             yield path.stem, rows[row]
 

@@ -52,7 +52,8 @@ class Model:
     @property
     def label(self) -> str:
         """The name in tables and figures."""
-        return Path(self.name).name
+        name = Path(self.name).name
+        return self.folder.resolve().name if name in ("", "..") else name
 
     def load(self, max_length: int = 0) -> SentenceTransformer:
         """Load the network in fp32, once; texts are truncated to `max_length` tokens (0: the model's own limit).
@@ -80,7 +81,8 @@ def find_model(name: str, readout: Readout = Readout()) -> Model:
     if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
         raise InputError(f"{folder} holds no model (no modules.json), perhaps an adapter of one. Pass that model.")
     pooling, prompt, note = resolve(name, folder, readout)
-    found = hashes(path for path in folder.rglob("*") if path.suffix in HASHED and path.name != RECORD)
+    paths = (path for path in folder.rglob("*") if path.suffix in HASHED and path.name != RECORD)
+    found = hashes(filter(Path.is_file, paths))  # no broken links
     try:
         record = unchanged(folder / RECORD, found) if (folder / RECORD).is_file() else {}
     except InputError as problem:

@@ -33,7 +33,7 @@ class Corpus:
 
     def read(self, rows: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the patents in `rows` (n,), in this order."""
-        with files.intact(self.file):
+        with files.intact(self.file, self.file):
             return read_rows(self.file, rows, columns)
 
     def find(self, where: str, values: dict[str, Any]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from ..common.files import beside
+from ..common.files import beside, intact
 
 BLOCK = 16_384  # vectors scored at a time
 EXACT = 1_000_000  # vectors up to which exact search takes about a second
@@ -115,4 +115,5 @@ def quantise(vectors: np.ndarray, file: Path, kind: str) -> Codes:
             for start in tqdm(range(0, len(vectors), BLOCK), desc=f"{kind} codes", delay=2):
                 codes[start : start + BLOCK] = coded(_unit(vectors[start : start + BLOCK]))
             codes.flush()
-    return Codes(kind, np.load(file, mmap_mode="r"), ranges)
+    with intact(file, file):
+        return Codes(kind, np.load(file, mmap_mode="r"), ranges)

@@ -37,8 +37,8 @@ class Query(Readout):
         """Raise `InputError` unless there is one kind of query, and for values that cannot be used."""
         if self.before and not DATE.fullmatch(self.before):
             raise InputError(f"--before {self.before}: write a date like 2001-07-31, 2001-07 or 2001")
-        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir()):
-            raise InputError(f"--csv {self.csv}: must be a file in a folder that exists")
+        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir() or self.csv == self.file):
+            raise InputError(f"--csv {self.csv}: must be a file in a folder that exists, and another than --file")
         check_ranges(self, {"top": "[1, 10000]", "neighbours": "[1, 10000]"})
         given = [value for value in (self.text, self.patent, self.file) if value]
         if len(given) != 1 or not (self.text or "x").strip():

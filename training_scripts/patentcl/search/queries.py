@@ -101,9 +101,9 @@ def _find(ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, list[np.ndarr
     """The row of each patent (Q,), and the rows of its family, itself included."""
     plain = {patent: re.sub(r"^US|[\s,]|(?<=\d)[A-Z]\d?$", "", patent.upper()) for patent in ids}  # US10,000,000B2
     known = corpus.find("list_contains($ids, patent_id)", {"ids": [*plain, *plain.values()]}).set_index("patent_id")
-    if unknown := next((patent for patent in ids if not {patent, plain[patent]} & {*known.index}), None):
+    if unknown := [patent for patent in ids if not {patent, plain[patent]} & {*known.index}]:
         example = corpus.read(np.zeros(1, int), ["patent_id"])["patent_id"][0]
-        raise InputError(f"--patent {unknown}: not in the corpus, whose ids are like {example}")
+        raise InputError(f"--patent {unknown[0]}: not in the corpus, whose ids are like {example}")
     own = known.loc[[patent if patent in known.index else plain[patent] for patent in ids]]
     family = corpus.find("list_contains($families, family)", {"families": own["family"].tolist()})
     return own["row"].to_numpy(), [family["row"][family["family"] == one].to_numpy() for one in own["family"]]

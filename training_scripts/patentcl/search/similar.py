@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..common.files import beside
+from ..common.files import beside, intact
 from ..common.progress import ticking
 from ..common.resources import require
 from ..evaluation.rankers import best_first, bm25_index, bm25_scores, fuse, words_of
@@ -59,7 +59,8 @@ def _index(corpus: Corpus, count: int) -> bm25s.BM25:
         with tqdm(desc="index words", bar_format="{desc} [{elapsed}]") as bar, ticking(bar), beside(folder) as scratch:
             texts = corpus.read(np.arange(count), ["title", "abstract"])
             bm25_index(words_of(texts)).save(scratch, show_progress=False)
-    return bm25s.BM25.load(folder, mmap=True, show_progress=False)
+    with intact(folder, folder):
+        return bm25s.BM25.load(folder, mmap=True, show_progress=False)
 
 
 def link(patent_id: str) -> str:

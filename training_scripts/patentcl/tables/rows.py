@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ..common.cli import InputError
 from ..common.duck import connect, literal
+from ..common.files import plain
 from .patentsview import LONGEST_LINE, Source, Table, open_table, unpacked_sizes
 
 MOST_BAD = 100_000  # lines that are skipped
@@ -136,7 +137,7 @@ def read_table(path: Path, table: Table) -> pa.Table:
 
     Optional columns that the file does not have are null.
     """
-    unpacked_sizes([path])
+    unpacked_sizes([plain(path)])
     source = open_table(path, str(path), table)
     while True:
         with suppress(Again), connect() as db:
