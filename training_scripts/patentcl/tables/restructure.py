@@ -257,6 +257,8 @@ class _Run:
         if found["otherwise"] or (needed and not known):
             advice = "Write them alike, as text" if found["otherwise"] else "Use tables of the same patents"
             where = f"{source.shown}, column {source.names[column]}"
+            count = scalar(self.db, "SELECT count(*) FROM kept")
+            print(f"restructure: {count:,} patents; {key}: {rows:,} rows, {known:,} of them with the id of one")
             raise InputError(
                 f"{where}: {known:,} of {rows:,} ids occur in {patents}, where ids are like {found['patent']!r}, "
                 f"here like {found['id']!r}. {advice}"
