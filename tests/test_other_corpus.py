@@ -121,6 +121,14 @@ def test_what_cannot_be_judged_is_an_error(corpus: Callable[..., Path], mined_da
         main(["--against", str(data), "--split", "val", "--models", MINILM])
 
 
+def test_a_damaged_graph_is_an_error(corpus: Callable[..., Path], tmp_path: Path) -> None:
+    data = corpus([("p0", "p1")], [])
+    (data / "graph" / "citations.csv").write_text(":START_ID(Patent),:END_ID(Patent),examiner:boolean\n")
+
+    with pytest.raises(InputError, match=r"citations\.csv"):
+        other_corpus(data, [], tmp_path / "scratch")
+
+
 def test_the_command_evaluates_on_other_tables(
     corpus: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..common.cli import InputError
 from ..common.duck import connect, literal, readable_errors, scalar, sql_sections
-from ..common.files import read_json
+from ..common.files import read_json, unchanged
 from ..common.progress import ticking
 from ..common.resources import Resources
 from ..tables.import_csvs import PARQUET, rows_of
@@ -62,13 +62,13 @@ def other_corpus(folder: Path, trained: Iterable[str], scratch: Path, seed: int 
 def graph_of(folder: Path) -> tuple[Path, Mining]:
     """The graph of a data folder or of a folder of triplets in it, and the options of their mining.
 
-    Raises `InputError` if there is none, or another one than the triplets are from.
+    Raises `InputError` if there is none, one that is damaged, or another one than the triplets are from.
     """
     tops = (folder, *folder.resolve().parents[1:2])
     graph = next((top / "graph" for top in tops if (top / "graph" / "graph.json").is_file()), None)
     if graph is None:
         raise InputError(f"--against {folder}: no graph/ here or two folders above. Run patent_handler.py first.")
-    source, record = read_json(graph / "graph.json"), folder / "triplets.json"
+    source, record = unchanged(graph / "graph.json"), folder / "triplets.json"
     params = read_json(record)["params"] if record.exists() else {}
     if params.get("graph", source["fingerprint"]) != source["fingerprint"]:
         raise InputError(f"{folder} was mined from another graph than {graph} holds now. Mine there again.")

@@ -39,7 +39,7 @@ class Query(Readout):
             raise InputError(f"--before {self.before}: write a date like 2001-07-31, 2001-07 or 2001")
         if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir() or self.csv == self.file):
             raise InputError(f"--csv {self.csv}: must be a file in a folder that exists, and another than --file")
-        check_ranges(self, {"top": "[1, 10000]", "neighbours": "[1, 10000]"})
+        check_ranges(self, {"top": "[1, 10000]", "neighbours": "[1, 10000]", "max_length": "[0, inf)"})
         given = [value for value in (self.text, self.patent, self.file) if value]
         if len(given) != 1 or not (self.text or "x").strip():
             raise InputError("pass one of --text, --patent and --file, with something to search for")
