@@ -7,6 +7,9 @@ import bz2
 import errno
 import gzip
 import io
+import shlex
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -306,6 +309,30 @@ def test_a_full_disk_is_not_taken_for_a_bad_zip(handler: Callable[..., Any], tmp
         open_tables(find_tables(tmp_path), tmp_path / "scratch")
 
     assert raised.value.errno == errno.ENOSPC
+
+
+MOUNT = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/tmp"]  # noqa: S108 (in a namespace of its own)
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(MOUNT, capture_output=True, check=False).returncode > 0,
+    reason="needs unshare, to mount a small disk",
+)
+@pytest.mark.parametrize(("disk", "named"), [("size=1m", ["--data", "free"]), ("ro", ["Read-only"])])
+def test_a_small_and_a_read_only_disk_are_named(tmp_path: Path, disk: str, named: list[str]) -> None:
+    tables, place = tmp_path / "tables", tmp_path / "disk"
+    for folder in (tables, place):
+        folder.mkdir()
+    for name, content in own().items():
+        (tables / name).write_bytes(content)
+    script = [sys.executable, patent_handler.__file__, "--tables", str(tables), "--data", str(place / "data")]
+
+    mounted = f"mount -t tmpfs -o {disk} none {shlex.quote(str(place))} && exec {shlex.join(script)}"
+    ended = subprocess.run(["unshare", "-rm", "sh", "-c", mounted], capture_output=True, text=True, check=False)  # noqa: S607
+
+    sentence = ended.stderr.rpartition("error: ")[2]
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert [fact for fact in [str(place), *named] if fact not in sentence] == [], ended.stderr
 
 
 def test_no_row_is_lost_or_repeated_where_buffers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
