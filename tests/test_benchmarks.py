@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from patentcl.common.cli import InputError
+from patentcl.models import embed, graphs
 from patentcl.sample.patents import BLOCK
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -197,8 +198,10 @@ def test_the_pandas_baseline_writes_the_same_rows(tables: Path, mined_data: Path
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_and_a_part_that_fails_leaves_the_others(
-    mined_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mined_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module, name in ((graphs, "DEVICES"), (embed, "GRAPHED")):  # which --smoke sets in this process
+        monkeypatch.setattr(module, name, getattr(module, name))
     gpu, output = benchmark("gpu"), tmp_path / "gpu.json"
     where = ["--triplets", str(mined_data / "triplets" / "200"), "--output", str(output), "--smoke"]
 
