@@ -186,10 +186,7 @@ def fit(
     triplets = data.triplets_of("train")
     batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
-    kind = LOSSES[chosen.loss]
-    loss: Loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
-    if nested := chosen.dimensions:
-        loss = Nested(loss, tuple(sorted({*nested, model.get_embedding_dimension() or 0}, reverse=True)))
+    loss = _loss_of(chosen, data, model)
     gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
     if options.graphs != "off":
         gradient.use_graphs(batches, texts.lengths, options.graphs == "compile")
@@ -218,6 +215,15 @@ def fit(
         "peak memory GB": round(peak_memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def _loss_of(chosen: Hyperparameters, data: Dataset, model: SentenceTransformer) -> Loss:
+    """The loss with its options, also of the first dimensions if these are chosen."""
+    kind = LOSSES[chosen.loss]
+    loss: Loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
+    if nested := chosen.dimensions:
+        loss = Nested(loss, tuple(sorted({*nested, model.get_embedding_dimension() or 0}, reverse=True)))
+    return loss
 
 
 def forecast(
