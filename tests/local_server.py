@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from patentcl.common.resources import Resources
+from patentcl.graph.neo4j import Neo4jGraph
 from patentcl.graph.neo4j_admin import is_running, run_tool, start
-from patentcl.graph.neo4j_connection import Neo4jConnection, Server
 from patentcl.graph.options import Neo4jOptions
 
 _SETTINGS = """
@@ -66,7 +67,7 @@ class LocalServer:
 
     def is_available(self) -> bool:
         """Whether the server serves its database now."""
-        connection = Neo4jConnection(Server.from_environment(Neo4jOptions()))
+        connection = Neo4jGraph(Path(), Resources(), Neo4jOptions("offline"))
         try:
             return connection.is_available()
         finally:

@@ -22,7 +22,7 @@ from patentcl import download as command
 from patentcl.common import files, resources
 from patentcl.common.cli import InputError, Interrupted
 from patentcl.sample.write import write_sample
-from patentcl.tables import download, sources
+from patentcl.tables import download
 from patentcl.tables.download import NAMES, download_tables
 from patentcl.tables.restructure import restructure
 from portal import KEY, SIGNATURE, Handler, Play, body, cut, playing, stall, status
@@ -42,10 +42,10 @@ def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def portal(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     """The portal, the key that it accepts, and clocks that run fast."""
     with playing(zipped) as play:
-        monkeypatch.setattr(sources, "API", play.urls["api"])
+        monkeypatch.setattr(download, "API", play.urls["api"])
         monkeypatch.setenv("USPTO_API_KEY", KEY)
-        monkeypatch.setattr(sources, "TIMEOUT", (5, 0.5))
-        monkeypatch.setattr(sources, "CHUNK", 256)
+        monkeypatch.setattr(download, "TIMEOUT", (5, 0.5))
+        monkeypatch.setattr(download, "CHUNK", 256)
         monkeypatch.setattr(download, "BACKOFF", 0.001)
         yield play
 
@@ -141,7 +141,7 @@ def test_an_address_that_expired_is_asked_for_anew(
     one(tmp_path)
     assert [asked.where for asked in portal.asked] == ["catalogue", "file", "signed", "signed", "file", "signed"]
 
-    monkeypatch.setattr(sources, "PRESIGNED", -1.0)  # known to be too old: not tried
+    monkeypatch.setattr(download, "PRESIGNED", -1.0)  # known to be too old: not tried
     portal.faults["signed"] = [cut(1000)]
     portal.asked.clear()
     one(tmp_path / "again")
@@ -161,7 +161,7 @@ def test_a_server_without_ranges_starts_again(portal: Play, tmp_path: Path) -> N
 def test_the_portal_is_never_asked_for_a_range_of_its_json(
     portal: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "PRESIGNED", -1.0)
+    monkeypatch.setattr(download, "PRESIGNED", -1.0)
     portal.faults["signed"] = [cut(1000)]
 
     one(tmp_path)
@@ -238,7 +238,7 @@ def test_two_releases_are_never_spliced(portal: Play, tmp_path: Path) -> None:
         ("file", body(b"\n<html>Sign in</html>"), "text/html"),
         ("file", body(b'{"message": "Busy"}'), "application/json"),
         ("file", body(b"Busy"), PATENT),
-        ("file", status(302, Location="/api/files/again"), "302"),
+        ("file", status(302, Location="/api/files/again"), "redirects"),
         ("signed", status(429), "429.* 20 "),
         ("signed", status(400), "400"),
         ("signed", body(b"PK is not all"), PATENT),
@@ -307,7 +307,7 @@ def test_attempts_are_few_as_they_count(portal: Play, tmp_path: Path, waits: lis
 
 
 def test_nobody_listens(portal: Play, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "API", "http://127.0.0.1:9/api")
+    monkeypatch.setattr(download, "API", "http://127.0.0.1:9/api")
 
     with pytest.raises(InputError, match=r"127\.0\.0\.1.*ConnectionError"):
         one(tmp_path)

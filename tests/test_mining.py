@@ -18,7 +18,7 @@ from patentcl.common.cli import InputError
 from patentcl.common.files import locked, read_json
 from patentcl.common.resources import GB, Resources
 from patentcl.evaluation.compare import patents_to_compare
-from patentcl.graph.base import TooLarge, open_graph
+from patentcl.graph.base import Graph, TooLarge, open_graph
 from patentcl.models.embed import embed, unit_rows
 from patentcl.models.load import MINILM, find_model
 from patentcl.pipeline import tables_to_triplets
@@ -161,10 +161,8 @@ def test_the_same_seed_gives_the_same_bytes(mined_data: Path, data: Path) -> Non
     assert old.stat().st_mtime < new.stat().st_mtime and old.read_bytes() == new.read_bytes()
 
 
-class Dying:
+class Dying(Graph):
     """A graph that dies after some answers."""
-
-    sessions = 1
 
     def batch(self, counts: dict[str, int]) -> int:
         return 100
@@ -177,18 +175,6 @@ class Dying:
         if self.left < 0:
             raise KeyboardInterrupt
         return self.inner.run(query, parameters)
-
-    def holds(self, fingerprint: str) -> bool:
-        return True
-
-    def import_memory(self, counts: dict[str, int]) -> int:
-        return 0
-
-    def import_csvs(self, csvs: Path, overwrite: bool = False) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def release(self) -> None: ...
 
     def close(self) -> None:
         self.inner.close()

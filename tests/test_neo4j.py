@@ -28,7 +28,6 @@ from patentcl.common.files import read_json
 from patentcl.common.resources import Resources
 from patentcl.graph import neo4j_admin
 from patentcl.graph.neo4j import Neo4jGraph
-from patentcl.graph.neo4j_connection import Neo4jConnection
 from patentcl.graph.options import Neo4jOptions
 from patentcl.models.load import Model
 from patentcl.pipeline import tables_to_triplets
@@ -301,16 +300,16 @@ def test_online_import_of_real_patents_resumes_where_it_was_interrupted(
 ) -> None:
     tables_to_triplets(water, tmp_path / "embedded", "FULL", Mining("FULL"))
     restructure(water, tmp_path / "graph")
-    graph, write, written = neo4j_graph(import_="online", sessions=2), Neo4jConnection.write, []
+    graph, write, written = neo4j_graph(import_="online", sessions=2), Neo4jGraph.write, []
 
-    def dying(connection: Neo4jConnection, query: str, parameters: dict[str, Any] | None = None) -> int:
+    def dying(connection: Neo4jGraph, query: str, parameters: dict[str, Any] | None = None) -> int:
         written.append(query)
         if sum("PatentCLBatch {" in query for query in written) > 3:
             raise KeyboardInterrupt
         return write(connection, query, parameters)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Neo4jConnection, "write", dying)
+        patch.setattr(Neo4jGraph, "write", dying)
         graph.import_csvs(tmp_path / "graph", overwrite=True)
     graph.close()
     with pytest.raises(InputError, match="--import online"):
@@ -398,14 +397,14 @@ def test_an_import_that_another_one_replaced_stops(
     tables: Path, imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restructure(tables, tmp_path / "graph", seed=7)
-    graph, write = neo4j_graph(import_="online", sessions=1), Neo4jConnection.write
+    graph, write = neo4j_graph(import_="online", sessions=1), Neo4jGraph.write
 
-    def overtaken(connection: Neo4jConnection, query: str, parameters: dict[str, Any] | None = None) -> int:
+    def overtaken(connection: Neo4jGraph, query: str, parameters: dict[str, Any] | None = None) -> int:
         if "Patent {rank: row.rank}" in query:  # another import begins by deleting the fingerprint
             write(connection, "MATCH (i:PatentCL) DELETE i")
         return write(connection, query, parameters)
 
-    monkeypatch.setattr(Neo4jConnection, "write", overtaken)
+    monkeypatch.setattr(Neo4jGraph, "write", overtaken)
     with pytest.raises(InputError, match=r"patents\.csv"):
         graph.import_csvs(tmp_path / "graph", overwrite=True)
     graph.close()
@@ -444,19 +443,19 @@ def test_similar_patents_are_found_with_their_citations(
         server.start()
     data = write_corpus(tmp_path, patents())
     options = Similar(str(small_model.folder), patent=["7000020"], data=data, top=58, write_to_neo4j=True)
-    graph, write = neo4j_graph(import_="online", replace=True), Neo4jConnection.write
+    graph, write = neo4j_graph(import_="online", replace=True), Neo4jGraph.write
     with pytest.raises(InputError):  # another graph
         similar(options)
     graph.import_csvs(data / "graph")
 
-    def dying(connection: Neo4jConnection, query: str, parameters: dict[str, Any] | None = None) -> int:
+    def dying(connection: Neo4jGraph, query: str, parameters: dict[str, Any] | None = None) -> int:
         if (parameters or {}).get("written") == 50:
             raise KeyboardInterrupt
         return write(connection, query, parameters)
 
     monkeypatch.setattr(vectors_in_neo4j, "BATCH", 25)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Neo4jConnection, "write", dying)
+        patch.setattr(Neo4jGraph, "write", dying)
         similar(options)
     assert graph.run("MATCH (p:Patent) RETURN count(p.embedding) AS n")["n"].to_pylist() == [25]
     found = similar(options)

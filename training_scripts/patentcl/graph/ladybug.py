@@ -13,25 +13,16 @@ from ..common.cli import InputError
 from ..common.files import beside, finished, read_json, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
-from ..tables.import_csvs import COUNTED, CSVS, OUTSIDE, PARQUET, PATENT, SUBCLASS, TEXTS, plain_name
+from ..tables.import_csvs import CSVS, KINDS, PARQUET, PATENT, TEXTS, ends_of, plain_name
 from ..tables.restructure import RECORD
 from .base import Graph, TooLarge
 from .options import Neo4jOptions
 from .parallel import in_parallel
 
-# File → the count of its rows in graph.json, and the table that it fills; nodes come before relationships.
-_FILES = {
-    PARQUET: ("patents", PATENT),
-    "cpc_subclasses.csv": ("CPC subclasses", SUBCLASS),
-    "outside_patents.csv": ("outside patents cited by several", OUTSIDE),
-    "citations.csv": ("citations", f"CITES(FROM {PATENT} TO {PATENT}, examiner BOOLEAN)"),
-    "outside_citations.csv": ("citations of these", f"CITES_OUTSIDE(FROM {PATENT} TO {OUTSIDE})"),
-    "classifications.csv": ("classifications", f"CLASSIFIES(FROM {SUBCLASS} TO {PATENT})"),
-}
 _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "VARCHAR[]": "STRING[]", "BOOLEAN": "BOOLEAN"}
-# Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes only without parallel:
-# ids and titles may hold some.
-_FORM = "(header=true, parallel={parallel}, auto_detect=false, delim=',', quote='\"', escape='\"')"
+# Ladybug guesses the quotes from the first rows unless told, and reads line breaks in quotes, which ids and titles of
+# nodes may hold, only without parallel.
+_FORM = "(header=true, parallel={}, auto_detect=false, delim=',', quote='\"', escape='\"')"
 _AGAIN = "If it is corrupt, delete {} and run the command again: it is imported again from the CSVs"
 _ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)  # that Ladybug raises
 
@@ -50,14 +41,11 @@ _MINED = 2_000  # bytes of the pool for each citation of an anchor: 400 measured
 
 
 class LadybugGraph(Graph):
-    """A graph in one file, data/ladybug/graph.lbug, with import.json beside it."""
-
-    sessions = 1  # a query uses all cores by itself
+    """A graph in one file, data/ladybug/graph.lbug, with import.json beside it. A query uses all cores by itself."""
 
     def __init__(self, data: Path, resources: Resources = Resources(), options: Neo4jOptions | None = None) -> None:
         """The database opens with the first query; the process that uses it stays within `resources`."""
-        self.folder = data / "ladybug"
-        self.resources = resources
+        self.folder, self.resources = data / "ladybug", resources
         self._connection: ladybug.Connection | None = None
 
     def batch(self, counts: dict[str, int]) -> int:
@@ -80,7 +68,7 @@ class LadybugGraph(Graph):
         if finished(self.folder / "import.json", params, overwrite, "import"):
             return
         self.close()
-        disk = _DISK_LEAST + sum(_DISK.get(what, 15) * record["counts"][what] for what in COUNTED)
+        disk = _DISK_LEAST + sum(_DISK.get(what, 15) * record["counts"][what] for _, what in KINDS.values())
         memory = self.import_memory(record["counts"])
         require(self.folder.parent, disk, memory, "importing this graph", self.resources)
         with beside(self.folder) as folder:
@@ -106,13 +94,12 @@ class LadybugGraph(Graph):
         # 300,000 patents. JSON is Cypher: its escapes are the same.
         query = re.sub(r"\$(\w+)", lambda name: json.dumps(parameters[name[1]], ensure_ascii=False), query)
         try:
-            result = self._connection.execute(query)
+            result: Any = self._connection.execute(query)
         except _ERRORS as problem:
             if _is_out_of_memory(problem):
                 self.close()  # the pool stays full after such an error
                 raise TooLarge(f"a query on {self.folder} needs more memory; pass a larger --memory") from None
             raise InputError(f"a query on {self.folder} failed ({problem}). {_AGAIN.format(self.folder)}") from None
-        assert isinstance(result, ladybug.QueryResult)  # several queries give a list
         return result.get_as_arrow()
 
     def stop(self) -> None:
@@ -134,35 +121,28 @@ class LadybugGraph(Graph):
         return max(_POOL_LEAST, self.resources.bytes - _OUTSIDE_POOL - outside)
 
     def _connect(self, path: Path, outside: int, read_only: bool = False) -> ladybug.Connection:
-        pool, threads = self._pool(outside), self.resources.thread_count
-        how = {"read_only": read_only, "buffer_pool_size": pool, "max_num_threads": threads}
+        how: dict[str, Any] = {"buffer_pool_size": self._pool(outside), "max_num_threads": self.resources.thread_count}
         try:
-            return ladybug.Connection(ladybug.Database(str(path), **how))  # type: ignore[arg-type]
+            return ladybug.Connection(ladybug.Database(str(path), read_only=read_only, **how))
         except _ERRORS as problem:
             advice = f"Close other processes that use it. {_AGAIN.format(path.parent)}"
             raise InputError(f"{path} cannot be opened ({problem}). {advice}") from None
 
 
 def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) -> None:
-    """Create the tables and fill them, nodes before the relationships between them; the patents without their texts."""
-    total = sum(counts[what] for what in COUNTED)
-    with tqdm(total=total, desc="import", unit="row", unit_scale=True) as progress:
-        for file, (count, table) in _FILES.items():
-            path = str(csvs / file).replace("\\", "\\\\").replace("'", "\\'")
-            source = (
-                f"'{path}' {_FORM.format(parallel=str('patents' not in file and 'subclasses' not in file).lower())}"
-            )
-            create = f"CREATE REL TABLE {table}"
-            if "(" not in table:
-                headers = CSVS["patents.csv" if file == PARQUET else file]
-                types = {plain_name(header): _TYPES[kind] for header, kind in headers.items()}
-                if file == PARQUET:
-                    types = {name: kind for name, kind in types.items() if name not in TEXTS}
-                    source = f"(LOAD FROM '{path}' RETURN {', '.join(types)})"
-                columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-                create = f"CREATE NODE TABLE {table}({columns}, PRIMARY KEY({next(iter(types))}))"
-            copy = f"COPY {table.partition('(')[0]} FROM {source}"
-            _fill(connection, [create, copy], csvs / file, counts[count], progress)
+    """Create the tables and fill them; the patents without their texts."""
+    with tqdm(total=sum(counts[what] for _, what in KINDS.values()), desc="import", unit="row", unit_scale=True) as bar:
+        for file, (kind, what) in KINDS.items():
+            ends, path = ends_of(file), csvs / (PARQUET if kind == PATENT else file)
+            types = {plain_name(header): _TYPES[type] for header, type in CSVS[file].items()}
+            columns = [f"{name} {type}" for name, type in types.items() if kind != PATENT or name not in TEXTS]
+            if ends:
+                create = f"REL TABLE {kind}({', '.join([f'FROM {ends[0]} TO {ends[1]}', *columns[2:]])})"
+            else:
+                create = f"NODE TABLE {kind}({', '.join(columns)}, PRIMARY KEY({next(iter(types))}))"
+            form = "" if kind == PATENT else _FORM.format(str(bool(ends)).lower())
+            copy = f"COPY {kind} FROM {json.dumps(str(path), ensure_ascii=False)} {form}"
+            _fill(connection, [f"CREATE {create}", copy], path, counts[what], bar)
 
 
 def _fill(connection: ladybug.Connection, statements: list[str], path: Path, rows: int, progress: "tqdm[Any]") -> None:
@@ -178,9 +158,7 @@ def _fill(connection: ladybug.Connection, statements: list[str], path: Path, row
         try:  # in another thread, so that Ctrl-C arrives here
             in_parallel(connection.execute, statements, 1, lambda _: None, connection.interrupt)
         except _ERRORS as problem:  # the CSVs are good unless they cannot be read
-            advice = (
-                "run the command again; if that does not help, the file is corrupt: write it again with --overwrite"
-            )
+            advice = "run the command again; if that does not help, write the file again with --overwrite"
             if _is_out_of_memory(problem):
                 advice = "pass a larger --memory"
             elif "No space left" in str(problem):

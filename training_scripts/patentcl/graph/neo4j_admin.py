@@ -14,17 +14,9 @@ from pathlib import Path
 
 from ..common.cli import InputError, Interrupted
 from ..common.resources import require
+from ..tables.import_csvs import FINGERPRINT_FILE, KINDS, ends_of
 from .options import Neo4jOptions
 
-_FILES = [
-    "--nodes=Patent=patents.csv",
-    "--nodes=CPCSubclass=cpc_subclasses.csv",
-    "--nodes=OutsidePatent=outside_patents.csv",
-    "--nodes=PatentCL=import.csv",
-    "--relationships=CITES=citations.csv",
-    "--relationships=CITES_OUTSIDE=outside_citations.csv",
-    "--relationships=CLASSIFIES=classifications.csv",
-]
 # What neo4j-admin says of an error → what to do. The first match counts.
 _ADVICE = {
     "already exist": "replace the database with --replace; if it may contain this graph, start the server and "
@@ -38,9 +30,14 @@ START_SECONDS = 180  # to wait for a server that was started
 
 def import_arguments(options: Neo4jOptions, overwrite: bool = False) -> list[str]:
     """Arguments of `neo4j-admin` that import the CSVs of the current folder."""
-    arguments = ["database", "import", "full", options.database_name, "--multiline-fields=true"]
-    arguments.append(f"--max-off-heap-memory={options.off_heap}")
-    return [*arguments, *(["--overwrite-destination"] if overwrite else []), *_FILES]
+    kinds = (f"--{'relationships' if ends_of(file) else 'nodes'}={kind}={file}" for file, (kind, _) in KINDS.items())
+    return [
+        *("database", "import", "full", options.database_name, "--multiline-fields=true"),
+        f"--max-off-heap-memory={options.off_heap}",
+        *(["--overwrite-destination"] if overwrite else []),
+        f"--nodes=PatentCL={FINGERPRINT_FILE}",
+        *kinds,
+    ]
 
 
 def import_command(csvs: Path, options: Neo4jOptions, overwrite: bool = False) -> str:
@@ -71,7 +68,7 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
     if is_available():
         raise InputError("NEO4J_URI is another server than that of NEO4J_HOME; fix one of them")
     print(f"neo4j: {command}", flush=True)
-    _import(csvs, options, overwrite)
+    _import(command)
     print('neo4j: starting the server ("$NEO4J_HOME"/bin/neo4j stop stops it)')
     try:
         start(is_available)
@@ -79,19 +76,13 @@ def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_availa
         raise Interrupted("the import is complete and the server is starting; rerun to continue") from None
 
 
-def _import(csvs: Path, options: Neo4jOptions, overwrite: bool) -> None:
-    """Run `neo4j-admin`, showing what it prints."""
-    with subprocess.Popen(  # noqa: S603
-        [tool("neo4j-admin"), *import_arguments(options, overwrite)],
-        cwd=csvs,
-        env={**os.environ, "HEAP_SIZE": options.heap},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+def _import(command: str) -> None:
+    """Run the import, showing what it prints."""
+    output, pipe = [], subprocess.PIPE
+    with subprocess.Popen(  # noqa: S602 (its words are quoted)
+        command, shell=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
-    ) as process:
-        output: list[str] = []
+    ) as process:  # fmt: skip
         assert process.stdout
         try:
             for line in process.stdout:
@@ -107,14 +98,6 @@ def _import(csvs: Path, options: Neo4jOptions, overwrite: bool) -> None:
         raise InputError("neo4j-admin failed (see its output above); fix the cause, then rerun")
 
 
-def tool(name: str) -> str:
-    """Path of `neo4j` or `neo4j-admin` in NEO4J_HOME. Raises `InputError` when it is not there."""
-    path = Path(os.environ.get("NEO4J_HOME", "")) / "bin" / name
-    if not path.is_file():
-        raise InputError(f"NEO4J_HOME: {path} does not exist; set it to the folder of a Neo4j server")
-    return str(path)
-
-
 def _databases() -> Path:
     """The folder of the server's databases: server.directories.data of neo4j.conf, by default data in NEO4J_HOME."""
     home = Path(os.environ["NEO4J_HOME"])
@@ -125,12 +108,15 @@ def _databases() -> Path:
 
 
 def run_tool(name: str, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run one of the tools to its end; stdout holds all it printed. Raises `InputError` when it fails, if `check`.
+    """Run `neo4j` or `neo4j-admin` of NEO4J_HOME to its end; stdout holds all it printed.
 
-    A session of its own lets a server that it starts outlive Ctrl-C and a closed terminal.
+    Raises `InputError` when there is no such tool, and when it fails, if `check`.
     """
-    done = subprocess.run(  # noqa: S603
-        [tool(name), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    path = Path(os.environ.get("NEO4J_HOME", "")) / "bin" / name
+    if not path.is_file():
+        raise InputError(f"NEO4J_HOME: {path} does not exist; set it to the folder of a Neo4j server")
+    done = subprocess.run(  # noqa: S603 (a server that it starts outlives Ctrl-C and the terminal in its own session)
+        [path, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     if check and done.returncode:
         raise InputError(f"{name} {' '.join(arguments)} failed: {done.stdout.strip()}")

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from typing import Any
 
 
 def in_parallel(
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
     width: int,
-    finished: Callable[[Result], object],
+    finished: Callable[[Any], object],
     stop: Callable[[], None],
 ) -> None:
     """Call `work` on each item in `width` threads, and `finished` on each result as it comes, in this thread.
@@ -20,7 +17,7 @@ def in_parallel(
     Items are taken when a thread is free, so a long stream of them needs no memory. After an error or an interrupt no
     further item is started; `stop` asks running work to end, and the error is raised once it has.
     """
-    running: set[Future[Result]] = set()
+    running: set[Future[Any]] = set()
 
     def gather() -> None:
         nonlocal running

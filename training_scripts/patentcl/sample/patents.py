@@ -1,7 +1,4 @@
-"""The rows of the sample's tables: ids, dates, citations and classes of the patents of a plan.
-
-With what is hard in real tables: rows repeated, reversed or leading out, and texts of `CASES` and `HARD`, by number.
-"""
+"""The rows of the sample's tables, with what is hard in real ones: rows repeated, reversed or leading out."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -163,7 +160,9 @@ class Patents:
         _spoil(number, titles, abstracts)
         for k in np.flatnonzero(self.parent[number] >= 0).tolist():
             parent = int(self.parent[number[k]] - number[0])
-            titles[k], abstracts[k] = titles[parent], _vary(abstracts[parent], k)
+            text = abstracts[parent]  # which a continuation repeats, up to case and white space
+            ways = [text, text.upper(), text.lower(), text.replace(". ", ".  "), text.replace(" ", "\n", 3)]
+            titles[k], abstracts[k] = titles[parent], ways[k % len(ways)]
         table = {
             "patent_id": self.ids(number),
             "patent_type": take(TYPES, TYPE[number % 100]),
@@ -193,9 +192,3 @@ def _spoil(number: Ints, titles: list[str], abstracts: list[str]) -> None:
             abstracts[k] = ""
         elif case[k] == "design":
             abstracts[k] = f"The ornamental design for {titles[k]}, view {n}."
-
-
-def _vary(abstract: str, number: int) -> str:
-    """An abstract as a continuation repeats it: the same, up to case and white space."""
-    ways = [abstract, abstract.upper(), abstract.lower(), abstract.replace(". ", ".  "), abstract.replace(" ", "\n", 3)]
-    return ways[number % len(ways)]

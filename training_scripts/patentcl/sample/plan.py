@@ -81,8 +81,7 @@ def invent(plan: Plan, first: int) -> Rows:
     """Invent the patents from number `first` to the end of its block: the rows of each table, and counts.
 
     Of the counts, `citations_inside` are those with both ends in the table, `_duplicate` and `_self` ones among them;
-    `citations_dangling` cite what is not there. A family is a patent with those that continue it, under its abstract
-    up to case and white space. `unclassified` patents have no CPC row.
+    `citations_dangling` cite what is not there.
     """
     number, rng = plan.block(first)
     pairs = cite(plan, number, rng)

@@ -67,7 +67,11 @@ def write_tables(
                     _append(rows[name], layout[name]["columns"], file, written[name])
                 written[name] += len(rows[name])
         for path in [*folder.iterdir()] if params.get("zip") else []:
-            _zip(path)
+            member = zipfile.ZipInfo(path.name)  # dated 1980: equal rows give equal bytes
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with zipfile.ZipFile(f"{path}.zip", "w") as archive, archive.open(member, "w", force_zip64=True) as zipped:
+                zipped.write(path.read_bytes())
+            path.unlink()
         files = sorted(path.name for path in folder.iterdir())
         write_record(folder / RECORD, {"params": params, "counts": counts}, files)
     return dict(counts)
@@ -80,12 +84,3 @@ def _append(rows: pa.Table, columns: list[str], file: IO[bytes], written: int) -
     named = (column.partition("=") for column in columns)
     table = pa.table({column: new[column]() if column in new else rows[name or column] for column, _, name in named})
     write_csv(table, file, WriteOptions(include_header=written == 0, delimiter="\t", quoting_style="needed"))
-
-
-def _zip(path: Path) -> None:
-    """Replace `path` by a ZIP of it, dated 1980: equal rows give equal bytes."""
-    member = zipfile.ZipInfo(path.name)
-    member.compress_type = zipfile.ZIP_DEFLATED
-    with zipfile.ZipFile(f"{path}.zip", "w") as archive, archive.open(member, "w", force_zip64=True) as zipped:
-        zipped.write(path.read_bytes())
-    path.unlink()

@@ -36,18 +36,14 @@ def united(families: np.ndarray, patents: np.ndarray, documents: np.ndarray) -> 
     `documents` (n,) belong to the `patents` (n,), which are ranks; a document below N is the patent of that rank.
     """
     names, family = np.unique(families, return_inverse=True)
+    others = documents + len(names) - len(families)
     inside = documents < len(families)
-    others = np.where(inside, family[np.where(inside, documents, 0)], len(names) + documents)
-    # Nodes are only what occurs here: scipy stops all other threads, and the bar, while it searches.
-    nodes, ends = np.unique(np.concatenate([family[patents], others]), return_inverse=True)
-    start, end = np.split(ends, 2)
-    edges = coo_array((np.ones(len(start), bool), (start, end)), shape=(len(nodes), len(nodes)))
-    group = connected_components(edges, directed=False)[1]
-    smallest = np.full(len(nodes), len(names))
-    np.minimum.at(smallest, group, nodes)  # families come before documents
-    joined, related = np.arange(len(names)), nodes < len(names)
-    joined[nodes[related]] = smallest[group[related]]
-    return names[joined][family]
+    others[inside] = family[documents[inside]]
+    nodes = max(len(names), others.max(initial=0) + 1)  # families, then documents
+    edges = coo_array((np.ones(len(others), bool), (family[patents], others)), shape=(nodes, nodes))
+    group = connected_components(edges, directed=False)[1][: len(names)]
+    _, first, joined = np.unique(group, return_index=True, return_inverse=True)
+    return names[first[joined]][family]
 
 
 def text_keys(texts: pd.DataFrame) -> pd.Series:

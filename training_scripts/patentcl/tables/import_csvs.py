@@ -4,6 +4,7 @@ Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/opera
 plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,14 +46,14 @@ CSVS: dict[str, dict[str, str]] = {
     "outside_citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({OUTSIDE})": "BIGINT"},
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
-# A count in graph.json → what of the graph it counts, as a Cypher pattern.
-COUNTED = {
-    "patents": "(x:Patent)",
-    "CPC subclasses": "(x:CPCSubclass)",
-    "outside patents cited by several": "(x:OutsidePatent)",
-    "citations": "()-[x:CITES]->()",
-    "citations of these": "()-[x:CITES_OUTSIDE]->()",
-    "classifications": "()-[x:CLASSIFIES]->()",
+# File → label of its nodes or type of its relationships, and the count of its rows in graph.json. Nodes come first.
+KINDS = {
+    "patents.csv": (PATENT, "patents"),
+    "cpc_subclasses.csv": (SUBCLASS, "CPC subclasses"),
+    "outside_patents.csv": (OUTSIDE, "outside patents cited by several"),
+    "citations.csv": ("CITES", "citations"),
+    "outside_citations.csv": ("CITES_OUTSIDE", "citations of these"),
+    "classifications.csv": ("CLASSIFIES", "classifications"),
 }
 FINGERPRINT_FILE = "import.csv"
 TEXTS = ("title", "abstract")
@@ -65,6 +66,11 @@ def plain_name(header: str) -> str:
     """A column's name without Neo4j's additions: `rank:ID(Patent)` is `rank`, `:START_ID(Patent)` is `start`."""
     name, _, kind = header.partition(":")
     return name or kind.split("_")[0].lower()
+
+
+def ends_of(name: str) -> list[str]:
+    """The labels at both ends of the relationships in the import CSV `name`; none if it holds nodes."""
+    return re.findall(r"(?:START|END)_ID\((\w+)\)", " ".join(CSVS[name]))
 
 
 @contextmanager

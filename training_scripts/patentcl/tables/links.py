@@ -70,7 +70,8 @@ def write_links(
     outside[PLAIN] = 0  # nobody
     several = np.flatnonzero(outside > 1)
     plain, others = np.split(several, [np.searchsorted(several, PLAIN)])
-    names = pa.array(numbers.outside(), pa.string()).take(pa.array(others - PLAIN))
+    names = pa.array([name for name, number in numbers.others.items() if number >= patents + PLAIN], pa.string())
+    names = names.take(pa.array(others - PLAIN))
     ids = pa.concat_arrays([pa.array(plain).cast(pa.string()), names])
     order = pc.sort_indices(ids)
     several = several[order.to_numpy()]

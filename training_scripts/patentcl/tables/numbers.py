@@ -26,7 +26,7 @@ CREATE MACRO bare(id) AS regexp_replace(regexp_replace(upper(trim(id)), '\.0+$|[
 class Numbers:
     """The number of each id: of N patents their ranks, of others N + the id where it is plain, and from N + PLAIN on.
 
-    N + PLAIN is that of the empty id.
+    N + PLAIN is that of the empty id. `others` are those of ids that are not plain, outside the table in their order.
     """
 
     def __init__(self, patents: pa.Table) -> None:
@@ -40,10 +40,6 @@ class Numbers:
         self.plain[patents["plain"].drop_null().to_numpy()] = ranks[~is_other.to_numpy()]
         names = patents["patent_id"].filter(is_other).to_pylist()
         self.others |= zip(names, ranks[is_other.to_numpy()].tolist(), strict=True)
-
-    def outside(self) -> list[str]:
-        """The ids outside the table that are not plain, in order of their numbers from N + PLAIN on."""
-        return [name for name, number in self.others.items() if number >= self.patents + PLAIN]
 
     def of(self, plain: pa.Array, other: pa.Array) -> np.ndarray:
         """The numbers of ids, (n,) plain or null and (n,) null or not."""

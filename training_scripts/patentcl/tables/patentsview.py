@@ -151,7 +151,7 @@ def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict
     sources = {key: open_table(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
     if "abstract" not in sources and sources["patent"].names["abstract"] is None:
         raise InputError(f"{files['patent']}: no column abstract. Add it, or the table g_patent_abstract.tsv")
-    return sources
+    return {"abstract": sources["patent"], **sources}
 
 
 def open_table(path: Path, shown: str, table: Table) -> Source:

@@ -1,11 +1,8 @@
 """PatentsView's tables → patents numbered by CPC → the import CSVs of the graph, with DuckDB and out of core.
 
-Patents are numbered 0 … N-1 (`rank`) in the order of section, class, subclass (of the primary symbol) and a seeded
-hash of the id; unclassified patents come last. Each section, class and subclass is then one contiguous range of
-ranks, so a random patent of any branch is arithmetic: `first + something % count`.
-
-A patent outside the table has no text, but two patents that cite it have something in common: those that at least two
-cite are in the graph too, as `OutsidePatent`.
+Each section, class and subclass is one contiguous range of ranks (see `numbers`), so a random patent of any branch is
+arithmetic: `first + something % count`. A patent outside the table has no text, but two patents that cite it have
+something in common: those that at least two cite are in the graph too, as `OutsidePatent`.
 
 DuckDB reads the tables, spilling to disk what does not fit; numpy numbers the patents and finds them by their ids. What
 is sorted are integers, and no abstract is sorted, joined or kept. The files depend on neither threads nor memory.
@@ -13,9 +10,9 @@ is sorted are integers, and no abstract is sorted, joined or kept. The files dep
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ from .patentsview import TABLES, Source, find_tables, open_tables, source_of, un
 from .rows import Again, create_view, reading
 from .texts import LETTERS, Abstracts, read_abstracts, write_patents
 
+SQL = sql_sections(Path(__file__).with_suffix(".sql"))
 RECORD, SKIPPED = "graph.json", "bad_lines.txt"
 SKIP = ", or pass --skip-bad-lines"
 READING = 2  # how values are read: raise it where the same tables give other files, so that older results are outdated
@@ -82,7 +80,7 @@ def restructure(
             while not record:
                 (scratch / "work.duckdb").unlink(missing_ok=True)
                 with suppress(Again), connect(scratch / "work.duckdb", resources, outside=outside) as db:
-                    run = _Run(db, sources, folder, seed, skip_bad_lines)
+                    run = _Run(db, sources, folder, seed, {} if skip_bad_lines else None)
                     record = {"params": params, "source": source_of(found), **run.write(keep_withdrawn)}
         identity = json.dumps([params, record["counts"]], sort_keys=True)  # of this graph, also in a server
         record["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -98,8 +96,7 @@ def restructure(
 def _require_disk(files: dict[str, Path], graph: Path, resources: Resources) -> None:
     """Raise `InputError` unless the result and the temporary files will fit, as measured with PatentsView's tables."""
     sizes = unpacked_sizes(files.values())
-    total = sum(sizes.values())
-    zipped = sum(size for path, size in sizes.items() if size != path.stat().st_size)
+    total, zipped = sum(sizes.values()), sum(size for path, size in sizes.items() if size != path.stat().st_size)
     what = f"restructuring the {shown(total)} of {files['patent'].parent}"
     require(graph.parent, 0.6 * total, 0, what, resources, temporary=zipped + 0.3 * total)
 
@@ -123,7 +120,6 @@ def _step(
 
     Without `total`, show the time, and how far the current `query` is.
     """
-
     form = None if total else "{desc} [{elapsed}{postfix}]"
     with (
         tqdm(total=total, desc=f"restructure: {name}", unit="row", unit_scale=True, bar_format=form) as bar,
@@ -132,35 +128,34 @@ def _step(
         yield bar.update
 
 
+@dataclass
 class _Run:
-    """One restructuring: the open tables, the folder of the result, and what was counted."""
+    """One restructuring: the open tables, the folder of the result, and what was skipped and dropped."""
 
-    def __init__(
-        self, db: duckdb.DuckDBPyConnection, sources: dict[str, Source], folder: Path, seed: int, skip: bool
-    ) -> None:
-        self.skipped: dict[str, str] | None = {} if skip else None
-        self.db, self.sources, self.folder, self.seed = db, sources, folder, seed
-        self.sql = sql_sections(Path(__file__).with_suffix(".sql"))
-        self.dropped: dict[str, int] = {}
+    db: duckdb.DuckDBPyConnection
+    sources: dict[str, Source]
+    folder: Path
+    seed: int
+    skipped: dict[str, str] | None  # lines that cannot be read, if they are to be skipped
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def write(self, keep_withdrawn: bool) -> dict[str, dict[str, int]]:
         """Write all files; return the counts for the record, and what was dropped and why."""
-        db, texts = self.db, self.sources.get("abstract", self.sources["patent"])
+        db = self.db
         db.execute(cpc.MACROS + family.MACROS + ID_MACROS)
         # DuckDB takes a CSV file for a few hundred rows, and would keep it in memory to join it.
         db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         db.execute(f"CREATE MACRO keep_withdrawn() AS {keep_withdrawn}")
         for key, table in TABLES.items():
-            source = texts if key == "abstract" else self.sources.get(key)
-            create_view(db, f"{key}_rows", source, [*table.columns, *table.optional])
+            create_view(db, f"{key}_rows", self.sources.get(key), [*table.columns, *table.optional])
         self._read_patents()
         self._read_classes()
         with _step("numbers"):
             patents = number(db, self.seed)
             numbers = Numbers(patents)
-        with self._reading("abstracts", texts) as read:
+        with self._reading("abstracts", "abstract") as read:
             abstracts = read_abstracts(read, numbers, patents, self.seed)
-        if "abstract" in self.sources:  # else they are a column of the patents
+        if self.sources["abstract"] is not self.sources["patent"]:  # else they are a column of the patents
             rows, unknown = len(abstracts.counted), int((abstracts.counted < 0).sum())
             self.dropped["abstracts: no such patent, or repeated"] = unknown
             self._check_ids("abstract", "patent_id", rows, rows - unknown)
@@ -174,18 +169,16 @@ class _Run:
         classes = self._write_classes(patents)
         with _step("patents.parquet"):
             write_parquet(self.folder, patents)
-        with self._reading("patents.csv", texts) as read:
+        with self._reading("patents.csv", "abstract") as read:
             write_patents(read, patents, arrow(db, "SELECT title FROM kept")["title"], abstracts.counted, self.folder)
+        for where, text in (self.skipped or {}).items():
+            label = f"lines of {Path(where.rpartition(', line ')[0]).name} that cannot be read"
+            lines = len(text.encode().splitlines())  # a quote that is not closed takes the next line along
+            self.dropped[label] = self.dropped.get(label, 0) + lines
+            with (self.folder / SKIPPED).open("a", encoding="utf-8", newline="") as file:
+                file.write(f"# {where}\n{text}\n")
         counts = {"with abstract": int(has_abstract.sum()), **counted_families, **counts}
-        counts = {"patents": len(patents), **classes, **counts}
-        if self.skipped:
-            files: Counter[str] = Counter()
-            for where, text in self.skipped.items():  # a quote that is not closed takes the next line along
-                files[Path(where.rpartition(", line ")[0]).name] += len(text.encode().splitlines())
-            self.dropped |= {f"lines of {name} that cannot be read": count for name, count in files.items()}
-            text = "".join(f"# {where}\n{line}\n" for where, line in self.skipped.items())
-            (self.folder / SKIPPED).write_text(text, encoding="utf-8", newline="")
-        return {"counts": counts, "dropped": self.dropped}
+        return {"counts": {"patents": len(patents), **classes, **counts}, "dropped": self.dropped}
 
     def _run(self, name: str, key: str, **tables: pa.Table) -> pa.Table:
         """Run a section of restructure.sql, which reads these `tables` and that of `key`; return its rows."""
@@ -193,11 +186,12 @@ class _Run:
         with reading(self.db, source, self.skipped, SKIP) as cursor, _step(name, query=cursor):
             for table, rows in tables.items():
                 cursor.register(table, rows)
-            return cursor.sql(self.sql[name]).to_arrow_table()
+            return cursor.sql(SQL[name]).to_arrow_table()
 
     @contextmanager
-    def _reading(self, name: str, source: Source) -> Iterator[Reader]:
-        """Show a step that reads all rows of `source` by one query."""
+    def _reading(self, name: str, key: str) -> Iterator[Reader]:
+        """Show a step that reads all rows of the table of `key` by one query."""
+        source = self.sources[key]
         with reading(self.db, source, self.skipped, SKIP) as cursor, _step(name, source.rows) as moved:
 
             def read(sql: str, rows: int) -> Iterator[pa.RecordBatch]:
@@ -233,7 +227,7 @@ class _Run:
         self._check_ids("cpc", "patent_id", found["rows"], found["known"])
         if found["cut"]:
             self.dropped[f"groups: cut from symbols like {found['example']!r}"] = found["cut"]
-            self.db.execute(self.sql["subclasses"])
+            self.db.execute(SQL["subclasses"])
         (named,) = self._run("symbols", "").to_pylist()
         self.dropped["classifications: no such patent, or no symbol"] = found["rows"] - named["classified"]
         self.dropped["classifications: same subclass again"] = named["classified"] - named["classes"]
@@ -283,9 +277,8 @@ class _Run:
 
     def _link(self, numbers: Numbers) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Read and write the citations; return how many each patent cites and is cited by, (N,) each, and counts."""
-        source = self.sources["citation"]
-        with self._reading("citations", source) as read:
-            links, (rows, citing, linked, itself) = read_links(read, source.rows, numbers)
+        with self._reading("citations", "citation") as read:
+            links, (rows, citing, linked, itself) = read_links(read, self.sources["citation"].rows, numbers)
         self._check_ids("citation", "citing", rows, citing)
         self._check_ids("citation", "cited", citing, linked, needed=False)
         with _step("citations.csv", len(links)) as moved:
@@ -300,20 +293,20 @@ class _Run:
 
     def _families(self, patents: pa.Table, families: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Join the families (N,) of patents that are related; return them and their numbers, (N,) each, and counts."""
-        united, has_relations = families, "relation" in self.sources
-        if has_relations:
+        united, counts = families, {}
+        if "relation" in self.sources:
             found = self._run("relations", "relation", number=patents.select(["patent_id", "rank"]))
             rows = scalar(self.db, "SELECT count(*) FROM relation_rows")
             self.dropped["related documents: of another type, or no such patent"] = rows - len(found)
             self._check_ids("relation", "patent_id", 0 if len(found) else rows, 0, needed=False)
-        with _step("families"):
-            if has_relations:
+            with _step("families"):
                 united = family.united(families, found["patent"].to_numpy(), found["document"].to_numpy())
-            times, number = family.times_of(united, patents["date"].combine_chunks().indices.to_numpy())
-            joined = {"families joined by related documents": len(np.unique(families)) - number}
+        times, number = family.times_of(united, patents["date"].combine_chunks().indices.to_numpy())
+        if united is not families:
+            counts = {"families joined by related documents": len(np.unique(families)) - number}
         place, bucket = united % family.PLACES, united % family.BUCKETS
-        counts = {"families": number, **(joined if has_relations else {})}
-        return {"family": united, "place": place, "time_place": times, "bucket": bucket}, counts
+        columns = {"family": united, "place": place, "time_place": times, "bucket": bucket}
+        return columns, {"families": number, **counts}
 
     def _write_classes(self, patents: pa.Table) -> dict[str, int]:
         """Write cpc_subclasses.csv and classifications.csv; return counts."""
