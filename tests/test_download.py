@@ -366,10 +366,6 @@ def test_files_from_elsewhere_are_taken_over_if_they_are_whole(portal: Play, tmp
             assert len(portal.of("file")) == 1 and visible(out) == {PATENT: portal.files[PATENT]}
         (other / "manifest.json").unlink()
 
-    (tmp_path / "g_cpc_current.tsv").touch()  # the pipeline would read it instead of the ZIP
-    with pytest.raises(InputError, match=r"g_cpc_current\.tsv "):
-        download_tables(tmp_path)
-
 
 def test_the_key_goes_to_the_portal_only_and_is_written_nowhere(
     portal: Play,

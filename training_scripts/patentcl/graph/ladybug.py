@@ -13,7 +13,7 @@ from ..common.cli import InputError
 from ..common.files import beside, finished, read_json, write_record
 from ..common.progress import ticking
 from ..common.resources import Resources, require
-from ..tables.import_csvs import CSVS, KINDS, PARQUET, PATENT, TEXTS, ends_of, plain_name
+from ..tables.import_csvs import COLUMNS, KINDS, PARQUET, PATENT, TEXTS, ends_of
 from ..tables.restructure import RECORD
 from .base import Graph, TooLarge
 from .options import Neo4jOptions
@@ -59,10 +59,7 @@ class LadybugGraph(Graph):
         return pool + _OUTSIDE_POOL + _IMPORTING * counts["patents"]
 
     def import_csvs(self, csvs: Path, overwrite: bool = False) -> None:
-        """Load the import files in `csvs` into a new database, which then replaces the old one.
-
-        Raises `InputError` when they cannot be read, and when disk or memory will not do.
-        """
+        """Load the import files in `csvs` into a new database, which replaces the old one if it fits."""
         record = read_json(csvs / RECORD)
         params = {"graph": record["fingerprint"]}
         if finished(self.folder / "import.json", params, overwrite, "import"):
@@ -81,10 +78,7 @@ class LadybugGraph(Graph):
             write_record(folder / "import.json", {"params": params, "counts": record["counts"]}, ["graph.lbug"])
 
     def run(self, query: str, parameters: dict[str, Any]) -> pa.Table:
-        """Run one Cypher query with the parameters that it names; return its rows as an Arrow table.
-
-        Raises `TooLarge` when it needs more memory than there is.
-        """
+        """Run one Cypher query with the parameters that it names."""
         if self._connection is None:
             if not (self.folder / "graph.lbug").exists():
                 raise InputError(f"{self.folder} has no graph; import the CSVs first")
@@ -134,12 +128,12 @@ def _load(connection: ladybug.Connection, csvs: Path, counts: dict[str, int]) ->
     with tqdm(total=sum(counts[what] for _, what in KINDS.values()), desc="import", unit="row", unit_scale=True) as bar:
         for file, (kind, what) in KINDS.items():
             ends, path = ends_of(file), csvs / (PARQUET if kind == PATENT else file)
-            types = {plain_name(header): _TYPES[type] for header, type in CSVS[file].items()}
-            columns = [f"{name} {type}" for name, type in types.items() if kind != PATENT or name not in TEXTS]
+            texts = TEXTS if kind == PATENT else ()
+            columns = [f"{name} {_TYPES[type]}" for name, type in COLUMNS[file].items() if name not in texts]
             if ends:
                 create = f"REL TABLE {kind}({', '.join([f'FROM {ends[0]} TO {ends[1]}', *columns[2:]])})"
             else:
-                create = f"NODE TABLE {kind}({', '.join(columns)}, PRIMARY KEY({next(iter(types))}))"
+                create = f"NODE TABLE {kind}({', '.join(columns)}, PRIMARY KEY({next(iter(COLUMNS[file]))}))"
             form = "" if kind == PATENT else _FORM.format(str(bool(ends)).lower())
             copy = f"COPY {kind} FROM {json.dumps(str(path), ensure_ascii=False)} {form}"
             _fill(connection, [f"CREATE {create}", copy], path, counts[what], bar)

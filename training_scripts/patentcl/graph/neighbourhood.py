@@ -36,10 +36,7 @@ class Neighbourhood:
 
 
 def neighbourhood(graph: Graph, csvs: Path, patent_id: str, most: int = 8) -> Neighbourhood:
-    """Find the patents around `patent_id`, at most `most` on each side, with titles from the import CSVs in `csvs`.
-
-    Raises `InputError` for an unknown id.
-    """
+    """The patents around `patent_id`, at most `most` on each side. Raises `InputError` for an unknown id."""
     sides = {side: graph.run(query, {"patent_id": patent_id}).to_pandas() for side, query in _SIDES.items()}
     if sides["anchor"].empty:
         raise InputError(f"the graph has no patent {patent_id}; use an id of the tables")

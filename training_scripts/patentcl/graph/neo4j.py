@@ -1,4 +1,8 @@
-"""Neo4j, the graph database server: local, remote, a cluster or Aura (https://neo4j.com/docs/python-manual)."""
+"""Neo4j, the graph database server: local, remote, a cluster or Aura (https://neo4j.com/docs/python-manual).
+
+An import over Bolt is for servers whose files are out of reach: `UNWIND $rows` with `MERGE`, in batches, by several
+sessions. The transaction that writes a batch also writes a marker, so an interrupted import resumes where it stopped.
+"""
 
 import logging
 import os
@@ -6,6 +10,7 @@ import re
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +19,16 @@ import pyarrow as pa
 from neo4j.exceptions import DriverError, Neo4jError
 from tqdm import tqdm
 
-from ..common.cli import InputError
+from ..common.cli import InputError, Interrupted
+from ..common.duck import connect, readable_errors
 from ..common.files import read_json
 from ..common.resources import Resources
-from ..tables.import_csvs import KINDS, ends_of
+from ..tables.import_csvs import COLUMNS, KINDS, ends_of, rows_of
 from ..tables.restructure import RECORD
 from .base import Graph, TooLarge
 from .neo4j_admin import import_command, import_offline
-from .neo4j_import import import_online, make_indexes
 from .options import Neo4jOptions
+from .parallel import in_parallel
 
 OLDEST = (5, 26)  # the long-term release of Neo4j 5, which the tests run
 PATIENCE = 600  # seconds to retry while the server is unreachable
@@ -41,12 +47,19 @@ _ADVICE = {
     "Memory": "increase the server's heap, or lower --sessions",
 }
 
+NODES, LINKS = 2_000, 10_000  # rows per transaction
+# The fingerprint of the import is matched first: another import that replaces this graph deletes it first, and from
+# then on nothing more is written.
+_BATCH = """MATCH (i:PatentCL {{fingerprint: $fingerprint}}) UNWIND $rows AS row {write}
+WITH count(*) AS n WHERE n > 0 MERGE (b:PatentCLBatch {{name: $name}}) RETURN b.name"""
+_DELETE = "MATCH (n:{label}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 5000 ROWS"
+# Label → the property that identifies a node.
+_KEYS = {kind: next(iter(COLUMNS[file])) for file, (kind, _) in KINDS.items() if not ends_of(file)}
+_LABELS = ("PatentCL", "PatentCLBatch", *_KEYS)  # the fingerprint first: a partial graph must not pass for complete
+
 
 class Neo4jGraph(Graph):
-    """The graph in one database of a server. Several threads may run queries.
-
-    These are retried while the server is unreachable, so every write must be idempotent.
-    """
+    """The graph in a server. Queries are repeated while it is unreachable, so every write must be idempotent."""
 
     version: tuple[int, ...] = OLDEST
 
@@ -107,14 +120,14 @@ class Neo4jGraph(Graph):
             self.forget_bookmarks()
             self.check_version()
         elif self.options.import_ == "online" and (overwrite or self._difference(record)):
-            import_online(self, csvs, overwrite)
+            _import_online(self, csvs, overwrite)
         if difference := self._difference(record):
             raise InputError(
                 f"{self.server} {difference}; import these CSVs with --import offline or --import online "
                 f"(--replace replaces another graph), or by hand into the stopped server: "
                 f"{import_command(csvs, self.options)}"
             )
-        make_indexes(self)
+        _make_indexes(self)
 
     def holds(self, fingerprint: str) -> bool:
         """Whether the database still holds the complete graph of these CSVs."""
@@ -229,6 +242,89 @@ class Neo4jGraph(Graph):
     def close(self) -> None:
         """Close all connections."""
         self._driver.close()
+
+
+def _import_online(graph: Neo4jGraph, csvs: Path, overwrite: bool) -> None:
+    """Write the graph of the CSVs in `csvs` into the server, or what an interrupted import left.
+
+    Raises `InputError` when the database holds other patents, unless `overwrite` or --replace: then they are deleted
+    first; `overwrite` deletes those of these CSVs, too.
+    """
+    record = read_json(csvs / RECORD)
+    fingerprint = {"fingerprint": record["fingerprint"]}
+    _make_room(graph, record["fingerprint"], overwrite)
+    _make_indexes(graph)
+    graph.write("MERGE (i:PatentCL {fingerprint: $fingerprint}) ON CREATE SET i.complete = false", fingerprint)
+    written = set(graph.run("MATCH (b:PatentCLBatch) RETURN b.name AS name")["name"].to_pylist())
+    if written:
+        print(f"import: resuming (batches written: {len(written):,})")
+
+    def write(batch: tuple[str, int, list[Any]]) -> int:
+        file, number, rows = batch
+        parameters = {"rows": rows, "name": f"{record['fingerprint']}:{file}:{number}", **fingerprint}
+        if parameters["name"] not in written and not graph.write(_BATCH.format(write=_statement(file)), parameters):
+            raise InputError(
+                f"{graph.server}: another import replaced this one, or {csvs / file} links patents that do not exist; "
+                "wait for the other import, or rebuild the CSVs with --overwrite"
+            )
+        return len(rows)
+
+    total = sum(record["counts"][count] for _, count in KINDS.values())
+    with tqdm(total=total, desc="import", unit="row", unit_scale=True, smoothing=0.05) as progress:
+        for file in KINDS:  # nodes before the links between them
+            progress.set_postfix_str(file)
+            try:
+                in_parallel(write, _batches(csvs, file), graph.sessions, progress.update, graph.stop)
+            except KeyboardInterrupt:
+                raise Interrupted("written batches are kept; rerun to resume") from None
+    graph.write("MATCH (i:PatentCL {fingerprint: $fingerprint}) SET i.complete = true", fingerprint)
+    graph.write(_DELETE.format(label="PatentCLBatch"))
+
+
+def _make_room(graph: Neo4jGraph, fingerprint: str, overwrite: bool) -> None:
+    """Delete all nodes of our labels if asked to; else raise `InputError` if they are not of this import."""
+    counts = {label: graph.count(f"(x:{label})") for label in _LABELS}
+    imported = graph.run(_IMPORTED)["fingerprint"].to_pylist()
+    if not any(counts.values()) or (imported == [fingerprint] and not overwrite):
+        return
+    if not (overwrite or graph.options.replace):
+        nodes = ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
+        raise InputError(
+            f"{graph.server} contains nodes of other tables ({nodes}); delete them with --replace, or use "
+            "another --database (Enterprise Edition and Aura have several)"
+        )
+    print(f"import: deleting the existing graph of {counts['Patent']:,} patents")
+    for label in _LABELS:
+        graph.write(_DELETE.format(label=label))
+
+
+def _make_indexes(graph: Neo4jGraph) -> None:
+    """Make the indexes that the queries need where they are missing, and wait until they are online."""
+    for label, key in _KEYS.items():  # without names, which indexes of the user may have
+        graph.write(f"CREATE CONSTRAINT IF NOT EXISTS FOR (n:{label}) REQUIRE n.{key} IS UNIQUE")
+    graph.write("CREATE INDEX IF NOT EXISTS FOR (n:Patent) ON (n.patent_id)")
+    graph.write("CALL db.awaitIndexes(36000)")
+    print("neo4j: the indexes are ready")
+
+
+def _batches(csvs: Path, file: str) -> Iterator[tuple[str, int, list[Any]]]:
+    """Read a CSV in batches, which are the same in another run: file, number, and rows as `_statement` takes them."""
+    with readable_errors(f"{csvs / file} cannot be read", "Rebuild the CSVs with --overwrite."), connect() as db:
+        cursor, number = db.execute(rows_of(csvs, file)), 0
+        while rows := cursor.fetchmany(LINKS if ends_of(file) else NODES):
+            values = rows if ends_of(file) else [dict(zip(COLUMNS[file], row, strict=True)) for row in rows]
+            yield file, number, values
+            number += 1
+
+
+def _statement(file: str) -> str:
+    """Cypher for one `row`: a map of a node's properties, or the list of a link's two ends and its properties."""
+    kind, names = KINDS[file][0], list(COLUMNS[file])
+    if not ends_of(file):
+        return f"MERGE (n:{kind} {{{names[0]}: row.{names[0]}}}) SET n += row"
+    start, end = (f"MATCH (n{i}:{label} {{{_KEYS[label]}: row[{i}]}})" for i, label in enumerate(ends_of(file)))
+    properties = "".join(f" SET r.{name} = row[{i}]" for i, name in enumerate(names) if i > 1)
+    return f"{start} {end} MERGE (n0)-[r:{kind}]->(n1){properties}"
 
 
 def refuse_old(version: str) -> tuple[int, ...]:

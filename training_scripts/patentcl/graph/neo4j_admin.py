@@ -1,7 +1,4 @@
-"""A local server's own tools, `neo4j` and `neo4j-admin` of NEO4J_HOME: offline import, start, stop.
-
-The import reads the CSVs as they are (https://neo4j.com/docs/operations-manual/5/import/).
-"""
+"""A local server's own tools, `neo4j` and `neo4j-admin` of NEO4J_HOME: offline import, start, stop."""
 
 import os
 import re
@@ -28,23 +25,15 @@ _DISK = 2  # bytes of the database for each byte of the CSVs: 1.8 measured
 START_SECONDS = 180  # to wait for a server that was started
 
 
-def import_arguments(options: Neo4jOptions, overwrite: bool = False) -> list[str]:
-    """Arguments of `neo4j-admin` that import the CSVs of the current folder."""
-    kinds = (f"--{'relationships' if ends_of(file) else 'nodes'}={kind}={file}" for file, (kind, _) in KINDS.items())
-    return [
-        *("database", "import", "full", options.database_name, "--multiline-fields=true"),
-        f"--max-off-heap-memory={options.off_heap}",
-        *(["--overwrite-destination"] if overwrite else []),
-        f"--nodes=PatentCL={FINGERPRINT_FILE}",
-        *kinds,
-    ]
-
-
 def import_command(csvs: Path, options: Neo4jOptions, overwrite: bool = False) -> str:
     """The shell command that imports the CSVs in `csvs` into a stopped server."""
-    arguments = shlex.join(import_arguments(options, overwrite))
-    admin = f'HEAP_SIZE={options.heap} "$NEO4J_HOME"/bin/neo4j-admin'
-    return f"(cd {shlex.quote(str(csvs.resolve()))} && {admin} {arguments})"
+    arguments = ["database", "import", "full", options.database_name, "--multiline-fields=true"]
+    arguments += [f"--max-off-heap-memory={options.off_heap}", *(["--overwrite-destination"] if overwrite else [])]
+    arguments.append(f"--nodes=PatentCL={FINGERPRINT_FILE}")
+    for file, (kind, _) in KINDS.items():
+        arguments.append(f"--{'relationships' if ends_of(file) else 'nodes'}={kind}={file}")
+    admin = f'HEAP_SIZE={options.heap} "$NEO4J_HOME"/bin/neo4j-admin {shlex.join(arguments)}'
+    return f"(cd {shlex.quote(str(csvs.resolve()))} && {admin})"
 
 
 def import_offline(csvs: Path, options: Neo4jOptions, overwrite: bool, is_available: Callable[[], bool]) -> None:
@@ -108,10 +97,7 @@ def _databases() -> Path:
 
 
 def run_tool(name: str, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run `neo4j` or `neo4j-admin` of NEO4J_HOME to its end; stdout holds all it printed.
-
-    Raises `InputError` when there is no such tool, and when it fails, if `check`.
-    """
+    """Run a tool; stdout is all it prints. Raises `InputError` if it is missing, or if it fails and `check`."""
     path = Path(os.environ.get("NEO4J_HOME", "")) / "bin" / name
     if not path.is_file():
         raise InputError(f"NEO4J_HOME: {path} does not exist; set it to the folder of a Neo4j server")

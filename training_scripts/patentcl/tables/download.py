@@ -221,9 +221,6 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
     USPTO_API_KEY. Raises `Interrupted` when stopped: what has arrived stays, and the next call goes on from there.
     """
     source, manifest = Source(base_url), out / "manifest.json"
-    for table in (out / f"{name}.tsv" for name in names or NAMES):
-        if table.exists():
-            raise InputError(f"{table} would be read instead of the ZIP. Move it, or choose another --out.")
     with files.locked(manifest):
         known: dict[str, Any] = {}
         with suppress(InputError):  # no manifest, or a corrupt one
@@ -259,25 +256,23 @@ def _entry(file: File, path: Path, known: dict[str, Any] | None = None) -> dict[
 
     A file that was downloaded by hand is so taken over.
     """
-    if _size(path) != file.size or not (known or _has_crc(path, file.name)):
+    if _size(path) != file.size:
         return None
+    if not known:
+        try:
+            with (
+                path.open("rb") as raw,
+                tqdm.wrapattr(raw, "read", file.size, desc=f"check {file.name}", leave=False) as content,
+                zipfile.ZipFile(content) as archive,
+            ):
+                if archive.testzip():
+                    return None
+        except CORRUPT:
+            return None
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     entry = {"release": file.release, "size": file.size, "sha256": digest}
     return entry if known in (None, entry) else None
-
-
-def _has_crc(path: Path, name: str) -> bool:
-    """Whether all that is in the ZIP at `path`, to be called `name`, has the CRC that it should have."""
-    try:
-        with (
-            path.open("rb") as file,
-            tqdm.wrapattr(file, "read", _size(path), desc=f"check {name}", leave=False) as content,
-            zipfile.ZipFile(content) as archive,
-        ):
-            return archive.testzip() is None
-    except CORRUPT:
-        return False
 
 
 def _download(source: Source, file: File, out: Path, bar: "tqdm[Any]") -> dict[str, Any]:

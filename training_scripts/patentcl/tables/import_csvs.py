@@ -1,15 +1,9 @@
-"""The import CSVs in `data/graph/`: their names, headers and types, for all that write or read them.
-
-Headers are those of `neo4j-admin database import` (https://neo4j.com/docs/operations-manual/5/import/). A column's
-plain name is its header without what follows the colon; the ends of a relationship are `start` and `end`.
-"""
+"""The import CSVs in `data/graph/`: their names, headers and types, for all that write or read them."""
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow.csv import WriteOptions, write_csv
@@ -19,7 +13,7 @@ from ..common.duck import literal
 
 PATENT, SUBCLASS, OUTSIDE = "Patent", "CPCSubclass", "OutsidePatent"
 
-# File → header → type in DuckDB.
+# File → header of `neo4j-admin database import` (https://neo4j.com/docs/operations-manual/5/import/) → DuckDB type.
 CSVS: dict[str, dict[str, str]] = {
     "patents.csv": {
         f"rank:ID({PATENT}){{id-type:long}}": "BIGINT",
@@ -46,6 +40,11 @@ CSVS: dict[str, dict[str, str]] = {
     "outside_citations.csv": {f":START_ID({PATENT})": "BIGINT", f":END_ID({OUTSIDE})": "BIGINT"},
     "classifications.csv": {f":START_ID({SUBCLASS})": "VARCHAR", f":END_ID({PATENT})": "BIGINT"},
 }
+# File → column by its plain name, without Neo4j's additions (the ends of a relationship are start and end) → type.
+COLUMNS = {
+    file: {header.partition(":")[0] or header[1:].split("_")[0].lower(): kind for header, kind in headers.items()}
+    for file, headers in CSVS.items()
+}
 # File → label of its nodes or type of its relationships, and the count of its rows in graph.json. Nodes come first.
 KINDS = {
     "patents.csv": (PATENT, "patents"),
@@ -62,12 +61,6 @@ _ARROW = {"BIGINT": pa.int64(), "VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa
 FILES = (*CSVS, PARQUET, FINGERPRINT_FILE)
 
 
-def plain_name(header: str) -> str:
-    """A column's name without Neo4j's additions: `rank:ID(Patent)` is `rank`, `:START_ID(Patent)` is `start`."""
-    name, _, kind = header.partition(":")
-    return name or kind.split("_")[0].lower()
-
-
 def ends_of(name: str) -> list[str]:
     """The labels at both ends of the relationships in the import CSV `name`; none if it holds nodes."""
     return re.findall(r"(?:START|END)_ID\((\w+)\)", " ".join(CSVS[name]))
@@ -80,23 +73,14 @@ def csv_writer(folder: Path, name: str) -> Iterator[Callable[..., None]]:
     A list is a text `a;b`. Texts are quoted with doubled quotes, as they may hold quotes and line breaks; null is not.
     """
     options = WriteOptions(include_header=False, quoting_style="needed", batch_size=1 << 14)
-    with (folder / name).open("wb") as file, ThreadPoolExecutor(1) as pool:
+    with (folder / name).open("wb") as file:
         file.write((",".join(CSVS[name]) + "\n").encode())
-        waiting = [pool.submit(file.flush)]
-
-        def write(*columns: Any) -> None:
-            waiting.pop().result()
-            table = pa.table(dict(zip(CSVS[name], columns, strict=True)))
-            waiting.append(pool.submit(write_csv, table, file, options))
-
-        yield write
-        waiting.pop().result()
+        yield lambda *columns: write_csv(pa.table(dict(zip(CSVS[name], columns, strict=True))), file, options)
 
 
 def write_parquet(folder: Path, patents: pa.Table) -> None:
     """Write patents.parquet."""
-    kinds = {plain_name(header): _ARROW[kind] for header, kind in CSVS["patents.csv"].items()}
-    schema = pa.schema({name: kind for name, kind in kinds.items() if name not in TEXTS})
+    schema = pa.schema({name: _ARROW[kind] for name, kind in COLUMNS["patents.csv"].items() if name not in TEXTS})
     with ParquetWriter(folder / PARQUET, schema) as writer:
         for start in range(0, len(patents), 1 << 17):
             writer.write_table(patents.slice(start, 1 << 17).select(schema.names).cast(schema))
@@ -107,15 +91,9 @@ def rows_of(folder: Path, name: str) -> str:
 
     Its buffers are small: without a size, DuckDB takes several of 16 times the longest line, half a GB each.
     """
-    columns = []
-    for header, kind in CSVS[name].items():
-        column = f'"{header}"'
-        if kind == "VARCHAR":
-            column = f"coalesce({column}, '')"
-        elif kind.endswith("[]"):
-            column = f"coalesce(string_split({column}, ';'), [])"
-        columns.append(f'{column} AS "{plain_name(header)}"')
-    types = {header: kind.removesuffix("[]") for header, kind in CSVS[name].items()}
+    forms = {"VARCHAR": """coalesce("{}", '')""", "VARCHAR[]": """coalesce(string_split("{}", ';'), [])"""}
+    columns = [forms.get(kind, '"{}"').format(name) + f' AS "{name}"' for name, kind in COLUMNS[name].items()]
+    types = {column: kind.removesuffix("[]") for column, kind in COLUMNS[name].items()}
     return f"""SELECT {", ".join(columns)} FROM read_csv({literal(folder / name)}, header = true, delim = ',',
         quote = '"', escape = '"', auto_detect = false, max_line_size = 33554432,
         buffer_size = 67108864, columns = {types})"""  # noqa: S608

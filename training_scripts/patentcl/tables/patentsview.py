@@ -108,19 +108,19 @@ def find_tables(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"--tables {folder} is not a folder. Name the one that holds PatentsView's tables")
-    files = {key: path for key, table in TABLES.items() if (path := _find(folder, table))}
-    for key in files.keys() - {"cpc_title"}:  # whose two names may be there
-        both = [found.name for stem in TABLES[key].stems if (found := _find(folder, Table((stem,), {}, {})))]
-        if len(both) > 1:
-            raise InputError(f"--tables {folder} has {' and '.join(both)}, which are one table. Remove the wrong one")
-    for path in sorted(folder.iterdir()):
-        missing = (stem for key, table in TABLES.items() if key not in files for stem in table.stems)
-        if path.is_file() and path.name.lower().split(".")[0] in missing:
-            raise InputError(f"{path}: a table must end in {' or '.join(SUFFIXES)}. Unpack, convert or rename it")
-    for key in ("patent", "citation"):
-        if key not in files:
-            names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in TABLES[key].stems)
+    files, others = {}, sorted(path for path in folder.iterdir() if path.is_file())
+    for key, table in TABLES.items():
+        found = [path for stem in table.stems if (path := _find(folder, stem))]
+        if found:
+            files[key] = found[0]
+        elif wrong := [path for path in others if path.name.lower().split(".")[0] in table.stems]:
+            raise InputError(f"{wrong[0]}: a table must end in {' or '.join(SUFFIXES)}. Unpack, convert or rename it")
+        elif key in ("patent", "citation"):
+            names = " or ".join(f"{stem}{'.csv' if stem.endswith('s') else '.tsv'}" for stem in table.stems)
             raise InputError(f"--tables {folder}: found no {names}, nor its ZIP. Add it, or name another folder")
+        if len(found) > 1 and key != "cpc_title":  # whose two names may be there
+            both = " and ".join(path.name for path in found)
+            raise InputError(f"--tables {folder} has {both}, which are one table. Remove the wrong one")
     return files
 
 
@@ -133,19 +133,15 @@ def source_of(files: dict[str, Path]) -> str:
 
 def has_tables(folder: Path) -> bool:
     """Whether `folder` holds a file of patents under any of the known names."""
-    return _find(folder, TABLES["patent"]) is not None
+    return any(_find(folder, stem) for stem in TABLES["patent"].stems)
 
 
-def _find(folder: Path, table: Table) -> Path | None:
-    candidates = (folder / f"{stem}{suffix}" for stem in table.stems for suffix in SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+def _find(folder: Path, stem: str) -> Path | None:
+    return next((path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def open_tables(files: dict[str, Path], scratch: Path, threads: int = 1) -> dict[str, Source]:
-    """Check the header of each table; stream the ZIPs into the folder `scratch`.
-
-    Raises `InputError` naming the file, line or column when a table is not what its name says.
-    """
+    """Check the headers, and unpack ZIPs into `scratch`. Raises `InputError` if a table is not what its name says."""
     zips = {path: size for path, size in unpacked_sizes(files.values()).items() if _is_zip(path)}
     unpacked = each_file(partial(_unpack, scratch), zips, threads, "unpacking")
     sources = {key: open_table(unpacked.get(path, path), str(path), TABLES[key]) for key, path in files.items()}
@@ -182,10 +178,7 @@ def open_table(path: Path, shown: str, table: Table) -> Source:
 
 
 def _is_quoted(lines: list[bytes], width: int) -> bool:
-    """Whether fields under a header without quotes are quoted where that is needed, as pandas writes them.
-
-    In PatentsView's tables from before 2021, they are not, and a quote is a letter.
-    """
+    """Whether fields are quoted where needed, as pandas does; in tables from before 2021, a quote is a letter."""
     fields = [line.split(b"\t") for line in lines if line]
     if any(len(line) != width for line in fields):  # tabs or line breaks stand in quotes, or a line is wrong
         text = io.StringIO(b"\n".join(lines).decode(errors="replace"), newline="")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .family import number_of
-from .import_csvs import CSVS, csv_writer, plain_name
+from .import_csvs import COLUMNS, csv_writer
 from .numbers import Numbers, Reader
 
 BLOCK = 10_000  # texts at a time: DuckDB reads the next ones meanwhile
@@ -76,7 +76,6 @@ def write_patents(read: Reader, patents: pa.Table, titles: pa.ChunkedArray, coun
     `titles` are in the order of the column `row`; `counted` are the ranks of the rows of that table, or -1.
     """
     titles = titles.cast(pa.large_string()).combine_chunks()
-    names = [plain_name(header) for header in CSVS["patents.csv"]]
     with csv_writer(folder, "patents.csv") as write:
         for ranks, abstracts in _abstracts(read, len(patents), counted):
             rows = patents.take(pa.array(ranks))
@@ -86,7 +85,7 @@ def write_patents(read: Reader, patents: pa.Table, titles: pa.ChunkedArray, coun
                 "abstract": abstracts,
                 "subclasses": pc.if_else(pc.equal(classes, ""), pa.scalar(None, pa.string()), classes),
             }
-            write(*[texts[name] if name in texts else rows[name] for name in names])
+            write(*[texts[name] if name in texts else rows[name] for name in COLUMNS["patents.csv"]])
 
 
 def _abstracts(read: Reader, patents: int, counted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Array]]:
