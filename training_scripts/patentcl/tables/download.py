@@ -171,10 +171,7 @@ class Source:
         return start, chain([first], chunks)
 
     def _request(self, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> requests.Response:
-        """Send a request, follow redirects, and return the response with its body unread.
-
-        Raises `TryAgain` for what may pass and `InputError` for what will not.
-        """
+        """The response, its body unread. Raises `TryAgain` for what may pass, `InputError` for what will not."""
         try:
             response = self.session.request(method, url, headers=headers, stream=True, timeout=TIMEOUT)
         except requests.TooManyRedirects:
@@ -252,10 +249,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
 
 
 def _entry(file: File, path: Path, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """What the manifest says of the file at `path` if it is whole: its size and CRC, or release and SHA-256 as known.
-
-    A file that was downloaded by hand is so taken over.
-    """
+    """What the manifest says of the file at `path` if it is whole: by size and CRCs, or by hash where `known`."""
     if _size(path) != file.size:
         return None
     if not known:

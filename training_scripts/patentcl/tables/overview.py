@@ -12,11 +12,7 @@ from .import_csvs import PARQUET
 
 
 def overview(graph: Path) -> pd.DataFrame:
-    """The patents of the corpus in `graph`, the folder that `restructure` wrote, by rank (N rows).
-
-    Columns: `date`, `subclass`, `section`, and how many patents each one `cites`, is `cited_by`, and how many `classes`
-    it has.
-    """
+    """Of the patents in `graph` by rank (N rows): date, subclass, section, and counts: cites, cited_by, classes."""
     with intact(graph / PARQUET):
         table = pq.read_table(graph / PARQUET, columns=["date", "subclass", "cites", "cited_by", "subclasses"])
         classes = pc.list_value_length(table["subclasses"]).to_numpy()

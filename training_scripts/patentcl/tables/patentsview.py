@@ -102,10 +102,7 @@ class Source:
 
 
 def find_tables(folder: Path) -> dict[str, Path]:
-    """Find the files of a corpus, by the keys of `TABLES`.
-
-    Raises `InputError` if there is no such folder, no patents or citations in it, or a table in another format.
-    """
+    """The files of a corpus by the keys of `TABLES`. Raises `InputError` for missing ones and other formats."""
     if not folder.is_dir():
         raise InputError(f"--tables {folder} is not a folder. Name the one that holds PatentsView's tables")
     files, others = {}, sorted(path for path in folder.iterdir() if path.is_file())

@@ -116,10 +116,7 @@ def _require_memory(
 def _step(
     name: str, total: int = 0, query: duckdb.DuckDBPyConnection | None = None
 ) -> Iterator[Callable[[int], object]]:
-    """Show a step: yield a function that is called with numbers of rows, of about `total`, that were done.
-
-    Without `total`, show the time, and how far the current `query` is.
-    """
+    """Show a step: yield a function that takes numbers of rows; without `total`, show time and progress of `query`."""
     form = None if total else "{desc} [{elapsed}{postfix}]"
     with (
         tqdm(total=total, desc=f"restructure: {name}", unit="row", unit_scale=True, bar_format=form) as bar,
@@ -154,7 +151,7 @@ class _Run:
             patents = number(db, self.seed)
             numbers = Numbers(patents)
         with self._reading("abstracts", "abstract") as read:
-            abstracts = read_abstracts(read, numbers, patents, self.seed)
+            abstracts = read_abstracts(read, numbers, self.seed)
         if self.sources["abstract"] is not self.sources["patent"]:  # else they are a column of the patents
             rows, unknown = len(abstracts.counted), int((abstracts.counted < 0).sum())
             self.dropped["abstracts: no such patent, or repeated"] = unknown
@@ -259,7 +256,7 @@ class _Run:
             )
 
     def _drop_placeholders(self, patents: pa.Table, abstracts: Abstracts) -> None:
-        """Take abstracts for none that stand under many titles; count the patents of each one."""
+        """Take abstracts for none that stand under many titles, and count them. Each without one is a family."""
         ranks = np.flatnonzero((abstracts.letters > 0) & (abstracts.letters <= LETTERS))
         short = {name: getattr(abstracts, name)[ranks] for name in ("family", "letters")}
         short["row"] = patents["row"].take(pa.array(ranks))
@@ -273,7 +270,10 @@ class _Run:
             self.dropped[label] = self.dropped.get(label, 0) + placeholder["patents"]
         dropped = np.isin(abstracts.family, found["family"].to_numpy())
         abstracts.counted[dropped[abstracts.counted]] = -1
-        abstracts.separate(dropped, patents, self.seed)
+        abstracts.letters[dropped] = 0
+        without = abstracts.letters == 0
+        names = patents["patent_id"].filter(pa.array(without)).to_pylist()
+        abstracts.family[without] = [family.number_of(f"{self.seed}:id:{name}") for name in names]
 
     def _link(self, numbers: Numbers) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Read and write the citations; return how many each patent cites and is cited by, (N,) each, and counts."""

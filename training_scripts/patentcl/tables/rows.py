@@ -133,10 +133,7 @@ def _mixed(source: Source, known: str) -> int:
 
 
 def read_table(path: Path, table: Table) -> pa.Table:
-    """All rows of a file with the columns of `table`, as texts. Raises `InputError` for one that cannot be read.
-
-    Optional columns that the file does not have are null.
-    """
+    """All rows of a file, as texts; optional columns that it lacks are null. Raises `InputError` if it is bad."""
     unpacked_sizes([plain(path)])
     source = open_table(path, str(path), table)
     while True:

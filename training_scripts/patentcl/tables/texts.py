@@ -5,14 +5,13 @@ So no abstract is sorted or joined: what is known of a patent comes to its abstr
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .family import number_of
 from .import_csvs import COLUMNS, csv_writer
 from .numbers import Numbers, Reader
 
@@ -25,29 +24,17 @@ _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum())
 LETTERS = 250  # at most, of a text that may stand for an abstract
 
 
-@dataclass(frozen=True)
-class Abstracts:
-    """What is known of the abstracts of N patents.
+class Abstracts(NamedTuple):
+    """What is known of the abstracts of N patents."""
 
-    `counted`: the rank of each row of their table, or -1 if it does not count; by rank, (N,): `family`, below 2**60,
-    and `letters`, the bytes of letters and digits, at most 65,535, and 0 for no abstract.
-    """
-
-    counted: np.ndarray
-    family: np.ndarray
-    letters: np.ndarray
-
-    def separate(self, which: np.ndarray, patents: pa.Table, seed: int) -> None:
-        """Let those of the `patents` that the mask `which` (N,) names have no abstract: each is a family."""
-        self.letters[which] = 0
-        names = patents["patent_id"].filter(pa.array(which)).to_pylist()
-        self.family[which] = [number_of(f"{seed}:id:{name}") for name in names]
+    counted: np.ndarray  # the rank of each row of their table, or -1 if it does not count
+    family: np.ndarray  # (N,) by rank, below 2**60; not that of a patent without an abstract
+    letters: np.ndarray  # (N,) by rank, bytes of letters and digits, at most 65,535; 0 for no abstract
 
 
-def read_abstracts(read: Reader, numbers: Numbers, patents: pa.Table, seed: int) -> Abstracts:
-    """Read the abstracts of the `patents` (N,). Of several of one patent the last one with letters counts."""
-    blocks = [(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint16))]
-    prefix = f"{seed}:text:".encode()
+def read_abstracts(read: Reader, numbers: Numbers, seed: int) -> Abstracts:
+    """Read the abstracts of N patents. Of several of one patent the last one with letters counts."""
+    blocks, prefix = [], f"{seed}:text:".encode()
     for batch in read(_ABSTRACTS, BLOCK):
         given = batch.column(2).cast(pa.binary()).to_pylist()
         texts = [text.lower().translate(None, _NO_LETTERS) for text in given]
@@ -55,19 +42,15 @@ def read_abstracts(read: Reader, numbers: Numbers, patents: pa.Table, seed: int)
         family = (np.frombuffer(digests, ">u8")[::2] >> np.uint64(4)).astype(np.int64)
         letters = np.minimum([len(text) for text in texts], 65_535).astype(np.uint16)
         blocks.append((numbers.of(*batch.columns[:2]), family, letters))
+    blocks.append((np.full(1, numbers.patents), np.zeros(1, np.int64), np.zeros(1, np.uint16)))  # for no abstract
     rank, family, letters = map(np.concatenate, zip(*blocks, strict=True))
-    row_of = np.full(len(patents), -1, np.int32)
+    row_of = np.full(numbers.patents, -1, np.int32)
     for some in (letters == 0, letters > 0):
-        rows = np.flatnonzero(some & (rank < len(patents)))
+        rows = np.flatnonzero(some & (rank < numbers.patents))
         row_of[rank[rows]] = rows  # of several, the last one stays
-    known = row_of >= 0
-    found = Abstracts(
-        np.full(len(rank), -1, np.int32), np.zeros(len(patents), np.int64), np.zeros(len(patents), np.uint16)
-    )
-    found.counted[row_of[known]] = np.flatnonzero(known)
-    found.family[known], found.letters[known] = family[row_of[known]], letters[row_of[known]]
-    found.separate(found.letters == 0, patents, seed)
-    return found
+    counted = np.full(len(rank), -1, np.int32)
+    counted[row_of] = np.arange(numbers.patents)
+    return Abstracts(counted[:-1], family[row_of], letters[row_of])
 
 
 def write_patents(read: Reader, patents: pa.Table, titles: pa.ChunkedArray, counted: np.ndarray, folder: Path) -> None:
