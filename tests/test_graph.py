@@ -5,6 +5,7 @@ import shlex
 import shutil
 import threading
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from patentcl.graph import neo4j
 from patentcl.graph.base import TooLarge, open_graph
 from patentcl.graph.ladybug import LadybugGraph
 from patentcl.graph.neighbourhood import Neighbourhood, browser_query, neighbourhood
-from patentcl.graph.neo4j import Neo4jGraph, refuse_old
+from patentcl.graph.neo4j import Neo4jGraph
 from patentcl.graph.neo4j_admin import import_command, import_offline
 from patentcl.graph.options import Neo4jOptions
 from patentcl.graph.parallel import in_parallel
@@ -53,11 +54,15 @@ def server(**options: Any) -> Neo4jGraph:
     return Neo4jGraph(Path(), Resources(), Neo4jOptions("offline", **options))
 
 
-def test_a_server_before_5_26_is_refused() -> None:
+def test_a_server_before_5_26_is_refused(environment: pytest.MonkeyPatch) -> None:
+    graph, answer = server(), {"version": "4.4.30", "edition": "community"}
+    result = SimpleNamespace(single=lambda strict: answer)
+    environment.setattr(graph, "session", lambda access: nullcontext(SimpleNamespace(run=lambda query: result)))
     with pytest.raises(InputError, match=r"5\.26.*4\.4\.30"):
-        refuse_old("4.4.30")
+        graph.check_version()
     for version in ("5.26.30", "5.27-aura", "2025.10.1"):
-        refuse_old(version)
+        answer["version"] = version
+        graph.check_version()
 
 
 def test_the_environment_names_the_server(environment: pytest.MonkeyPatch) -> None:

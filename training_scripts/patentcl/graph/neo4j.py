@@ -223,8 +223,11 @@ class Neo4jGraph(Graph):
                 found = session.run(_VERSION).single(strict=True)
         except (Neo4jError, DriverError, ValueError) as problem:  # ValueError: the answer is not Bolt
             raise self._error(problem) from None
-        self.version = refuse_old(found["version"])
-        print(f"{self.server}: version {found['version']} {found['edition']}")
+        version = found["version"]
+        print(f"{self.server}: version {version} {found['edition']}")
+        self.version = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+        if self.version < OLDEST:
+            raise InputError(f"Neo4j 5.26 or newer is required (found {version}); upgrade, or use --graph embedded")
 
     def _error(self, problem: Exception) -> InputError:
         """The error message for an exception of the driver or of the server."""
@@ -260,9 +263,10 @@ def _import_online(graph: Neo4jGraph, csvs: Path, overwrite: bool) -> None:
         print(f"import: resuming (batches written: {len(written):,})")
 
     def write(batch: tuple[str, int, list[Any]]) -> int:
-        file, number, rows = batch
-        parameters = {"rows": rows, "name": f"{record['fingerprint']}:{file}:{number}", **fingerprint}
-        if parameters["name"] not in written and not graph.write(_BATCH.format(write=_statement(file)), parameters):
+        file, start, rows = batch
+        name = f"{record['fingerprint']}:{file}:{start}+{len(rows)}"
+        parameters = {"rows": rows, "name": name, **fingerprint}
+        if name not in written and not graph.write(_BATCH.format(write=_statement(file)), parameters):
             raise InputError(
                 f"{graph.server}: another import replaced this one, or {csvs / file} links patents that do not exist; "
                 "wait for the other import, or rebuild the CSVs with --overwrite"
@@ -308,13 +312,13 @@ def _make_indexes(graph: Neo4jGraph) -> None:
 
 
 def _batches(csvs: Path, file: str) -> Iterator[tuple[str, int, list[Any]]]:
-    """Read a CSV in batches, which are the same in another run: file, number, and rows as `_statement` takes them."""
+    """Read a CSV in batches: its name, the number of rows before, and rows as `_statement` takes them."""
     with readable_errors(f"{csvs / file} cannot be read", "Rebuild the CSVs with --overwrite."), connect() as db:
-        cursor, number = db.execute(rows_of(csvs, file)), 0
+        cursor, start = db.execute(rows_of(csvs, file)), 0
         while rows := cursor.fetchmany(LINKS if ends_of(file) else NODES):
             values = rows if ends_of(file) else [dict(zip(COLUMNS[file], row, strict=True)) for row in rows]
-            yield file, number, values
-            number += 1
+            yield file, start, values
+            start += len(rows)
 
 
 def _statement(file: str) -> str:
@@ -325,14 +329,6 @@ def _statement(file: str) -> str:
     start, end = (f"MATCH (n{i}:{label} {{{_KEYS[label]}: row[{i}]}})" for i, label in enumerate(ends_of(file)))
     properties = "".join(f" SET r.{name} = row[{i}]" for i, name in enumerate(names) if i > 1)
     return f"{start} {end} MERGE (n0)-[r:{kind}]->(n1){properties}"
-
-
-def refuse_old(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version; raise `InputError` for one like "4.4.30" that lacks what is used here."""
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
-    if numbers < OLDEST:
-        raise InputError(f"Neo4j 5.26 or newer is required (found {version}); upgrade, or use --graph embedded")
-    return numbers
 
 
 def _code(problem: Exception) -> str:
