@@ -15,13 +15,12 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -54,8 +53,7 @@ class TryAgain(Exception):
     """A failure that may pass; its arguments are the reason, and the seconds to wait that the server asks for."""
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file that a source offers: its size in bytes, and the date of its release as the source writes it."""
 
     name: str
@@ -226,7 +224,7 @@ def download_tables(out: Path, names: Sequence[str] = (), base_url: str = "") ->
         offered: list[File] = _patiently("catalogue", lambda: source.catalogue(zips))
         if check := bool(source.folder and source.folder.samefile(out)):  # the dates of files are no releases
             releases = {name: entry["release"] for name, entry in known.items()}
-            offered = [replace(file, release=releases.get(file.name, file.release)) for file in offered]
+            offered = [file._replace(release=releases.get(file.name, file.release)) for file in offered]
         for name in zips:
             if name not in [file.name for file in offered] and (names or name not in OPTIONAL):
                 raise InputError(
