@@ -31,9 +31,8 @@ from patentcl.common.resources import Resources
 from patentcl.graph.base import open_graph
 from patentcl.graph.options import Neo4jOptions
 from patentcl.sample.write import write_sample
-from patentcl.tables.cpc import sections
 from patentcl.tables.restructure import restructure
-from patentcl.triplets.mine import Batches, run_batches
+from patentcl.triplets.mine import Batches, query_parts, run_batches
 from patentcl.triplets.options import Mining
 from patentcl.triplets.patents import read_patents
 from patentcl.triplets.select import Candidates
@@ -145,12 +144,12 @@ def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float)
     """Mine all anchors, batch by batch, as `mine` does."""
     source, mining = read_json(data / "graph" / "graph.json"), Mining("FULL")
     everyone = read_patents(data / "graph", patents, mining)
-    where = sections(everyone.starts, everyone.subclasses, everyone.symbols)
-    candidates = Candidates(everyone, mining, where, source["params"]["seed"])
+    candidates = Candidates(everyone, mining, source["params"]["seed"])
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        batches = Batches(Path(folder) / "batches", {"graph": source["fingerprint"]}, graph.batch(source["counts"]))
-        run_batches(graph, source, mining, batches, candidates)
+        batches, params = Path(folder) / "batches", {"graph": source["fingerprint"]}
+        asked = Batches(batches, params, graph, query_parts(mining), graph.batch(source["counts"]))
+        run_batches(source, mining, asked, candidates)
         seconds = time.time() - started
     negatives = candidates.triplets()[["anchor", "negative"]].drop_duplicates()
     anchors = candidates.counts["anchors that cite inside the table"]

@@ -125,6 +125,7 @@ def test_a_pair_falls_back_to_the_next_kind_and_is_left_out_without_any() -> Non
     pairs = pd.DataFrame({"anchor": [0, 1, 2], "positive": [3, 3, 3], "nth": [0, 0, 0]})
     answers = {
         "citation": pa.table({"anchor": [0], "negative": [4]}),
+        "sibling": pa.table({"anchor": pa.array([], pa.int64()), "negative": pa.array([], pa.int64())}),
         "random": pa.table({"anchor": [7, 1], "negative": [4, 5]}),  # 7 has no positive
     }
 

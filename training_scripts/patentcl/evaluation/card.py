@@ -83,10 +83,8 @@ def write_card(folder: Path, report: Report | None, name: str) -> None:
     if report:
         report.save(folder / EVALUATIONS, name)
     results = [
-        EvalResult(
-            "information-retrieval", "patents", name, metric.lower().replace(" ", "_"), float(row[metric]), metric
-        )
-        for name, row in _results(folder, record["name"])
+        EvalResult("information-retrieval", "patents", of, metric.lower().replace(" ", "_"), float(row[metric]), metric)
+        for of, row in _results(folder, record["name"])
         for metric in SHOWN
         if pd.notna(row.get(metric))
     ]

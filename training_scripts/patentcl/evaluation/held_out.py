@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from ..common.hashing import mix
 from ..tables.cpc import class_of
@@ -46,6 +47,11 @@ class HeldOut:
         return np.where(np.append(names == "", False)[codes], -1, codes)
 
     @cached_property
+    def labels(self) -> np.ndarray:
+        """Which of the S subclasses each text has, (N, S) of 0 and 1."""
+        return MultiLabelBinarizer().fit_transform(self.texts["subclasses"]).astype(np.uint8)
+
+    @cached_property
     def in_split(self) -> np.ndarray:
         """Mask (N,) of the texts of the split itself."""
         return (self.texts["split"] == self.split).to_numpy()
@@ -68,29 +74,24 @@ def held_out_set(data: Dataset, split: str, max_texts: int = 0, seed: int = 42) 
     The corpus is cut to about `max_texts` (0: not cut), seeded.
     """
     split = split if split == "val" else "test"
-    triplets = data.triplets[data.triplets["split"] == split]
-    pairs = data.retrieval[data.retrieval["split"] == split]
-    triplet_rows, pair_rows = triplets[list(ROLES)].to_numpy(), pairs[list(ENDS)].to_numpy()
-    is_needed = np.zeros(len(data.texts), bool)
-    is_needed[triplet_rows] = is_needed[pair_rows] = True
-    searched = data.texts["in_corpus"].to_numpy().copy()
-    if split == "val":  # its queries cite test patents, too, which are neither right nor wrong answers here
-        searched &= (data.texts["split"] != "test").to_numpy()
-    if max_texts and searched.sum() > max_texts:
-        others = np.flatnonzero(searched & ~is_needed)
+    triplets, retrieval = (table[table["split"] == split] for table in (data.triplets, data.retrieval))
+    needed = np.union1d(triplets[list(ROLES)], retrieval[list(ENDS)])
+    hidden = "test" if split == "val" else ""  # val's queries cite test patents: neither right nor wrong answers here
+    corpus = np.flatnonzero(data.texts["in_corpus"] & (data.texts["split"] != hidden))
+    if max_texts and len(corpus) > max_texts:
+        others = np.setdiff1d(corpus, needed)
         others = others[np.argsort(mix(others, seed))]
-        searched[others[max(0, max_texts - int(is_needed.sum())) :]] = False
-    kept = searched | is_needed
-    row = np.cumsum(kept) - 1  # of a kept text, among those that are kept
-    texts = data.read_texts(np.flatnonzero(kept))
+        corpus = np.setdiff1d(corpus, others[max(0, max_texts - len(needed)) :])
+    part = data.part(triplets, retrieval, data.fingerprint, corpus)
+    texts, pairs = part.texts, part.retrieval[list(ENDS)].to_numpy()
     return HeldOut(
         texts,
-        triplets=row[triplet_rows],
+        triplets=part.triplets[list(ROLES)].to_numpy(),
         kind=triplets["negative_kind"].to_numpy(),
-        pairs=row[pair_rows],
+        pairs=pairs,
         family=texts["family"].to_numpy(),
-        corpus=searched[kept],
-        parts=_parts(data, texts, *row[pair_rows].T),
+        corpus=texts["in_corpus"].to_numpy(),
+        parts=_parts(data, texts, *pairs.T),
         split=split,
     )
 
@@ -99,10 +100,9 @@ def _parts(data: Dataset, texts: pd.DataFrame, queries: np.ndarray, relevant: np
     """Masks (R,) of the pairs in each of `PARTS`; a pair without classes is neither IN nor OUT."""
     classes = [{class_of(symbol) for symbol in symbols} for symbols in texts["subclasses"]]
     both = [(classes[q], classes[r]) for q, r in zip(queries, relevant, strict=True)]
-    trained = data.texts["family"][data.used_in("train")]
     return {
         "IN": np.array([bool(q & r) for q, r in both], dtype=bool),
         "OUT": np.array([bool(q and r) and not q & r for q, r in both], dtype=bool),
-        "known": texts["family"].isin(trained[trained.isin(texts["family"])]).to_numpy()[relevant],
+        "known": texts["family"].isin(data.texts["family"][data.used_in("train")]).to_numpy()[relevant],
         "unseen": (texts["split"] != "train").to_numpy()[relevant],
     }

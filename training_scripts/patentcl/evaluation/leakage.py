@@ -33,10 +33,9 @@ def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", ""
     rows = []
     for by, split in FORBIDDEN:
         of, patents = trained.texts.iloc[seen[by]], held[split]
-        ids = _are_among(patents["patent_id"], of["patent_id"]).sum()
-        texts = keys[split].isin(seen_keys[by]).sum()
+        ids, texts = of["patent_id"].isin(patents["patent_id"]).sum(), keys[split].isin(seen_keys[by]).sum()
         same_numbers = trained.fingerprint == tested.fingerprint
-        families = _are_among(patents["family"], of["family"]).sum() if same_numbers else texts
+        families = patents["family"].isin(of["family"]).sum() if same_numbers else texts
         rows.append((f"{names[0]} {by}".strip(), f"{names[1]} {split}".strip(), len(patents), ids, families, texts))
     return pd.DataFrame(rows, columns=["seen by", "held out", "patents", *SHARED])
 
@@ -54,11 +53,6 @@ def _in_sight(data: Dataset, split: str) -> np.ndarray:
     seen = data.used_in(split)
     seen[data.retrieval.loc[data.retrieval["split"] == split, list(ENDS)]] = True
     return np.flatnonzero(seen)
-
-
-def _are_among(few: pd.Series, many: pd.Series) -> pd.Series:
-    """Whether each of `few` is one of `many`, without a table of all these."""
-    return few.isin(many[many.isin(few)])
 
 
 def _keys_among(data: Dataset, rows: np.ndarray, wanted: pd.Series) -> set[str]:

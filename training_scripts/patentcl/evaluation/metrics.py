@@ -1,9 +1,9 @@
 """Metrics of an evaluation, one registered function each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from .scoring import DEPTH, NEIGHBOURS, Outcome, score
 Measured = np.ndarray | float | None
 
 LEAST_VOTES = 3  # of PatentSBERTa's 8: the sigmoid of 3 is above 0.9, that of 2 is not
+MAJORITY = NEIGHBOURS // 2 + 1
 VOTERS, FOLDS = 10, 5  # of the kNN accuracy
 RETRIEVAL, PARTLY = "Retrieval", "Retrieval of a part of the relevant patents"
 SOLVED = "Queries that BM25 solves (a relevant patent is among its first 10), and the others"
@@ -160,11 +161,7 @@ for _kind in KINDS:
 
 
 def rank_among(outcome: Outcome, kind: str) -> Measured:
-    """Rank of each query's first of at most five cited patents among 25 others.
-
-    "random" ones as for PaECTER (Ghosh et al. 2024, https://arxiv.org/abs/2402.19411), "hard" ones of its CPC section,
-    if the corpus has any.
-    """
+    """Rank of each query's first of at most five cited patents among 25 others: random ones, or of its CPC section."""
     return np.array(outcome.first_hits[kind], dtype=float) if kind in outcome.first_hits else float("nan")
 
 
@@ -180,8 +177,7 @@ def subclass_f1(outcome: Outcome) -> Measured:
     https://arxiv.org/abs/2103.11933): their code, AugSBERT_KNN_Classification.py, sums the labels of the neighbours and
     keeps those whose sigmoid is above 0.9, and averages the F1 over patents. Their texts are first claims.
     """
-    truth, votes = outcome.subclasses
-    predicted = votes >= LEAST_VOTES
+    truth, predicted = outcome.subclasses(LEAST_VOTES)
     return 2 * (truth & predicted).sum(axis=1) / (truth.sum(axis=1) + predicted.sum(axis=1))
 
 
@@ -191,14 +187,14 @@ def subclass_f1_micro(outcome: Outcome) -> Measured:
 
     For this and the following, a patent gets the subclasses that more than half of its 8 nearest patents have.
     """
-    truth, predicted = outcome.subclasses[0], outcome.subclasses[1] > NEIGHBOURS / 2
+    truth, predicted = outcome.subclasses(MAJORITY)
     return np.stack([2.0 * (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)], axis=1)
 
 
 @metric("CPC F1 macro", CPC)
 def subclass_f1_macro(outcome: Outcome) -> Measured:
     """Mean F1 of the subclasses that occur among the tested patents."""
-    truth, predicted = outcome.subclasses[0], outcome.subclasses[1] > NEIGHBOURS / 2
+    truth, predicted = outcome.subclasses(MAJORITY)
     occur = truth.any(axis=0)
     if not occur.any():
         return float("nan")
@@ -208,8 +204,8 @@ def subclass_f1_macro(outcome: Outcome) -> Measured:
 @metric("CPC accuracy", CPC)
 def subclass_accuracy(outcome: Outcome) -> Measured:
     """Share of patents all of whose subclasses are predicted, and no others."""
-    truth, votes = outcome.subclasses
-    return (truth == (votes > NEIGHBOURS / 2)).all(axis=1).astype(float)
+    truth, predicted = outcome.subclasses(MAJORITY)
+    return (truth == predicted).all(axis=1).astype(float)
 
 
 @metric("v-measure", CPC)
@@ -262,20 +258,19 @@ def _classified(embeddings: np.ndarray, patents: pd.DataFrame, level: str) -> tu
     return unit_rows(np.asarray(embeddings, dtype=np.float32)[known]), patents[known]
 
 
-@dataclass
-class Row:
+class Row(NamedTuple):
     """One row of the tables: `values` by metric; `units`: what a metric is the mean (n,) or ratio (n, 2) of.
 
     The units (queries, anchors or patents) are the same for every row, so that rows can be compared.
     """
 
-    values: dict[str, float] = field(default_factory=dict)
-    units: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, float]
+    units: dict[str, np.ndarray]
 
 
 def measure(outcome: Outcome) -> Row:
     """Compute all metrics that apply; NaN where the split has nothing to count."""
-    row = Row()
+    row = Row({}, {})
     for name, known in METRICS.items():
         if known.group == PICTURE or (outcome.quick and not known.quick):
             continue

@@ -81,18 +81,24 @@ class Dataset:
         splits = self.triplets.groupby("split", sort=False)
         few = pd.concat([rows.head(train if split == "train" else held_out) for split, rows in splits])
         retrieval = self.retrieval.groupby("split").head(held_out)
-        part = self.part(few, retrieval, f"{self.fingerprint} {train} {held_out}")
-        searched = np.union1d(part.triplets.loc[few["split"] != "train", list(ROLES)], part.retrieval[list(ENDS)])
-        part.texts["in_corpus"] = np.isin(np.arange(len(part.texts)), searched)
-        return part
+        corpus = np.union1d(few.loc[few["split"] != "train", list(ROLES)], retrieval[list(ENDS)])
+        return self.part(few, retrieval, f"{self.fingerprint} {train} {held_out}", corpus)
 
-    def part(self, triplets: pd.DataFrame, retrieval: pd.DataFrame, fingerprint: str) -> "Dataset":
-        """Some of the triplets and of the pairs to retrieve, with their texts in memory."""
+    def part(
+        self, triplets: pd.DataFrame, retrieval: pd.DataFrame, fingerprint: str, corpus: np.ndarray | None = None
+    ) -> "Dataset":
+        """Some of the triplets and of the pairs to retrieve, with their texts in memory.
+
+        The texts to search are those of the rows `corpus` (n,), or of those with a role the ones that were searched.
+        """
         used = np.union1d(triplets[list(ROLES)], retrieval[list(ENDS)])
-        triplets, retrieval = triplets.copy(), retrieval.copy()
+        kept = used if corpus is None else np.union1d(used, corpus)
+        triplets, retrieval, texts = triplets.copy(), retrieval.copy(), self.read_texts(kept)
         for table, names in ((triplets, ROLES), (retrieval, ENDS)):
-            table[list(names)] = np.searchsorted(used, table[list(names)])
-        return Dataset(triplets, self.read_texts(used), retrieval, fingerprint, about=self.about)
+            table[list(names)] = np.searchsorted(kept, table[list(names)])
+        if corpus is not None:
+            texts["in_corpus"] = np.isin(kept, corpus)
+        return Dataset(triplets, texts, retrieval, fingerprint, about=self.about)
 
     def examples(self, n: int = 6) -> pd.DataFrame:
         """Train triplets to read, of each kind of negative, with id and title of each role as anchor_id and so on."""

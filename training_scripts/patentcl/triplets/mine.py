@@ -1,17 +1,14 @@
 """The graph → triplets: batches of `triplets.cypher`, then kinds of negative, splits and the requested number.
 
-A triplet is an anchor, a patent that it cites and shares a CPC subclass with (positive), and a patent that shares no
-subclass and no citation with it (negative). A positive may also be *coupled*: it cites several of the patents that the
-anchor cites (Kessler 1963, doi 10.1002/asi.5090140103), inside the table or outside. Splits are made of whole families:
-a patent of a val or test family plays no role in a train triplet.
+README.md says what a triplet is. A *coupled* positive cites several of the patents that the anchor cites (Kessler 1963,
+doi 10.1002/asi.5090140103). Splits are made of whole families: one of val or test plays no role in a train triplet.
 """
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from math import ceil, inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +20,6 @@ from ..common.progress import ticking
 from ..common.resources import Resources, require
 from ..graph.base import Graph, TooLarge
 from ..graph.parallel import in_parallel
-from ..tables.cpc import sections
 from ..tables.family import BUCKETS, PLACES
 from ..tables.import_csvs import PARQUET
 from .dataset import TABLES
@@ -67,13 +63,12 @@ def mine(
     pa.set_cpu_count(resources.thread_count)
     answered = folder.with_name(f".{name}.batches")
     with locked(csvs, shared=True), locked(answered):  # two runs must not take each other's answers
-        batches = Batches(answered, params, graph.batch(source["counts"]))
+        batches = Batches(answered, params, graph, query_parts(mining), graph.batch(source["counts"]))
         with intact(csvs / PARQUET):
             patents = read_patents(csvs, source["counts"]["patents"], mining)
         pa.default_memory_pool().release_unused()  # what reading them took
-        where = sections(patents.starts, patents.subclasses, patents.symbols)
-        candidates = Candidates(patents, mining, where, source["params"]["seed"])
-        run_batches(graph, source, mining, batches, candidates)
+        candidates = Candidates(patents, mining, source["params"]["seed"])
+        run_batches(source, mining, batches, candidates)
         with beside(folder) as scratch:
             scratch.mkdir()
             record = {"params": params, **write_triplets(scratch, data, candidates, model, resources)}
@@ -127,24 +122,19 @@ def query_parameters(source: dict[str, Any], mining: Mining) -> dict[str, int]:
     return named | {"lo": 0, "hi": 1_000, "from": 0, "to": BUCKETS}
 
 
-class Query(NamedTuple):
-    """A part of the query, with its parameters for one batch of anchors."""
-
-    part: str
-    text: str
-    parameters: dict[str, int]
+Query = tuple[str, dict[str, int]]  # name of a part, its parameters for one batch of anchors
 
 
 class Batches:
     """Answers of queries in `folder`, one Parquet file each, so that an interrupted mining resumes after them."""
 
-    def __init__(self, folder: Path, params: dict[str, Any], batch: int) -> None:
-        """Keep the answers in `folder` unless they are those of other `params`.
+    def __init__(self, folder: Path, params: dict[str, Any], graph: Graph, parts: dict[str, str], batch: int) -> None:
+        """Ask `graph` the `parts` of the query; keep the answers in `folder` unless they are those of other `params`.
 
         `batch` is the number of anchors that a query should read; when mining resumes, with more memory perhaps, it is
         the earlier number.
         """
-        self.folder, self.fingerprint = folder, params["graph"]
+        self.folder, self.fingerprint, self.graph, self.parts = folder, params["graph"], graph, parts
         self._most: dict[str, int] = {}  # part → the number of ranks that a query of it may read
         record = folder / "params.json"
         if folder.exists() and not is_done(record, params):
@@ -158,34 +148,33 @@ class Batches:
 
     def path(self, query: Query) -> Path:
         """The file of an answer."""
-        return self.folder / "{from:06d}-{lo:09d}-{hi:09d}-{part}.parquet".format(part=query.part, **query.parameters)
+        return self.folder / "{from:06d}-{lo:09d}-{hi:09d}-{part}.parquet".format(part=query[0], **query[1])
 
-    def answer(self, graph: Graph, query: Query) -> int:
+    def answer(self, query: Query) -> int:
         """Run a query unless it has an answer, which is kept; return 1, the number of queries answered."""
         if not self.path(query).exists():
-            answer = self._ask(graph, query)
-            if not graph.holds(self.fingerprint):
+            answer = self._ask(*query)
+            if not self.graph.holds(self.fingerprint):
                 raise InputError("another process replaced the graph while it was mined: import this one again")
             with beside(self.path(query)) as scratch:
                 pq.write_table(answer, scratch)
         return 1
 
-    def _ask(self, graph: Graph, query: Query) -> pa.Table:
+    def _ask(self, part: str, parameters: dict[str, int]) -> pa.Table:
         """The answer of a query. One that needs more memory than there is, is asked in halves, as are later ones."""
-        low, high = query.parameters["lo"], query.parameters["hi"]
-        if high - low <= self._most.get(query.part, high):
+        low, high = parameters["lo"], parameters["hi"]
+        if high - low <= self._most.get(part, high):
             try:
-                answer = graph.run(query.text, query.parameters)
+                answer = self.graph.run(self.parts[part], parameters)
                 types = [pa.list_(pa.int64()) if name in LISTS else pa.int64() for name in answer.column_names]
                 # Neo4j gives empty lists no type.
                 return answer.cast(pa.schema(zip(answer.column_names, types, strict=True)))
             except TooLarge:
                 if high - low == 1:
                     raise
-                self._most[query.part] = (high - low + 1) // 2
+                self._most[part] = (high - low + 1) // 2
         middle = (low + high) // 2
-        halves = [query.parameters | ends for ends in ({"hi": middle}, {"lo": middle})]
-        return pa.concat_tables([self._ask(graph, query._replace(parameters=half)) for half in halves])
+        return pa.concat_tables([self._ask(part, parameters | ends) for ends in ({"hi": middle}, {"lo": middle})])
 
     def read(self, query: Query) -> pa.Table:
         """The answer of a query."""
@@ -194,19 +183,18 @@ class Batches:
             return pq.read_table(path)
 
 
-def run_batches(graph: Graph, source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
+def run_batches(source: dict[str, Any], mining: Mining, batches: Batches, candidates: Candidates) -> None:
     """Query samples of the anchors, a range of ranks at a time, and add the answers, until there are enough."""
-    parts = query_parts(mining)
+    graph, parts = batches.graph, batches.parts
     for sample in _samples(source, mining, batches.batch, graph.sessions):
-        asked = [{part: Query(part, text, ranks) for part, text in parts.items()} for ranks in sample]
-        queries = [query for batch in asked for query in batch.values()]
+        queries = [(part, ranks) for ranks in sample for part in parts]
         desc = f"mining {sample[0]['to'] / BUCKETS:.1%} of anchors"
         with tqdm(total=len(queries), desc=desc, unit="query") as progress, ticking(progress):
-            in_parallel(partial(batches.answer, graph), queries, graph.sessions, progress.update, graph.stop)
+            in_parallel(batches.answer, queries, graph.sessions, progress.update, graph.stop)
         graph.release()  # its memory is needed for what follows
-        for batch in tqdm(asked, desc="reading answers", unit="batch"):
-            candidates.add({part: batches.read(query) for part, query in batch.items()})
-        if mining.count is not None and are_enough(candidates.triplets(), mining, candidates.where):
+        for ranks in tqdm(sample, desc="reading answers", unit="batch"):
+            candidates.add({part: batches.read((part, ranks)) for part in parts})
+        if mining.count is not None and are_enough(candidates.triplets(), mining, candidates.patents.where):
             break
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..common.cli import InputError
+from ..tables.cpc import Sections, sections
 from ..tables.family import PLACES
 from ..tables.import_csvs import PARQUET
 from .options import MAX_HELD_OUT, Mining
@@ -21,32 +22,18 @@ _COLUMNS = ("patent_id", "date", "subclasses", "family", "bucket", "has_abstract
 class Patents:
     """Arrays (N,) by rank. `split` holds indices of `SPLITS`, `day` indices of `dates` (in ascending order).
 
-    `family`, `bucket`: numbers of the patent's family; `subclasses` (M,): indices of `symbols`, those of rank r from
-    `starts[r]` to `starts[r + 1]` (exclusive); `ids`: the patents' ids.
+    `ids`: the patents' ids; `subclasses`: lists of symbols; `family`, `bucket`: numbers of the patent's family.
     """
 
     ids: pa.LargeStringArray
+    subclasses: pa.ListArray
     family: np.ndarray
     bucket: np.ndarray
     split: np.ndarray
     has_abstract: np.ndarray
     day: np.ndarray
     dates: np.ndarray
-    starts: np.ndarray
-    subclasses: np.ndarray
-    symbols: list[str]
-
-    def first_shared(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """The first subclass of each patent in `one` (n,) that its partner in `other` has; -1 where there is none."""
-        counts, others = np.diff(self.starts)[one], np.diff(self.starts)[other]
-        row = np.repeat(np.arange(len(one)), counts * others)  # one for each subclass and one of the partner's
-        number = np.arange(len(row)) - np.repeat(np.cumsum(counts * others) - counts * others, counts * others)
-        mine = self.subclasses[self.starts[one[row]] + number // others[row]]
-        same = np.flatnonzero(mine == self.subclasses[self.starts[other[row]] + number % others[row]])
-        rows, first = np.unique(row[same], return_index=True)
-        shared = np.full(len(one), -1, np.int32)
-        shared[rows] = mine[same[first]]
-        return shared
+    where: Sections
 
 
 def held_out(patents: int, mining: Mining) -> tuple[int, int]:
@@ -74,13 +61,12 @@ def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
     symbols = lists.flatten().dictionary_encode()
     return Patents(
         ids=table["patent_id"].cast(pa.large_string()).combine_chunks(),
+        subclasses=pa.ListArray.from_arrays(lists.offsets, symbols),
         family=table["family"].to_numpy(),
         bucket=table["bucket"].to_numpy().astype(np.int32),
         split=split_numbers(table[place].to_numpy(), *held_out(number, mining)),
         has_abstract=table["has_abstract"].to_numpy(),
         day=day.astype(np.int32),
         dates=np.array(dates, str),
-        starts=np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]),
-        subclasses=symbols.indices.to_numpy(),
-        symbols=symbols.dictionary.to_pylist(),
+        where=sections(lists.offsets.to_numpy(), symbols.indices.to_numpy(), symbols.dictionary.to_pylist()),
     )

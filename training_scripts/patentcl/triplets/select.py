@@ -1,8 +1,7 @@
 """Answers of the graph → triplets: ordered positives, a negative for each, splits and the requested number.
 
-Everything here is arithmetic on ranks, so both engines and batches of any size give the same triplets. All PatentsView
-gives some 20 million, so they are columns of small integers: 32 bits for a rank, 8 for a kind or a split, which are the
-indices of `KINDS`, `POSITIVES` and `SPLITS`.
+All is arithmetic on ranks, so both engines and batches of any size give the same triplets. PatentsView has 20 million,
+so kinds and splits are small integers: indices of `KINDS`, `POSITIVES` and `SPLITS`.
 """
 
 from collections import Counter
@@ -37,17 +36,15 @@ CANDIDATES_PER_KEPT = 2  # with a filter of negatives, so many train triplets ar
 
 @dataclass
 class Candidates:
-    """The triplets that the answers allow. A batch of answers is reduced by itself: it holds all of its anchors.
+    """The triplets that the answers allow; `seed` is that of the graph.
 
-    `seed`: that of the graph; `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`,
-    `nth`, `order`, `split`); `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record
-    → numbers; `examiner`: how many citations are the examiner's; `negatives` (kinds, kinds + 1): how many pairs wanted
-    kind i and got j, or none.
+    `parts`: triplets (ranks `anchor`, `positive`, `negative`; `positive_kind`, `kind`, `nth`, `order`, `split`);
+    `cited`: held-out queries and what they cite, (n, 2) ranks; `counts`: labels of the record → numbers; `examiner`:
+    number of the examiner's citations; `negatives` (kinds, kinds + 1): how many pairs wanted kind i and got j, or none.
     """
 
     patents: Patents
     mining: Mining
-    where: Sections
     seed: int
     parts: list[pd.DataFrame] = field(default_factory=list)
     cited: list[np.ndarray] = field(default_factory=list)
@@ -57,17 +54,17 @@ class Candidates:
 
     def add(self, answers: Mapping[str, pa.Table]) -> None:
         """Take the answers of one batch: part of the query → its rows."""
-        cited = answers["cited"]
+        cited, patents = answers["cited"], self.patents
         pairs = positives(answers, self.mining, self.seed)
-        triplets, table = negatives(pairs, answers, self.mining, self.patents.family, self.seed)
+        triplets, table = negatives(pairs, answers, self.mining, patents.family, self.seed)
         anchor = triplets["anchor"].to_numpy()
-        self.parts.append(triplets.assign(order=self.patents.bucket[anchor], split=self.patents.split[anchor]))
+        self.parts.append(triplets.assign(order=patents.bucket[anchor], split=patents.split[anchor]))
         self.cited.append(np.stack(members(cited, "relevant"), axis=1))
         self.negatives += table
         self.examiner += len(members(cited, "examiner")[0])
         self.counts["anchors that cite inside the table"] += len(cited)
         for column, label in _SUMS.items():
-            if self.where.exist or column != "sharing":
+            if patents.where.exist or column != "sharing":
                 self.counts[label] += pc.sum(cited[column]).as_py() or 0
         self.counts["… not across splits"] += len(members(cited, "positives")[0])
         self.counts["positives up to --per-anchor, with coupled ones"] += len(pairs)
@@ -120,40 +117,31 @@ def negatives(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Give each pair a negative of a kind drawn by its share, else of the next kind: columns negative, kind.
 
-    `pairs` are in ascending order of the anchor; those that get none are left out. Also returns how many pairs wanted
-    kind i and got kind j, or none (the last column): (kinds, kinds + 1). `family` (N,) by rank: a patent of the family
-    of one of the anchor's positives is no negative, since it has the text of that positive.
+    Pairs that get none are left out. Also returns how many pairs wanted kind i and got kind j, or none (the last
+    column): (kinds, kinds + 1). `family` (N,) by rank: a patent of the family of one of the anchor's positives is no
+    negative, since it has the text of that positive.
     """
     uniform = mix(pairs["anchor"].to_numpy(np.int64) * 1009 + pairs["nth"].to_numpy(), seed + 1) / 2.0**64
     bounds = np.cumsum([mining.shares[kind] for kind in KINDS])
     wanted = np.minimum(np.searchsorted(bounds, uniform, side="right"), len(KINDS) - 1)
     offered = _offered(pairs, answers, family)
-    negative, got = np.full(len(pairs), -1), np.full(len(pairs), len(KINDS))
-    for step in range(len(KINDS)):
-        kind = (wanted + step) % len(KINDS)
-        candidate = offered[np.arange(len(pairs)), kind]
-        take = (negative < 0) & (candidate >= 0)
-        negative[take], got[take] = candidate[take], kind[take]
-    table = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
-    np.add.at(table, (wanted, got), 1)
+    kinds = (wanted[:, None] + np.arange(len(KINDS))) % len(KINDS)  # the wanted one, the next, …
+    candidates = np.take_along_axis(offered, kinds, axis=1)
+    first = (np.arange(len(pairs)), (candidates >= 0).argmax(axis=1))
+    negative, got = candidates[first], np.where(candidates[first] < 0, len(KINDS), kinds[first])
+    table = np.bincount(wanted * (len(KINDS) + 1) + got, minlength=len(KINDS) * (len(KINDS) + 1))
     triplets = pairs.assign(negative=negative.astype(_TYPES["negative"]), kind=got.astype(_TYPES["kind"]))
-    return triplets[negative >= 0], table
+    return triplets[negative >= 0], table.reshape(len(KINDS), -1)
 
 
 def _offered(pairs: pd.DataFrame, answers: Mapping[str, pa.Table], family: np.ndarray) -> np.ndarray:
     """The negative of each kind that a pair may take, (n, kinds); -1 where there is none."""
-    anchors, first, of = np.unique(pairs["anchor"], return_index=True, return_inverse=True)
-    positive = family[pairs["positive"]]
     columns = []
     for kind in KINDS:
-        negative = np.full(len(anchors), -1)
-        if kind in answers:
-            answered, given = (answers[kind][name].to_numpy() for name in ("anchor", "negative"))
-            known = np.isin(answered, anchors)
-            negative[np.searchsorted(anchors, answered[known])] = given[known]
-        twin = family[negative][of] == positive
-        taken = np.logical_or.reduceat(twin, first) if len(first) else twin
-        columns.append(np.where(taken, -1, negative)[of])
+        given = answers[kind].to_pandas().set_index("anchor")["negative"]
+        negative = pairs["anchor"].map(given).fillna(-1).astype(np.int64)
+        twin = pd.Series(family[negative] == family[pairs["positive"]], pairs.index)
+        columns.append(negative.where(~twin.groupby(pairs["anchor"]).transform("any"), -1))
     return np.stack(columns, axis=1)
 
 

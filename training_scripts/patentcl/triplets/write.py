@@ -40,11 +40,6 @@ TEXT_COLUMNS = pa.schema(
 )
 CODED = ["date", "section", "class", "subclass", "subclasses.list.element", "split"]  # columns of few distinct texts
 SQL = sql_sections(Path(__file__).with_suffix(".sql"))
-_CHOSEN = """CREATE TABLE chosen (
-    anchor_id VARCHAR NOT NULL, positive_id VARCHAR NOT NULL, negative_id VARCHAR NOT NULL,
-    codes INTEGER[4])"""
-
-
 _ADVICE = {  # what is lacking → what adds it
     "with an abstract": "Add the abstracts of these patents",
     "anchors that cite inside the table": "Add the patents that they cite",
@@ -68,7 +63,7 @@ def write_triplets(
     if model:
         keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources)
     with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
-        chosen, dropped = choose(candidates.triplets(), mining, candidates.where, keep)
+        chosen, dropped = choose(candidates.triplets(), mining, patents.where, keep)
     candidates.parts.clear()  # their memory is needed for what follows
     if not (chosen["split"] == SPLITS.index("train")).any():
         raise InputError(f"{graph} gives no train triplet: {_why_none(candidates)}")
@@ -129,16 +124,17 @@ def texts_of(graph: Path, wanted: np.ndarray, resources: Resources) -> Iterator[
         tqdm(total=len(wanted), desc="texts", unit="patent") as progress,
     ):
         db.execute(f"{MACROS}; CREATE VIEW patent AS {rows_of(graph, path.name)}")
-        waiting: list[pa.RecordBatch] = []
-        for batch in db.sql(SQL["texts"]).to_arrow_reader(TEXTS):
-            waiting.append(batch.filter(pa.array(wanted[batch["rank"].to_numpy()])))
+        reader = db.sql(SQL["texts"]).to_arrow_reader(TEXTS)
+        waiting = reader.schema.empty_table()
+        for batch in reader:
+            rows = batch.filter(pa.array(wanted[batch["rank"].to_numpy()]))
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([rows])])
             progress.update(len(batch))
-            if sum(map(len, waiting)) >= TEXTS:  # blocks are the same on any number of threads
-                rows = pa.Table.from_batches(waiting)
-                yield rows.slice(0, TEXTS).combine_chunks()
-                waiting = rows.slice(TEXTS).to_batches()
-        if waiting:
-            yield pa.Table.from_batches(waiting).combine_chunks()
+            if len(waiting) >= TEXTS:  # blocks are the same on any number of threads
+                yield waiting.slice(0, TEXTS).combine_chunks()
+                waiting = waiting.slice(TEXTS)
+        if len(waiting):
+            yield waiting.combine_chunks()
 
 
 def _write_texts(
@@ -155,24 +151,20 @@ def _write_texts(
 
 def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratch: Path, resources: Resources) -> None:
     """Write the triplets, with the ids and the first subclass that anchor and positive share."""
-    names = {"kinds": KINDS, "positives": POSITIVES, "symbols": patents.symbols, "splits": SPLITS}
+    names = {"kind": KINDS, "positive_kind": POSITIVES, "split": SPLITS}
     outside = BASE + KEPT * len(patents.ids) + int(triplets.memory_usage().sum())
     with (
         readable_errors(f"{path} cannot be written", "Free disk space."),
         connect(scratch / "triplets.duckdb", resources, outside=outside) as db,
         tqdm(total=len(triplets), desc="triplets", unit="triplet") as progress,
     ):
-        db.execute(_CHOSEN)
-        for name, values in names.items():
-            db.execute(f"SET VARIABLE {name} = $values::VARCHAR[]", {"values": list(values)})
+        db.execute(SQL["chosen"])
         for start in range(0, len(triplets), 4 * BLOCK):
             rows = triplets.iloc[start : start + 4 * BLOCK]
             block = {f"{role}_id": patents.ids.take(pa.array(rows[role].to_numpy())) for role in ROLES}
-            shared = patents.first_shared(rows["anchor"].to_numpy(), rows["positive"].to_numpy())
-            codes = np.stack([rows["kind"], rows["positive_kind"], shared, rows["split"]], axis=1).astype(np.int32)
-            block["codes"] = pa.FixedSizeListArray.from_arrays(codes.ravel(), len(names))
-            db.register("block", pa.table(block))
-            db.execute("INSERT INTO chosen BY NAME FROM block")
+            block |= {f"{end}_classes": patents.subclasses.take(pa.array(rows[end])) for end in ROLES[:2]}
+            db.register("block", pa.table(block | {name: np.array(names[name])[rows[name]] for name in names}))
+            db.execute(SQL["block"])
             progress.update(len(rows))
         with ticking(progress, lambda ended: f"writing {100 if ended else max(0, db.query_progress()):.0f} %"):
             db.execute(f"COPY ({SQL['triplets']}) TO {literal(path)} (FORMAT parquet)")
@@ -191,7 +183,8 @@ def _write_ids(folder: Path, chosen: pd.DataFrame, patents: Patents) -> None:
 
 def _counts(chosen: pd.DataFrame, candidates: Candidates, retrieval: np.ndarray, dropped: int) -> dict[str, Any]:
     """What the record says of the triplets."""
-    patents, where, counts, wanted = candidates.patents, candidates.where, candidates.counts, candidates.negatives
+    patents, counts, wanted = candidates.patents, candidates.counts, candidates.negatives
+    where = patents.where
     by_split = {split: chosen.loc[chosen["split"] == number, "kind"] for number, split in enumerate(SPLITS)}
     train = chosen.loc[chosen["split"] == SPLITS.index("train"), "anchor"].to_numpy()
     reached = np.bincount(where.of(train), minlength=len(where.first)) / max(len(train), 1)

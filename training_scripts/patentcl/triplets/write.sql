@@ -1,12 +1,28 @@
 -- The rows of triplets.parquet and texts.parquet, which write.py runs.
 
--- ## triplets
--- From the table `chosen`, whose `codes` are indices of these lists. DuckDB knows nothing of what is in an array, so
--- these columns may be null in Parquet, also where all rows are the same: the same content has the same bytes.
+-- ## chosen
+-- The triplets. DuckDB knows nothing of what is in an array, so its members may be null in Parquet, also where all rows
+-- are the same: the same content has the same bytes.
 
-SELECT anchor_id, positive_id, negative_id, getvariable('kinds')[codes[1] + 1] AS negative_kind,
-       getvariable('positives')[codes[2] + 1] AS positive_kind,
-       coalesce(getvariable('symbols')[codes[3] + 1], '') AS cpc_subclass, getvariable('splits')[codes[4] + 1] AS split
+CREATE TABLE chosen (
+    anchor_id VARCHAR NOT NULL, positive_id VARCHAR NOT NULL, negative_id VARCHAR NOT NULL, others VARCHAR[4]
+)
+
+-- ## block
+-- A block of them, with the first subclass that anchor and positive share.
+
+INSERT INTO chosen
+SELECT anchor_id, positive_id, negative_id, array_value(
+    kind, positive_kind,
+    coalesce(list_filter(anchor_classes, lambda symbol: list_contains(positive_classes, symbol))[1], ''), split
+)
+FROM block
+
+-- ## triplets
+-- From the table `chosen`.
+
+SELECT anchor_id, positive_id, negative_id, others[1] AS negative_kind, others[2] AS positive_kind,
+       others[3] AS cpc_subclass, others[4] AS split
 FROM chosen
 
 -- ## texts
