@@ -264,7 +264,7 @@ def test_subclasses_are_those_that_the_evaluation_predicts(small_model: Model, t
     )
     outcome = score({"m": dense_ranker(encode(small_model.load(), texts))}, held_out)["m"]
     symbols = sorted({symbol for i in texts.index for symbol in subclasses(i)})
-    expected = [{symbols[s] for s in np.flatnonzero(row >= 3)} for row in outcome.subclasses[1]]
+    expected = [{symbols[s] for s in np.flatnonzero(row)} for row in outcome.subclasses(3)[1]]
 
     data = write_corpus(tmp_path / "others", patents().iloc[20:])
     patents().iloc[:20].to_csv(tmp_path / "held_out.csv", index=False)

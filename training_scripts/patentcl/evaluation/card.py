@@ -31,10 +31,9 @@ here, with their metrics on held-out patents and, in brackets, the difference fr
 
 def base_facts(base: Model) -> dict[str, str | None]:
     """What a card says of the base model: its `name`, that on the `hub` and its `license`, None if unknown."""
-    try:
+    licence = None
+    with suppress(OSError, ValueError):  # no card, or one without valid metadata
         licence = ModelCard.load(base.folder / "README.md").data.license
-    except (OSError, ValueError):  # no card, or one without valid metadata
-        licence = None
     hub = base.name if "/" in base.name and not Path(base.name).expanduser().is_dir() else None
     hub = "sentence-transformers/all-MiniLM-L6-v2" if base.name == MINILM else hub
     return {"name": hub or base.label, "hub": hub, "license": licence}

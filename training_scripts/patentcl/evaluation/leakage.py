@@ -75,13 +75,10 @@ def warnings_of(models: Sequence[Model], held_out: HeldOut) -> list[str]:
     tested[held_out.pairs[:, 0]] = True
     here, warnings = set(texts["patent_id"]), []
     for model in models:
-        file = model.folder / TRAINED_ON
-        if not file.exists():
-            continue
-        seen = here.intersection(trained_ids(model))
+        file, seen = model.folder / TRAINED_ON, here.intersection(trained_ids(model))
         families = texts.loc[texts["patent_id"].isin(seen), "family"]
         known = int((tested & texts["family"].isin(families)).sum())
-        if file.stat().st_size < 2:
+        if file.exists() and file.stat().st_size < 2:
             warnings.append(f"warning: {file} is empty, so whether {model.name} saw what is tested is unknown")
         elif known:
             warnings.append(

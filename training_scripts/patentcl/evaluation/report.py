@@ -99,10 +99,8 @@ class Report:
     def _columns(self, metric: Metric) -> Iterator[list[str]]:
         """The printed column of a metric, and that of its differences to the base, if they are shown."""
         values, digits = self.table[metric.name].round(metric.digits), metric.digits
-        best = values.max() if metric.higher_is_better else values.min()
-        texts = [f"{value:.{digits}f}" for value in values]
-        if metric.higher_is_better is not None:
-            texts = [f"**{text}**" if value == best else text for text, value in zip(texts, values, strict=True)]
+        best = {True: values.max(), False: values.min(), None: None}[metric.higher_is_better]
+        texts = [f"**{value:.{digits}f}**" if value == best else f"{value:.{digits}f}" for value in values]
         head, count = metric.name.replace("triplet accuracy ", "… "), self.table["queries"].iloc[0]
         if (units := self.rows[self.base].units.get(metric.name)) is not None:
             ends = self.table[[f"{metric.name} low", f"{metric.name} high"]].to_numpy()

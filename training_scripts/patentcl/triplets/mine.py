@@ -23,7 +23,7 @@ from ..graph.parallel import in_parallel
 from ..tables.family import BUCKETS, PLACES
 from ..tables.import_csvs import PARQUET
 from .dataset import TABLES
-from .options import HUB, KINDS, MAX_HELD_OUT, SPLITS, Mining, P, Q
+from .options import HUB, MAX_HELD_OUT, SPLITS, Mining, P, Q
 from .patents import KEPT, held_out, read_patents
 from .select import Candidates, are_enough
 from .write import BASE, FILES, write_triplets
@@ -102,9 +102,8 @@ def query_parts(mining: Mining) -> dict[str, str]:
     text = QUERY.read_text(encoding="utf-8")
     if mining.split == "time":
         text = text.replace(".place", ".time_place")
-    parts = dict(re.findall(r"// part: (\w+)\n(.*?)(?=\n// part:|\Z)", text, re.DOTALL))
-    names = ["cited", *(["coupled"] if mining.positives == "coupled" else []), *KINDS]
-    return {name: parts[name] for name in names}
+    parts = re.findall(r"// part: (\w+)\n(.*?)(?=\n// part:|\Z)", text, re.DOTALL)
+    return {name: part for name, part in parts if name != "coupled" or mining.positives == "coupled"}
 
 
 def query_parameters(source: dict[str, Any], mining: Mining) -> dict[str, int]:

@@ -24,7 +24,7 @@ from ..tables.import_csvs import rows_of
 from .dataset import ENDS, ROLES, TABLES, TEXTS
 from .options import KINDS, SPLITS
 from .patents import KEPT, Patents
-from .select import POSITIVES, Candidates, Keep, choose, corpus_to_search, retrieval_pairs
+from .select import POSITIVES, Candidates, choose, corpus_to_search, retrieval_pairs
 
 if TYPE_CHECKING:
     from ..models.load import Model
@@ -59,9 +59,7 @@ def write_triplets(
     Raises `InputError` when no train triplet is left.
     """
     graph, patents, mining, seed = data / "graph", candidates.patents, candidates.mining, candidates.seed
-    keep: Keep | None = None
-    if model:
-        keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources)
+    keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources) if model else None
     with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
         chosen, dropped = choose(candidates.triplets(), mining, patents.where, keep)
     candidates.parts.clear()  # their memory is needed for what follows
