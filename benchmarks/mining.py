@@ -143,8 +143,7 @@ def on_neo4j(patents: int, data: Path, prepared: float, sessions: int, server: i
 def mine_all(patents: int, data: Path, graph: Any, method: str, prepared: float) -> Row:
     """Mine all anchors, batch by batch, as `mine` does."""
     source, mining = read_json(data / "graph" / "graph.json"), Mining("FULL")
-    everyone = read_patents(data / "graph", patents, mining)
-    candidates = Candidates(everyone, mining, source["params"]["seed"])
+    candidates = Candidates(read_patents(data / "graph", mining), mining, source["params"]["seed"])
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         batches, params = Path(folder) / "batches", {"graph": source["fingerprint"]}

@@ -65,7 +65,7 @@ def mine(
     with locked(csvs, shared=True), locked(answered):  # two runs must not take each other's answers
         batches = Batches(answered, params, graph, query_parts(mining), graph.batch(source["counts"]))
         with intact(csvs / PARQUET):
-            patents = read_patents(csvs, source["counts"]["patents"], mining)
+            patents = read_patents(csvs, mining)
         pa.default_memory_pool().release_unused()  # what reading them took
         candidates = Candidates(patents, mining, source["params"]["seed"])
         run_batches(source, mining, batches, candidates)

@@ -47,11 +47,8 @@ def split_numbers(places: np.ndarray, test: int, held: int) -> np.ndarray:
     return (places < held).astype(np.int8) + (places < test)
 
 
-def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
-    """Read the `number` patents in the folder `graph`, and split them.
-
-    Raises `InputError` for a split by time without dates.
-    """
+def read_patents(graph: Path, mining: Mining) -> Patents:
+    """Read the patents in the folder `graph`, and split them. Raises `InputError` for a split by time without dates."""
     place = "time_place" if mining.split == "time" else "place"
     table = pq.read_table(graph / PARQUET, columns=[*_COLUMNS, place])
     day, dates = pd.factorize(table["date"].to_pandas(), sort=True)
@@ -64,7 +61,7 @@ def read_patents(graph: Path, number: int, mining: Mining) -> Patents:
         subclasses=pa.ListArray.from_arrays(lists.offsets, symbols),
         family=table["family"].to_numpy(),
         bucket=table["bucket"].to_numpy().astype(np.int32),
-        split=split_numbers(table[place].to_numpy(), *held_out(number, mining)),
+        split=split_numbers(table[place].to_numpy(), *held_out(len(table), mining)),
         has_abstract=table["has_abstract"].to_numpy(),
         day=day.astype(np.int32),
         dates=np.array(dates, str),

@@ -59,7 +59,7 @@ def write_triplets(
     Raises `InputError` when no train triplet is left.
     """
     graph, patents, mining, seed = data / "graph", candidates.patents, candidates.mining, candidates.seed
-    keep = partial(_keep, graph, len(patents.ids), model, data / "embeddings", resources) if model else None
+    keep = partial(_keep, graph, patents, model, data / "embeddings", resources) if model else None
     with tqdm(desc="order of triplets", bar_format="{desc} [{elapsed}]") as progress, ticking(progress):
         chosen, dropped = choose(candidates.triplets(), mining, patents.where, keep)
     candidates.parts.clear()  # their memory is needed for what follows
@@ -92,15 +92,14 @@ def _why_none(candidates: Candidates) -> str:
 
 
 def _keep(
-    graph: Path, number: int, model: "Model", cache: Path, resources: Resources, rows: pd.DataFrame
+    graph: Path, patents: Patents, model: "Model", cache: Path, resources: Resources, rows: pd.DataFrame
 ) -> np.ndarray:
     """Whether `model` finds the positive of each row at least as close to the anchor as the negative, (n,)."""
     from ..models.embed import embed, unit_rows  # torch takes seconds to import; mining rarely needs it
 
     ranks = rows[list(ROLES)].to_numpy()
     distinct, where = np.unique(ranks, return_inverse=True)
-    wanted = np.isin(np.arange(number), distinct)
-    texts = pa.concat_tables(texts_of(graph, wanted, resources)).sort_by("rank").to_pandas()
+    texts = pa.concat_tables(texts_of(graph, _mask(patents, distinct), resources)).sort_by("rank").to_pandas()
     anchor, positive, negative = unit_rows(embed(model, texts, cache))[where.reshape(ranks.shape)].swapaxes(0, 1)
     return (anchor * negative).sum(axis=1) <= (anchor * positive).sum(axis=1)
 
