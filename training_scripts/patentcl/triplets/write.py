@@ -159,7 +159,8 @@ def _write_triplets(path: Path, triplets: pd.DataFrame, patents: Patents, scratc
         for start in range(0, len(triplets), 4 * BLOCK):
             rows = triplets.iloc[start : start + 4 * BLOCK]
             block = {f"{role}_id": patents.ids.take(pa.array(rows[role].to_numpy())) for role in ROLES}
-            block |= {f"{end}_classes": patents.subclasses.take(pa.array(rows[end])) for end in ROLES[:2]}
+            for end in ("anchor", "positive"):  # as texts, because DuckDB reads no lists of codes that are all empty
+                block[f"{end}_classes"] = patents.subclasses.take(pa.array(rows[end])).cast(pa.list_(pa.string()))
             db.register("block", pa.table(block | {name: np.array(names[name])[rows[name]] for name in names}))
             db.execute(SQL["block"])
             progress.update(len(rows))
