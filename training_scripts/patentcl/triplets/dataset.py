@@ -89,7 +89,7 @@ class Dataset:
     ) -> "Dataset":
         """Some of the triplets and of the pairs to retrieve, with their texts in memory.
 
-        The texts to search are those of the rows `corpus` (n,), or of those with a role the ones that were searched.
+        The rows `corpus` (n,) are kept, too, and are the texts to search; without them, these are as they were.
         """
         used = np.union1d(triplets[list(ROLES)], retrieval[list(ENDS)])
         kept = used if corpus is None else np.union1d(used, corpus)
