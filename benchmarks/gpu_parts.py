@@ -1,7 +1,7 @@
 """The parts of benchmarks/gpu.py, each for a process of its own."""
 
-import argparse
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -9,51 +9,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from patentcl.common.cli import InputError, option
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import TripletLoss
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.util import batch_to_device
+from torch.utils.benchmark import Timer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+import training
+from gpu import GOALS, SIDES, Options
+from patentcl.common.cli import InputError
+from patentcl.evaluation.held_out import held_out_set
+from patentcl.models import embed, graphs, packing
+from patentcl.models.device import autocast, peak_memory_gb
+from patentcl.models.load import MINILM, find_model
+from patentcl.models.tokens import join_texts, separator, token_ids
+from patentcl.training.batches import Batches
+from patentcl.training.gradient import Gradient, set_dropout
+from patentcl.training.log import Log
+from patentcl.training.loop import Job
+from patentcl.training.losses import InBatchContrast, Links, TripletMargin
+from patentcl.training.options import Hyperparameters, RunOptions
+from patentcl.training.train import fit, train
+from patentcl.triplets.dataset import Dataset, load_dataset
 
-    from patentcl.training.gradient import Gradient
-    from patentcl.triplets.dataset import Dataset
-
-# Imports of what may come as wheels stand in the functions: the parent process installs these first.
-GOALS: dict[Any, Any] = {  # on one H100, of an MPNet of base size, water grants at 512 tokens, bf16
-    ("training", 16): (1_000, 0.23),  # triplets/s, share of the card's dense bf16 rate
-    ("training", 64): (1_700, 0.40),
-    "memory GB": 12,  # at batch 16
-    "embedding": 8_000,  # texts/s
-    "difference": 1e-5,  # in fp32
-}
-SIDES = {  # attention, graphs, mode of the compiler
-    "rows": ("sdpa", "auto", ""),
-    "sdpa": ("sdpa", "off", ""),
-    "blocks": ("flex", "auto", ""),
-    "stock": ("", "off", ""),
-    "flex": ("flex", "off", ""),
-    "rows, compiled": ("sdpa", "compile", "default"),
-    "blocks, compiled": ("flex", "compile", "default"),
-    "rows, autotuned": ("sdpa", "compile", "max-autotune-no-cudagraphs"),
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    triplets: Path = option(MISSING, "folder of mined triplets", metavar="DIR")
-    tokenizer: str = option("minilm", "folder with a tokenizer for the model", metavar="DIR")
-    wheels: Path | None = option(None, "folder of wheels to install from first", metavar="DIR")
-    output: Path = option(Path("gpu.json"), "results, written after each part", metavar="FILE")
-    minutes: float = option(7.5, "time for all parts; what is left out is said")
-    parts: str = option("", "parts, joined by + (default: all)")
-    smoke: bool = option(False, "run a tiny model on the CPU")
-    part: str = option("", argparse.SUPPRESS)  # set by the parent process
-    work: Path | None = option(None, argparse.SUPPRESS)
+STEPS = {16: 200, 64: 60, 256: 30}  # of each batch size; the first half warms up and records the graphs
+PROFILED = 3  # steps at the end, under the profiler
 
 
 def tell(result: dict[str, Any]) -> None:
@@ -63,23 +52,13 @@ def tell(result: dict[str, Any]) -> None:
 
 def device_of(options: Options) -> Any:
     """The device that is measured. Without CUDA only a smoke run makes sense."""
-    import torch
-
     if not torch.cuda.is_available() and not options.smoke:
         raise InputError("There is no CUDA device. Add --smoke for a look at the script on the CPU.")
     return torch.device("cpu" if options.smoke else "cuda")
 
 
-def network(options: Options) -> "SentenceTransformer":
+def network(options: Options) -> SentenceTransformer:
     """An MPNet of base size with random weights and no dropout; a tiny one for a smoke run."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    from patentcl.models.load import MINILM, find_model
-    from patentcl.training.gradient import set_dropout
-
     assert options.work
     folder = options.work / "mpnet"
     if not (folder / "modules.json").exists():
@@ -102,80 +81,47 @@ def network(options: Options) -> "SentenceTransformer":
     return model
 
 
-def dataset(options: Options) -> "Dataset":
+def dataset(options: Options) -> Dataset:
     """The train triplets."""
-    from patentcl.triplets.dataset import load_dataset
-
     data = load_dataset(options.triplets)
     train = data.triplets[data.triplets["split"] == "train"].reset_index(drop=True)
     return replace(data, triplets=train.head(40) if options.smoke else train)
 
 
-def gradient_of(options: Options, model: "SentenceTransformer", loss: Any, batch: int, side: str) -> tuple[Any, Any]:
-    """What a training computes a side's gradients with, and its batches."""
-    import numpy as np
-
-    from patentcl.models import graphs, packing
-    from patentcl.models.tokens import join_texts, separator, token_ids
-    from patentcl.training.batches import Batches
-    from patentcl.training.gradient import Gradient
-
-    attention, wanted, mode = SIDES[side]
-    if options.smoke:
-        graphs.DEVICES = {"cpu"}
-    packing.COMPILE_MODE = mode or packing.COMPILE_MODE
-    data = dataset(options)
+def batches_of(data: Dataset, model: SentenceTransformer, batch: int) -> tuple[list[Any], Any, Any]:
+    """The tokens of all texts, their lengths, and the batches of a training with seed 42."""
     texts = token_ids(model, join_texts(data.read_texts(np.arange(len(data.texts))), separator(model)))
     lengths = np.array([len(text) for text in texts])
-    batches = Batches(data.triplets_of("train"), lengths, batch, 1)
-    said: list[str] = []
-    gradient = Gradient(model, texts, loss, 1, attention, warn=said.append)
-    if wanted != "off":
-        gradient.use_graphs(batches, lengths, wanted == "compile")
-        if gradient.static is None:
-            raise RuntimeError(said)
-    gradient.__dict__["said"] = said
-    return gradient, batches
+    return texts, lengths, Batches(data.triplets_of("train"), lengths, batch, 42)
+
+
+def use_graphs(options: Options) -> None:
+    """Let a smoke run take the path of graphs, too."""
+    if options.smoke:
+        graphs.DEVICES, embed.GRAPHED = {"cpu"}, 0
 
 
 def measure_card(options: Options) -> None:
     """The card, its versions, and the two rates that bound everything."""
-    import torch
-    import transformers
-    from torch.utils.benchmark import Timer
-
     device = device_of(options)
     size = 256 if options.smoke else 8192
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
     b = torch.randn(size**2 * 4, device=device, dtype=torch.bfloat16)
     product = Timer("a @ a", globals={"a": a}).timeit(10).mean
     copy = Timer("b.clone()", globals={"b": b}).timeit(10).mean
-    tell(
-        {
-            "device": "CPU" if options.smoke else torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "bf16 TFLOP/s": 2 * size**3 / product / 1e12,
-            "copy TB/s": 2 * b.nbytes / copy / 1e12,
-        }
-    )
+    name = "CPU" if options.smoke else torch.cuda.get_device_name()
+    versions = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+    tell(versions | {"bf16 TFLOP/s": 2 * size**3 / product / 1e12, "copy TB/s": 2 * b.nbytes / copy / 1e12})
 
 
 def compare_with_stock(options: Options) -> None:
     """Vectors and gradients of every backend against the stock library, from replayed graphs where there are some."""
-    import numpy as np
-    import torch
-    from sentence_transformers.sentence_transformer.losses import TripletLoss
-    from sentence_transformers.util import batch_to_device
-
-    from patentcl.models.device import autocast
-    from patentcl.models.tokens import join_texts, separator
-    from patentcl.training.losses import InBatchContrast, Links, TripletMargin
-
+    use_graphs(options)
     os.environ["PATENTCL_PRECISION"] = options.part.removeprefix("equal ")
     model, data = network(options), dataset(options)
     contrast = InBatchContrast(Links(np.empty((0, 2), int), np.arange(len(data.texts))), 20)
     text, batch = join_texts(data.read_texts(np.arange(len(data.texts))), separator(model)), 2 if options.smoke else 16
+    tokens, lengths, batches = batches_of(data, model, batch)
 
     def flat() -> torch.Tensor:
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).ravel() for p in model.parameters()])
@@ -191,10 +137,13 @@ def compare_with_stock(options: Options) -> None:
 
     result: dict[str, Any] = {"kind": "equal", "goal": GOALS["difference"]}
     wanted: dict[str, torch.Tensor] = {}
-    for side in ("sdpa", "rows", *(() if options.smoke else ("flex", "blocks"))):
+    for side in ("sdpa", "rows", *(() if options.smoke else ("flex", "flex rows"))):
         for name, loss in (("triplet", TripletMargin(5)), ("contrast", contrast)):
             try:
-                gradient, batches = gradient_of(options, model, loss, batch, side)
+                gradient = Gradient(model, tokens, loss, 1, SIDES[side][0])
+                if SIDES[side][1] == "auto":
+                    gradient.use_graphs(batches, lengths)
+                    assert gradient.static, "no graphs"
                 for _ in range(3 if gradient.static else 1):  # the third time from the graph
                     value = gradient.compute(0, batches[0])
                 got = flat().clone()
@@ -221,118 +170,64 @@ def measure_side(options: Options) -> None:
         tell(result)
 
 
+class Enough(Exception):
+    """All steps that are measured are taken."""
+
+
 def rate(options: Options, batch: int, side: str) -> dict[str, Any]:
-    """Steps as the trainer takes them: the loss of a step is read while the next one is computed."""
-    import torch
-
-    from patentcl.training.losses import TripletMargin
-
+    """Train with patentCL's own loop: the median step of the second half, and what a profile of the last ones shows."""
     fresh_memory()
-    model = network(options)
-    gradient, batches = gradient_of(options, model, TripletMargin(5), batch, side)
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-5, weight_decay=0, fused=True)
-    wait = (lambda: None) if options.smoke else torch.cuda.synchronize
-    late: list[torch.Tensor] = []
+    use_graphs(options)
+    attention, recorded, mode = SIDES[side]
+    packing.COMPILE_MODE = mode or packing.COMPILE_MODE
+    model, data = network(options), dataset(options)
+    texts, _, batches = batches_of(data, model, batch)
+    steps, marks, profiler = 10 if options.smoke else STEPS[batch], [time.perf_counter()], torch.profiler.profile()
 
-    def take(step: int) -> None:
-        loss = gradient.compute(step, batches[step])
-        late.append(loss.to("cpu", non_blocking=True))
+    def on_step(step: int, _: object) -> None:
+        marks.append(time.perf_counter())
+        if step == steps - PROFILED - 1:
+            profiler.start()
+        if step == steps - 1:
+            profiler.stop()
+            raise Enough
 
-        def clip() -> torch.Tensor:
-            return torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-
-        if gradient.static:
-            gradient.static.update(optimizer, clip)
-        else:
-            clip()
-            optimizer.step()
-
-    def steps(first: int, count: int) -> float:
-        wait()
-        started = time.perf_counter()
-        for step in range(first, first + count):
-            take(step)
-            if len(late) > 1:
-                late.pop(0)
-        wait()
-        return time.perf_counter() - started
-
-    chosen = [step for step in range(10 * batches.per_epoch) if len(batches[step]) == batch]
-    batches = [batches[step] for step in chosen[: 6 if options.smoke else {16: 200, 64: 60}.get(batch, 16)]]
-    started = time.perf_counter()
-    prepare(gradient, batches)
-    steps(0, min(5, len(batches)))
-    warmed = time.perf_counter() - started
-    tokens = [sum(len(gradient.texts[row]) for row in set(rows.ravel().tolist())) for rows in batches]
-    seconds = steps(0, len(batches))
-    flops = 6 * sum(p.numel() for name, p in model.named_parameters() if "encoder.layer" in name) * sum(tokens)
-    result = {
-        "triplets/s": batch * len(batches) / seconds,
-        "ms per step": 1e3 * seconds / len(batches),
+    assert options.work
+    folder = options.work / f"{side} {batch}"
+    folder.mkdir()
+    epochs = steps / batches.per_epoch
+    chosen = Hyperparameters("", epochs=epochs, batch_size=batch, evaluations=0, keep="last", dropout=0)
+    how, log = RunOptions(attention=attention, graphs=recorded, checkpoint_minutes=0), Log(folder / "log")
+    with contextlib.suppress(Enough), contextlib.redirect_stdout(sys.stderr):
+        fit(model, data, Job(folder, chosen, how, log, on_step), held_out_set(data, "val", max_texts=1), options.work)
+    seconds = float(np.median(np.diff(marks[steps // 2 : steps - PROFILED + 1])))
+    tokens = np.mean([sum(len(texts[row]) for row in np.unique(batches[step])) for step in range(steps // 2, steps)])
+    flops = 6 * sum(p.numel() for name, p in model.named_parameters() if "encoder.layer" in name) * float(tokens)
+    return {
+        "triplets/s": batch / seconds,
+        "ms per step": 1e3 * seconds,
         "TFLOP/s without attention": flops / seconds / 1e12,
-        "warm-up and capture s": warmed,
-        "shapes": len(gradient.static.statics) if gradient.static else 0,
-        "graphs": len(gradient.static.graphs.replays) if gradient.static else 0,
-        "filling": filling(gradient, batches, sum(tokens)),
-        "said": gradient.__dict__["said"],
+        "warm-up and capture s": marks[steps // 2] - marks[0],
+        "memory GB": peak_memory_gb(),
+        "said": [line for line in log.path.read_text().splitlines() if '"note"' in line] if log.path.exists() else [],
+        **shown(profiler.events() or []),
     }
-    if not options.smoke:
-        result |= {
-            "memory GB": torch.cuda.max_memory_allocated() / 1e9,
-            "reserved GB": torch.cuda.max_memory_reserved() / 1e9,
-        }
-    return result | profile(lambda: steps(0, 3), 3)
 
 
-def shape_of(gradient: "Gradient", batch: Any) -> Any:
-    """The static shape of a batch, None without."""
-    import numpy as np
-
-    from patentcl.models.static import smallest
-
-    lengths = np.array([len(gradient.texts[row]) for row in np.unique(batch)])
-    static = smallest(gradient.static.statics, lengths) if gradient.static else None
-    return static.shape if static else None
-
-
-def prepare(gradient: "Gradient", batches: list[Any]) -> None:
-    """Let the graph of each shape be recorded, as the first steps of a training do."""
-    for batch in batches:
-        shape = shape_of(gradient, batch)
-        while gradient.static and shape and shape not in gradient.static.graphs.replays:
-            gradient.compute(0, batch)
-
-
-def filling(gradient: "Gradient", batches: list[Any], tokens: int) -> float:
-    """The share of dummy tokens in batches that have a static shape."""
-    shapes = [shape for shape in (shape_of(gradient, batch) for batch in batches) if shape]
-    return 1 - tokens / sum(shape.rows * shape.width for shape in shapes) if len(shapes) == len(batches) else 0.0
-
-
-def profile(work: Callable[[], object], steps: int) -> dict[str, Any]:
-    """Kernels that a step runs, launches by the host, and the five longest kernels."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    with torch.profiler.profile() as profiled:
-        work()
-    events = profiled.events() or []
+def shown(events: list[Any]) -> dict[str, Any]:
+    """Kernels that a step runs, launches by the host, and the longest kernels."""
     kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     launches = [event for event in events if "LaunchKernel" in event.name or "GraphLaunch" in event.name]
     totals: dict[str, float] = {}
     for event in kernels:
-        totals[event.name[:80]] = totals.get(event.name[:80], 0) + event.device_time_total / 1e3 / steps
+        totals[event.name[:80]] = totals.get(event.name[:80], 0) + event.device_time_total / 1e3 / PROFILED
     longest = dict(sorted(totals.items(), key=lambda pair: -pair[1])[:8])
-    counted = {"kernels per step": len(kernels) / steps, "launches per step": len(launches) / steps}
-    return counted | {"ms of kernels per step": sum(totals.values()), "longest, ms": longest} if cuda else {}
+    counted = {"kernels per step": len(kernels) / PROFILED, "launches per step": len(launches) / PROFILED}
+    return counted | {"ms of kernels per step": sum(totals.values()), "longest, ms": longest}
 
 
 def stock_rate(options: Options, batch: int) -> dict[str, Any]:
     """The stock trainer, as in benchmarks/training.py; its first steps warm up in a run of their own."""
-    import torch
-
-    import training
-
     data, model = dataset(options), network(options)
     chosen = training.Options(options.triplets, batch_size=batch)
     steps = {16: 40, 64: 12}.get(batch, 4)
@@ -342,16 +237,15 @@ def stock_rate(options: Options, batch: int) -> dict[str, Any]:
     rows = (list(range(len(data.triplets))) * (1 + steps * batch // len(data.triplets)))[: steps * batch]
     part = replace(data, triplets=data.triplets.iloc[rows].reset_index(drop=True))
     losses, seconds = training.stock(model, part, chosen, lambda step: None)
-    memory = torch.cuda.max_memory_allocated() / 1e9
-    return {"triplets/s": len(rows) / seconds, "ms per step": 1e3 * seconds / len(losses), "memory GB": memory}
+    return {
+        "triplets/s": len(rows) / seconds,
+        "ms per step": 1e3 * seconds / len(losses),
+        "memory GB": peak_memory_gb(),
+    }
 
 
 def fresh_memory() -> None:
     """Forget earlier peaks."""
-    import gc
-
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -360,11 +254,6 @@ def fresh_memory() -> None:
 
 def small_training(options: Options, name: str, resume: bool = False, killed: int = -1) -> dict[str, Any]:
     """Train a small model with a checkpoint after each step, killed after step `killed`; return its weights."""
-    from safetensors.torch import load_file
-
-    from patentcl.models import graphs
-    from patentcl.training.options import Hyperparameters, RunOptions
-    from patentcl.training.train import train
 
     def on_step(step: int, _: object) -> None:
         if step == killed:
@@ -373,8 +262,7 @@ def small_training(options: Options, name: str, resume: bool = False, killed: in
     assert options.work
     folder, data = options.work / "small", dataset(replace(options, smoke=True))
     network(replace(options, work=folder, smoke=True))
-    if options.smoke:
-        graphs.DEVICES = {"cpu"}
+    use_graphs(options)
     chosen = Hyperparameters(str(folder / "mpnet"), epochs=4, batch_size=4, evaluations=0, keep="last", dropout=0)
     data = replace(data, triplets=data.triplets.head(24))
     with contextlib.redirect_stdout(sys.stderr):
@@ -391,16 +279,8 @@ def train_and_die(options: Options) -> None:
 def kill_and_resume(options: Options) -> None:
     """Whether a training that was killed and resumed has the weights of an uninterrupted one."""
     whole = small_training(options, "whole")
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("gpu.py")),
-        "--part",
-        "die",
-        "--triplets",
-        str(options.triplets),
-        "--work",
-    ]
-    command += [str(options.work), "--tokenizer", options.tokenizer, *(["--smoke"] if options.smoke else [])]
+    command = [sys.executable, str(Path(__file__).with_name("gpu.py")), "--part", "die", "--work", str(options.work)]
+    command += ["--triplets", str(options.triplets), "--tokenizer", options.tokenizer, *["--smoke"] * options.smoke]
     died = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 (itself)
     assert died.returncode == -signal.SIGKILL, died.stderr[-1000:]
     halves = small_training(options, "halves", resume=True)
@@ -410,12 +290,7 @@ def kill_and_resume(options: Options) -> None:
 
 def encode_texts(options: Options) -> None:
     """Embed texts: the stock library, today's path and static shapes, with tokenising and without."""
-    import numpy as np
-
-    from patentcl.models import embed, graphs
-    from patentcl.models.packing import packing_of
-    from patentcl.models.tokens import join_texts, separator, token_ids
-
+    use_graphs(options)
     os.environ["PATENTCL_PRECISION"] = "fp32" if options.smoke else "bf16"
     model, data = network(options), dataset(options)
     count = 60 if options.smoke else 16_384
@@ -423,8 +298,6 @@ def encode_texts(options: Options) -> None:
     patents = data.read_texts(np.arange(len(data.texts))).iloc[rows].reset_index(drop=True)
     texts = join_texts(patents, separator(model))
     tokens = token_ids(model, texts)
-    if options.smoke:
-        graphs.DEVICES, embed.GRAPHED = {"cpu"}, 0
     result: dict[str, Any] = {"kind": "encode", "goal": GOALS["embedding"]}
     blocks = [patents.iloc[start : start + embed.CHUNK] for start in range(0, count, embed.CHUNK)]
     vectors: dict[str, Any] = {}
@@ -434,13 +307,13 @@ def encode_texts(options: Options) -> None:
         fresh_memory()
         started = time.perf_counter()
         vectors[name] = work()
-        result[name] = {"texts/s": count / share / (time.perf_counter() - started), "memory GB": peak()}
+        result[name] = {"texts/s": count / share / (time.perf_counter() - started), "memory GB": peak_memory_gb()}
         tell(result)
 
     embed.encode_tokens(model, tokens[:64])  # chooses the backend
     measure("static, tokens", lambda: embed.encode_tokens(model, tokens))
     measure("static, texts", lambda: np.concatenate([*embed.encode_blocks(model, iter(blocks))]))
-    packing_of(model).static = False
+    packing.packing_of(model).static = False
     measure("today, tokens", lambda: embed.encode_tokens(model, tokens))
     measure("tokenising alone", lambda: token_ids(model, texts))
     some = texts[: count // 8]
@@ -448,13 +321,6 @@ def encode_texts(options: Options) -> None:
     ours, stock = vectors["static, tokens"][: len(some)], vectors["stock"]
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(stock, axis=1)
     tell(result | {"lowest cosine to stock": float(((ours * stock).sum(axis=1) / norms).min())})
-
-
-def peak() -> float:
-    """Peak memory in GB."""
-    from patentcl.models.device import peak_memory_gb
-
-    return peak_memory_gb()
 
 
 PARTS = {"card": measure_card, "equal fp32": compare_with_stock, "equal bf16": compare_with_stock}

@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from torch.nn.attention.flex_attention import create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from patentcl.common.cli import Interrupted
 from patentcl.models import embed, graphs
-from patentcl.models.attention import BLOCK
 from patentcl.models.embed import encode_tokens
-from patentcl.models.graphs import CannotRecordError, Graphs
+from patentcl.models.graphs import Graphs
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.packing import embed_packed, embed_static, packing_of
-from patentcl.models.static import Shape, Static, rows_of, shapes_for, smallest
+from patentcl.models.static import BLOCK, Static, first_fit, shapes_for, smallest
 from patentcl.models.tokens import token_ids
 from patentcl.training import train as train_module
 from patentcl.training.batches import Batches
@@ -33,7 +33,7 @@ from patentcl.triplets.dataset import Dataset
 from test_steps import BATCH, LOSSES, TEXTS, gradient, ours
 from tiny import untrained
 
-BACKENDS = ["rows", "blocks"]
+BACKENDS = ["rows", "flex"]
 LINKED = InBatchContrast(Links(np.array([[0, 4], [3, 7]]), np.arange(9)), 20)
 
 
@@ -50,8 +50,8 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "DEVICES", {"cpu"})
 
 
-def static_of(model: SentenceTransformer, shape: Shape, backend: str) -> Static:
-    static = Static(shape, backend, model.device)
+def static_of(model: SentenceTransformer, rows: int, width: int, count: int, backend: str) -> Static:
+    static = Static(rows, width, count, 64, backend, model.device)
     static.fill(token_ids(model, TEXTS))
     return static
 
@@ -74,22 +74,23 @@ def test_texts_in_static_shapes_have_the_same_embeddings_with_and_without_fillin
     with torch.inference_mode():
         wanted = embed_packed(model, tokens)
         exact = embed_packed(model, tokens, backend)
-        shape = Shape(7, 72, 20, 64) if backend == "rows" else Shape(1, 4 * BLOCK, 20, 64)
-        filled = embed_static(model, static_of(model, shape, backend))
+        filled = embed_static(model, static_of(model, 7, 72, 20, backend))
+        wide = embed_static(model, static_of(model, 2, 3 * BLOCK, 9, backend))
 
     torch.testing.assert_close(exact, wanted, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(filled[:9], wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(wide, wanted, atol=1e-5, rtol=1e-4)
     assert filled.shape == (20, 32) and filled.isfinite().all()
 
 
 def test_the_table_of_distances_holds_mpnets_bias_and_its_gradient(tmp_path: Path) -> None:
     model = untrained(tmp_path, "mpnet").load().to("cpu")
     encoder: Any = model[0].model.encoder
-    static = static_of(model, Shape(1, 2 * BLOCK, 9, 64), "blocks")
+    static = static_of(model, 1, 2 * BLOCK, 9, "flex")
     weight, places = encoder.relative_attention_bias.weight, torch.arange(64)
 
     stock = encoder.compute_position_bias(torch.empty(1, 64, 0))[0]
-    with packing_of(model).follow(static, "blocks"):
+    with packing_of(model).follow(static):
         encoder.compute_position_bias(torch.empty(1, 2 * BLOCK, 0))
     assert static.bias is not None
     ours = static.bias[:, places - places[:, None] + 63]
@@ -152,27 +153,43 @@ def test_what_a_graph_records_does_not_wait_for_the_device(model: SentenceTransf
 def test_rows_hold_each_text_once_and_no_more_than_their_width() -> None:
     lengths = np.random.default_rng(0).integers(3, 300, 48)
 
-    rows = rows_of(lengths, 512)
+    rows, starts = first_fit(lengths, 512)
 
     assert np.bincount(rows, lengths).max() <= 512
+    cells = np.concatenate([512 * rows[n] + starts[n] + np.arange(length) for n, length in enumerate(lengths)])
+    assert len(np.unique(cells)) == lengths.sum()
     assert rows.max() + 1 <= 1.2 * lengths.sum() / 512
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_shapes_hold_every_batch_they_were_chosen_for_with_little_filling(backend: str) -> None:
+def test_shapes_hold_every_batch_they_were_chosen_for_with_little_filling() -> None:
     draw = np.random.default_rng(0)
     batches = [draw.integers(40, 40 + spread, 48) for spread in draw.integers(50, 300, 60)]
 
-    shapes = shapes_for(batches, 48, 339, backend)
+    width, counts = shapes_for(batches, 339)
 
-    statics = [Static(shape, backend, torch.device("cpu")) for shape in shapes]
+    statics = [Static(rows, width, 48, 339, "rows", torch.device("cpu")) for rows in counts]
     found = [smallest(statics, lengths) for lengths in batches]
-    taken = [static.shape for static in found if static]
-    assert len(shapes) <= 7 and {*taken} == {*shapes[:-1]}  # the last is spare
-    filling = 1 - sum(lengths.sum() for lengths in batches) / sum(shape.rows * shape.width for shape in taken)
+    taken = [static.rows for static in found if static]
+    assert len(counts) <= 9 and {*taken} == {*counts[:-1]}  # the last is spare
+    filling = 1 - sum(lengths.sum() for lengths in batches) / (sum(taken) * width)
     assert len(taken) == len(batches) and 0 < filling < 0.1
     for lengths in (np.full(48, 339), np.full(49, 1), np.array([340])):  # too large, too many, too long
         assert smallest(statics, lengths) is None
+
+
+@pytest.mark.parametrize("width", [BLOCK, 3 * BLOCK + 64])
+def test_flex_attention_skips_the_blocks_that_share_no_text(width: int) -> None:
+    lengths = np.random.default_rng(0).integers(3, 100, 48)
+    static = Static(60, width, 50, 99, "flex", torch.device("cpu"))
+
+    static.fill([np.arange(length) for length in lengths])
+    static.prepare(torch.float32)
+
+    text = static.texts
+    wanted = create_block_mask(
+        lambda row, _, q, k: text[row, q] == text[row, k], 60, None, width, width, device="cpu", BLOCK_SIZE=BLOCK
+    )
+    assert torch.equal(static.mask.to_dense(), wanted.to_dense())
 
 
 def test_a_function_is_recorded_after_its_warm_up_and_one_that_fails_is_refused(
@@ -184,7 +201,7 @@ def test_a_function_is_recorded_after_its_warm_up_and_one_that_fails_is_refused(
 
 
 @pytest.mark.usefixtures("on_cpu")
-@pytest.mark.parametrize("error", [CannotRecordError("no"), torch.OutOfMemoryError("small")])
+@pytest.mark.parametrize("error", [RuntimeError("no"), torch.OutOfMemoryError("small")])
 def test_what_cannot_be_recorded_is_computed_as_usual_after_a_sentence(
     model: SentenceTransformer, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +238,7 @@ def test_dropout_padding_and_micro_batches_are_trained_without_graphs(model: Sen
 def test_a_batch_of_another_size_or_too_long_is_computed_as_usual(model: SentenceTransformer) -> None:
     static = steps(model, TripletMargin(5))
     assert static.static
-    static.static.statics = [Static(Shape(1, 64, 12, 64), "rows", model.device)]
+    static.static.statics = [Static(1, 64, 12, 64, "rows", model.device)]
     for batch in (BATCH[:3], BATCH):
         wanted = ours(model, TripletMargin(5), batch)
         assert static.compute(0, batch).item() == wanted[0] and torch.equal(gradient(model), wanted[1])
@@ -235,10 +252,10 @@ def test_texts_are_encoded_in_static_shapes_in_the_order_given(
     draw = np.random.default_rng(0)
     texts = [draw.integers(5, 900, size).astype(np.uint16) for size in draw.integers(3, 64, 80)]
     wanted = encode_tokens(model, texts)
-    seen: list[Shape] = []
+    seen: list[Static] = []
 
     def watch(_: SentenceTransformer, static: Static) -> torch.Tensor:
-        seen.append(static.shape)
+        seen.append(static)
         return embed_static(model, static)
 
     monkeypatch.setattr(embed, "embed_static", watch)
@@ -290,7 +307,7 @@ def test_a_training_in_static_shapes_gives_the_same_model_and_resumes_to_the_sam
 
     assert [run["graphs"] for run in (plain, whole, halves)] == ["off", "auto", "auto"]
     used = in_static_shapes[1].static
-    assert used and {"update", used.statics[0].shape} <= {*used.graphs.replays}
+    assert used and {"update", used.statics[0]} <= {*used.graphs.replays}
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "halves")]
     assert weights[0] == weights[1]
     stock, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "whole"))

@@ -11,7 +11,6 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import TripletLoss
-from torch.nn.attention.flex_attention import create_block_mask
 
 from patentcl.common.cli import InputError
 from patentcl.models import attention
@@ -200,33 +199,20 @@ def test_a_backend_that_is_unavailable_or_wrong_is_replaced_with_a_warning(
     assert choose_backend(model, "sdpa", warnings.append) == "sdpa" and not warnings
     assert choose_backend(model, "flex", warnings.append) == "sdpa" and "--attention flex" in warnings.pop()
 
-    def wrong(*arguments: object) -> torch.Tensor:
-        return attention.attend_by_groups(*arguments) * 1.01  # type: ignore[arg-type]
-
-    monkeypatch.setitem(attention.ATTENTION, "sdpa", wrong)
+    right = Layout.attend
+    monkeypatch.setattr(Layout, "attend", lambda *arguments: right(*arguments) * 1.01)
     assert choose_backend(model, "sdpa", warnings.append) == "padded" and "--attention sdpa" in warnings.pop()
 
 
 def test_a_layout_pads_attention_little_and_covers_every_token() -> None:
-    lengths = np.sort(np.random.default_rng(0).integers(3, 300, 48))[::-1]
+    lengths = -np.sort(-np.random.default_rng(0).integers(3, 300, 48))
 
     layout = Layout(lengths, torch.device("cpu"))
 
-    assert sum(group.tokens for group in layout.groups) == lengths.sum() == len(layout.positions)
-    assert sum(group.count for group in layout.groups) == 48 and len(layout.groups) < 16
-    cells = sum(group.count * group.width for group in layout.groups)
+    assert sum(len(group.real) for group in layout.groups) == lengths.sum() == len(layout.positions)
+    assert sum(len(group.mask) for group in layout.groups) == 48 and len(layout.groups) < 16
+    cells = sum(len(group.mask) * group.width for group in layout.groups)
     assert cells < lengths.sum() / (1 - attention.SLACK["cpu"])
-
-
-def test_flex_attention_skips_the_blocks_that_share_no_text() -> None:
-    lengths = np.sort(np.random.default_rng(0).integers(3, 300, 48))[::-1]
-    layout = Layout(lengths, torch.device("cpu"))
-    text, tokens = layout.texts, int(lengths.sum())
-
-    wanted = create_block_mask(lambda _, __, q, k: text[q] == text[k], None, None, tokens, tokens, device="cpu")
-
-    assert torch.equal(layout.blocks.to_dense(), wanted.to_dense())
-    assert 0 < layout.blocks.to_dense().float().mean() < 0.1
 
 
 def test_an_epoch_sees_every_triplet_once_in_batches_of_similar_length() -> None:

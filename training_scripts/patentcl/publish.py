@@ -8,8 +8,7 @@ Run again, it uploads what has changed. Checkpoints, logs and caches are not upl
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def publish(model: str, repo: str, private: bool = False) -> str:
     files = {path: _content(folder, path, repo) for path in _files_of(folder)}
     if not get_token():
         raise InputError("You are not logged in to the Hugging Face hub. Run: hf auth login (or set HF_TOKEN)")
-    with _readable_errors(repo):
+    try:
         if repo.count("/") != 1:
             raise ValueError("pass NAME/MODEL, such as me/patentCL-10K")
         api = HfApi()
@@ -66,9 +65,13 @@ def publish(model: str, repo: str, private: bool = False) -> str:
             raise InputError(f"{url} holds another model ({min(others)}). Choose another name.")
         old = sorted(path for path in there.difference(files) if any(fnmatch(path, ours) for ours in OURS))
         deletions, additions = map(CommitOperationDelete, old), (CommitOperationAdd(*file) for file in files.items())
-        commit = api.create_commit(
-            repo, [*deletions, *additions], commit_message=f"{folder.resolve().name} by patentCL"
-        )
+        message = f"{folder.resolve().name} by patentCL"
+        commit = api.create_commit(repo, [*deletions, *additions], commit_message=message)
+    except HfHubHTTPError as problem:
+        status = problem.response.status_code
+        raise InputError(f"{repo}: {ADVICE.get(status, f'the hub is in trouble. {AGAIN}')} ({status}).") from None
+    except (HTTPError, OSError, RuntimeError, ValueError) as problem:  # a broken connection, or a wrong name or card
+        raise InputError(f"{repo}: {first_line(problem)}. {'' if isinstance(problem, ValueError) else AGAIN}") from None
     if not licence:
         print("The card names no licence, as the base model has none: check that you may share it.")
     done = "up to date" if commit.oid == info.sha else "private" if info.private else "public"
@@ -93,18 +96,6 @@ def _content(folder: Path, path: str, repo: str) -> Path | bytes:
         record["params"]["base_model"] = base["name"]
         return json.dumps(record | {"base folder": ""}, indent=2, ensure_ascii=False).encode()
     return folder / path
-
-
-@contextmanager
-def _readable_errors(repo: str) -> Iterator[None]:
-    """Raise `InputError` for what the hub refuses, a connection that breaks, and metadata or names that are wrong."""
-    try:
-        yield
-    except HfHubHTTPError as problem:
-        status = problem.response.status_code
-        raise InputError(f"{repo}: {ADVICE.get(status, f'the hub is in trouble. {AGAIN}')} ({status}).") from None
-    except (HTTPError, OSError, RuntimeError, ValueError) as problem:
-        raise InputError(f"{repo}: {first_line(problem)}. {'' if isinstance(problem, ValueError) else AGAIN}") from None
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def readable_errors(what: str, advice: str) -> Iterator[None]:
         duckdb.Error,
         RuntimeError,
         OSError,
-    ) as problem:  # RuntimeError after Ctrl-C, OSError where Arrow reads rows
+    ) as problem:  # the second after Ctrl-C, the third where Arrow reads rows
         if isinstance(problem, OSError) and problem.errno:
             raise
         reason = first_line(problem)

@@ -5,7 +5,6 @@ import io
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,17 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from ..common.cli import InputError, first_line
-from ..common.files import beside, locked
+from ..common.files import beside
 from . import graphs
 from .device import autocast, out_of_memory_translated, precision, return_freed_memory
 from .load import Model
 from .packing import STATIC, Packing, choose_backend, difference, embed_packed, embed_static, packing_of
-from .static import WIDTH_STEP, Shape, Static, smallest
+from .static import WIDTH_STEP, Static, first_fit
 from .tokens import join_texts, separator, token_ids, tokens_ahead
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 8_192 if torch.cuda.is_available() else 256  # texts between two writes to disk: what an interrupt can lose
 WIDTH = 512  # tokens in the rows of static shapes, at least
-ROOM = 0.96  # share of the tokens in static shapes that is used; the rest is for what does not fit into a row
 GRAPHED = 4  # times `BATCH_TOKENS`, from which on it pays to record graphs
 
 
@@ -37,40 +35,43 @@ def encode(model: SentenceTransformer, patents: pd.DataFrame) -> np.ndarray:
 
 def encode_blocks(model: SentenceTransformer, blocks: Iterator[pd.DataFrame]) -> Iterator[np.ndarray]:
     """Embed the patents of each block, see `encode`; the next ones are tokenised meanwhile."""
-    _choose(packing_of(model), model)  # which uses the tokenizer, too
+    _chosen(model)  # which uses the tokenizer, too
     for rows in tokens_ahead(model, blocks):
         yield encode_tokens(model, rows)
 
 
-def _choose(packing: Packing, model: SentenceTransformer) -> None:
-    """Choose the backend for inference, and whether static shapes give the same embeddings."""
+def _chosen(model: SentenceTransformer) -> Packing:
+    """The model's packing, with a backend for inference, and whether static shapes give the same embeddings."""
+    packing = packing_of(model)
     if not packing.backend:
         packing.backend = choose_backend(model, gradients=False)
         static = STATIC.get(packing.backend) if model.device.type in graphs.DEVICES else None
         packing.static = static is not None and not difference(model, static, gradients=False)
+    return packing
 
 
 def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.ndarray:
     """Embed texts given as token ids; (N, d) float32, computed in the device's `precision`.
 
-    Texts of similar length are computed together, `BATCH_TOKENS` at a time. Raises `InputError` when the memory is too
-    small for them.
+    Texts of similar length are computed together, about `BATCH_TOKENS` at a time. Raises `InputError` when the memory
+    is too small for them.
     """
     embeddings = np.empty((len(texts), model.get_embedding_dimension() or 0), np.float32)
-    packing, training = packing_of(model), model.training
-    _choose(packing, model)
+    lengths = np.array([len(text) for text in texts], int)
+    packing, training = _chosen(model), model.training
     most = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
     model.eval()
     try:
         with torch.inference_mode(), autocast(model), out_of_memory_translated():
-            if packing.static and sum(map(len, texts)) >= GRAPHED * most:
+            if packing.static and lengths.sum() >= GRAPHED * most:
                 try:
-                    _encode_static(model, texts, most, embeddings)
-                    return embeddings
-                except (graphs.CannotRecordError, torch.OutOfMemoryError) as error:
+                    return _encode_static(model, texts, lengths, most, embeddings)
+                except RuntimeError as error:  # CUDA's, of what cannot be recorded, or out of memory
                     print(f"Embedding without CUDA graphs ({first_line(error)}).")
                     packing.static = False
-            for rows in _batches(texts, most):
+            order = np.argsort(-lengths, kind="stable")
+            ends = np.cumsum(lengths[order]) // most
+            for rows in np.split(order, np.flatnonzero(np.diff(ends)) + 1) if texts else ():
                 batch = embed_packed(model, [texts[row] for row in rows], packing.backend)
                 embeddings[rows] = batch.float().cpu().numpy()
     except torch.OutOfMemoryError:
@@ -81,40 +82,26 @@ def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.nda
     return embeddings
 
 
-def _encode_static(model: SentenceTransformer, texts: list[np.ndarray], most: int, embeddings: np.ndarray) -> None:
+def _encode_static(
+    model: SentenceTransformer, texts: list[np.ndarray], lengths: np.ndarray, most: int, embeddings: np.ndarray
+) -> np.ndarray:
     """Fill `embeddings` (N, d) with those of `texts`, in rows of tokens of one static shape, `most` tokens at a time.
 
-    Texts keep their order, as long and short ones fill rows best together; the device is waited for once, at the end.
+    The rows are dealt to the batches in turn, so that all hold about as many texts; the device is waited for once, at
+    the end.
     """
-    lengths = np.array([len(text) for text in texts])
-    longest = int(lengths.max(initial=1))
+    longest = int(lengths.max())
     width = max(WIDTH, -(-longest // WIDTH_STEP) * WIDTH_STEP)
-    rows = max(1, min(most, int(lengths.sum() / ROOM) + width) // width)
-    count = min(len(texts), int(rows * width / max(1.0, lengths.mean())) + 1) if texts else 0
-    static, recorded = Static(Shape(rows, width, count, longest), "rows", model.device), graphs.Graphs(model.device)
-    parts, start = [], 0
-    while start < len(texts):
-        ends = np.cumsum(lengths[start : start + count])
-        end = start + max(1, int(np.searchsorted(ends, ROOM * rows * width, side="right")))
-        while not smallest([static], lengths[start:end]):
-            end -= 1 + (end - start) // 50
-            if end <= start:
-                raise graphs.CannotRecordError("lengths differ too much for one shape")
-        static.fill(texts[start:end])
-        part = recorded.run(static.shape, lambda: embed_static(model, static).float())
-        parts.append(part[: end - start].clone())
-        start = end
-    embeddings[:] = torch.cat(parts).cpu().numpy() if parts else 0
-
-
-def _batches(texts: list[np.ndarray], most: int) -> Iterator[np.ndarray]:
-    """Rows of texts, longest first, with at most `most` tokens together, or one text."""
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    while len(order):
-        ends = np.cumsum([len(texts[row]) for row in order[:most]])
-        count = max(1, int(np.searchsorted(ends, most, side="right")))
-        yield order[:count]
-        order = order[count:]
+    rows, _ = first_fit(lengths, width)
+    count = -(-int(rows.max() + 1) * width // most)
+    batches = [np.flatnonzero(rows % count == number) for number in range(count)]
+    shape = -(-int(rows.max() + 1) // count), width, max(map(len, batches)), longest
+    static, recorded, parts = Static(*shape, "rows", model.device), graphs.Graphs(model.device), []
+    for batch in batches:
+        static.fill([texts[text] for text in batch])
+        parts.append(recorded.run(static, lambda: embed_static(model, static).float())[: len(batch)].clone())
+    embeddings[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
+    return embeddings
 
 
 def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0) -> np.ndarray:
@@ -127,9 +114,6 @@ def embed(model: Model, patents: pd.DataFrame, cache: Path, max_length: int = 0)
     suffix = "" if precision() == "fp32" else f"-{precision()}"
     folder = cache / f"{model.fingerprint}-{max_length}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.partial"):  # of a process that was killed
-        with suppress(InputError), locked(folder / left.name[1:].removesuffix(".partial")):
-            left.unlink(missing_ok=True)
     texts = patents["title"] + "\0" + patents["abstract"]
     digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
     hashes = np.frombuffer(b"".join(digests), dtype=np.uint64)

@@ -32,9 +32,8 @@ from .device import precision
 from .embed import encode_blocks
 from .load import Model, find_model
 
-CHUNK = (
-    8_192 if torch.cuda.is_available() else 512
-)  # texts that are sorted by length together, and what an interrupt can lose
+# Texts that are sorted by length together, and what an interrupt can lose.
+CHUNK = 8_192 if torch.cuda.is_available() else 512
 COLUMNS = ("patent_id", "title", "abstract")
 ADVICE = f"Pass a CSV file in UTF-8, or a Parquet file, with rows of {', '.join(COLUMNS)}."
 

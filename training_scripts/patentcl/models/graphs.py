@@ -10,14 +10,8 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
-from ..common.cli import first_line
-
 DEVICES = {"cuda"}  # where graphs gain time
 WARM_UP = 2  # calls before a function is recorded; they load and compile kernels and allocate what stays
-
-
-class CannotRecordError(RuntimeError):
-    """A function uses what a graph cannot hold, or the memory is too small for it. Nothing was computed."""
 
 
 class Graphs:
@@ -35,18 +29,15 @@ class Graphs:
         """Call `function`, or from the third time on replay what it did.
 
         It must use the same tensors each time. Its result is valid until the next run of any function. Raises
-        `CannotRecordError`.
+        `RuntimeError` if it cannot be recorded, or the memory is too small for that; then nothing was computed.
         """
+        if key not in self.replays and self.calls[key] == WARM_UP:
+            self.replays[key] = self._record(function) if self.cuda else function
         if key in self.replays:
             return self.replays[key]()
-        if self.calls[key] == WARM_UP:
-            self.replays[key] = self._record(function) if self.cuda else function
-            return self.replays[key]()
-        result = self._warm_up(function) if self.cuda else function()
         self.calls[key] += 1
-        return result
-
-    def _warm_up(self, function: Callable[[], Tensor]) -> Tensor:
+        if not self.cuda:
+            return function()
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -56,11 +47,8 @@ class Graphs:
 
     def _record(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-                result = function()
-        except RuntimeError as error:  # of CUDA, or out of memory
-            raise CannotRecordError(first_line(error)) from error
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            result = function()
 
         def replay() -> Tensor:
             graph.replay()

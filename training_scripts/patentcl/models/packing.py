@@ -2,15 +2,15 @@
 
 Everything in an encoder but attention works on single tokens, so the texts of a batch are concatenated and padding
 costs nothing there. Attention runs over groups of texts of similar length with `scaled_dot_product_attention`, with
-MPNet's relative position bias (Raffel et al. 2020, https://arxiv.org/abs/1910.10683) as its mask, or, on CUDA, over
-the complete row with FlexAttention (https://pytorch.org/blog/flexattention/). The result is the stock model's:
-`choose_backend` compares both on a few texts, and architectures that differ are padded as usual.
+MPNet's relative position bias (Raffel et al. 2020, https://arxiv.org/abs/1910.10683) as its mask. On CUDA, static
+shapes and FlexAttention (https://pytorch.org/blog/flexattention/) take rows of whole texts instead. The result is the
+stock model's: `choose_backend` compares both on a few texts, and architectures that differ are padded as usual.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,18 +18,19 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 from ..common.cli import first_line
-from .attention import ATTENTION, Layout, attend_by_groups, attend_flex
+from .attention import Layout
 from .device import autocast, precision, to_device
 from .static import Static, shapes_for
 from .tokens import prompt_of, token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}  # relative to the norm of embeddings and of gradients
-STATIC = {"sdpa": "rows", "flex": "blocks"}  # what a backend is called in static shapes
+STATIC = {"sdpa": "rows", "flex": "flex"}  # what a backend is called in static shapes
 COMPILE_MODE = "max-autotune-no-cudagraphs"
 PROBE = [  # texts to compare with the stock model; on random tokens some models amplify rounding errors a hundredfold
     "Pump",
@@ -49,7 +50,6 @@ class Packing:
         """
         self.config: Any = getattr(transformer, "config", None)
         self.layout: Layout | Static | None = None
-        self.attend: Callable[..., Tensor] = attend_by_groups
         self.backend, self.static = "", False  # for inference, once it is chosen
         self.compiled: list[tuple[nn.Module, Callable[..., Any]]] = []  # layers, to train in static shapes
         for module in transformer.modules():
@@ -58,10 +58,10 @@ class Packing:
                 module.__class__ = _PACKED[type(module)]
 
     @contextmanager
-    def follow(self, layout: Layout | Static, backend: str) -> Iterator[None]:
+    def follow(self, layout: Layout | Static) -> Iterator[None]:
         """Pack the forward passes inside the `with` block."""
         stock = self.config._attn_implementation
-        self.config._attn_implementation, self.layout, self.attend = "patentcl", layout, ATTENTION[backend]
+        self.config._attn_implementation, self.layout = "patentcl", layout
         compiled = self.compiled if isinstance(layout, Static) and torch.is_grad_enabled() else []
         for layer, forward in compiled:
             layer.__dict__["forward"] = forward
@@ -83,9 +83,8 @@ def _interface(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **more: Any
 ) -> tuple[Tensor, None]:
     """Attention as the models of transformers call it (BERT, RoBERTa, …)."""
-    packing: Packing = module.__dict__["packing"]
     scale = more.get("scaling") or query.shape[-1] ** -0.5
-    return packing.attend(query, key, value, packing.layout, scale, more.get("dropout", 0.0)), None
+    return module.__dict__["packing"].layout.attend(query, key, value, scale, more.get("dropout", 0.0)), None
 
 
 AttentionInterface.register("patentcl", _interface)
@@ -96,15 +95,14 @@ class _PackedMPNetAttention(MPNetSelfAttention):
     """MPNet's attention, which does not use the interface."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **more: Any) -> Any:
-        packing: Packing = self.__dict__["packing"]
-        if packing.layout is None:
+        layout = self.__dict__["packing"].layout
+        if layout is None:
             return super().forward(hidden_states, *args, **more)
         parts = (self.q, self.k, self.v)  # in one product, because launching kernels is what a GPU waits for
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
         joint = linear(hidden_states, weight, bias).unflatten(-1, (3, -1, self.attention_head_size))
-        query, key, value = (part.transpose(1, 2) for part in joint.unbind(-3))
         dropout = self.dropout.p if self.training else 0.0
-        out = packing.attend(query, key, value, packing.layout, self.attention_head_size**-0.5, dropout)
+        out = layout.attend(*joint.transpose(1, 3).unbind(2), self.attention_head_size**-0.5, dropout)
         return (self.o(out.flatten(2)),)
 
 
@@ -112,17 +110,14 @@ class _PackedMPNetEncoder(MPNetEncoder):
     """MPNet's layers, which compute the relative position bias once per forward pass."""
 
     def compute_position_bias(self, x: Tensor, *args: Any, **more: Any) -> Any:
-        packing: Packing = self.__dict__["packing"]
-        layout = packing.layout
+        layout = self.__dict__["packing"].layout
         if layout is None:
             return super().compute_position_bias(x, *args, **more)
-        if packing.attend is attend_flex:
+        if isinstance(layout, Static) and layout.flex:
             distances = torch.arange(1 - layout.longest, layout.longest, device=x.device)
-            layout.bias = self.relative_attention_bias(self.relative_position_bucket(distances)).T.contiguous()
-            return None
-        layout.bias = super().compute_position_bias(x.new_empty(1, layout.width, 0))[0]
-        if isinstance(layout, Static) and layout.mask is not None:
-            layout.mask = layout.mask + layout.bias.to(layout.mask.dtype)
+            layout.add_bias(self.relative_attention_bias(self.relative_position_bucket(distances)).T.contiguous())
+        else:
+            layout.add_bias(super().compute_position_bias(x.new_empty(1, layout.width, 0))[0])
         return None  # the layers take it from the layout
 
 
@@ -139,58 +134,57 @@ def packing_of(model: SentenceTransformer) -> Packing:
 def embed_packed(model: SentenceTransformer, texts: list[np.ndarray], backend: str = "sdpa") -> Tensor:
     """Embed texts given as token ids, special tokens included; (U, d) in the order given.
 
-    `backend` is "sdpa", "flex" or "padded", see `choose_backend`, or "rows" or "blocks", see `static.py`.
+    `backend` is "sdpa", "flex" or "padded", see `choose_backend`, or "rows", which is "sdpa" in static shapes.
     """
+    lengths = np.array([len(text) for text in texts])
     if backend in STATIC.values():
-        lengths = np.array([len(text) for text in texts])
-        shape = shapes_for([lengths], len(texts), int(lengths.max()), backend)[0]
-        static = Static(shape, backend, model.device)
+        width, (count, *_) = shapes_for([lengths], int(lengths.max()))
+        static = Static(count, width, len(texts), int(lengths.max()), backend, model.device)
+        static.dynamic = True
         static.fill(texts)
         return embed_static(model, static)
-    order = np.argsort([-len(text) for text in texts], kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     rows = [texts[row].astype(np.int64) for row in order]
-    size = math.ceil(len(rows) / GROUPS) if backend == "padded" else len(rows)
-    parts = [_embed(model, rows[start : start + size], backend) for start in range(0, len(rows), size)]
-    return torch.cat(parts).index_select(0, to_device(np.argsort(order), model.device))[:, : model.truncate_dim]
+    if backend == "padded":
+        size = math.ceil(len(rows) / GROUPS)
+        embeddings = torch.cat([_pad(model, rows[start : start + size]) for start in range(0, len(rows), size)])
+    else:
+        ids = to_device(np.concatenate(rows)[None], model.device)
+        embeddings = _embed(model, ids, Layout(lengths[order], model.device))
+    return embeddings.index_select(0, to_device(np.argsort(order), model.device))[:, : model.truncate_dim]
 
 
-def _embed(model: SentenceTransformer, rows: list[np.ndarray], backend: str) -> Tensor:
-    """Embed texts that are sorted by length, longest first; padded ones as the stock library does it."""
-    layout = Layout(np.array([len(row) for row in rows]), model.device)
-    ids = to_device(np.concatenate(rows), model.device)
-    features: dict[str, Any] = {"attention_mask": layout.pad(torch.ones_like(ids))}
-    if backend != "padded":
-        return _forward(model, ids[None], layout, backend, features)
-    if prompt := prompt_of(model):
-        features["prompt_length"] = model[0]._get_prompt_length(prompt)  # type: ignore[operator]
-    features["input_ids"] = layout.pad(ids, getattr(model.tokenizer, "pad_token_id", None) or 0)
-    embeddings: Tensor = model(features)["sentence_embedding"]
-    return embeddings
+def _pad(model: SentenceTransformer, rows: list[np.ndarray]) -> Tensor:
+    """Embed texts as the stock library does it."""
+    features = _features(model, pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], True))
+    padding = getattr(model.tokenizer, "pad_token_id", None) or 0
+    ids = pad_sequence([torch.from_numpy(row) for row in rows], True, padding)
+    return model(batch_to_device({"input_ids": ids, **features}, model.device))["sentence_embedding"]
 
 
 def embed_static(model: SentenceTransformer, static: Static) -> Tensor:
     """Embed the texts in `static`; (texts, d), with rows of no meaning for the missing ones."""
-    kind = model.device.type
-    static.prepare(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
-    embeddings = _forward(model, static.ids, static, static.backend, {"attention_mask": static.is_token})
-    return embeddings[:, : model.truncate_dim]
+    return _embed(model, static.ids, static)[:, : model.truncate_dim]
 
 
-def _forward(
-    model: SentenceTransformer, ids: Tensor, layout: Layout | Static, backend: str, features: dict[str, Any]
-) -> Tensor:
+def _embed(model: SentenceTransformer, ids: Tensor, layout: Layout | Static) -> Tensor:
     """Embed the packed tokens `ids` (rows, T), then pool each text and do what else the model does."""
     body: Any = model[0]
-    if prompt := prompt_of(model):
-        features["prompt_length"] = body._get_prompt_length(prompt)
+    kind = model.device.type
+    layout.prepare(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
     positions = layout.positions + body._infer_flatten_position_offset()  # of the first token: 2 for MPNet, RoBERTa
-    with packing_of(model).follow(layout, backend):
+    with packing_of(model).follow(layout):
         tokens = body({"input_ids": ids, "position_ids": positions.view_as(ids)})["token_embeddings"]
-    features["token_embeddings"] = layout.pad(tokens.flatten(0, 1).float())
+    features = {**_features(model, layout.is_token), "token_embeddings": layout.pad(tokens.flatten(0, 1).float())}
     for module in list(model)[1:]:  # pooling and what follows
         features = module(features)
-    embeddings: Tensor = features["sentence_embedding"]
-    return embeddings
+    return features["sentence_embedding"]
+
+
+def _features(model: SentenceTransformer, is_token: Tensor) -> dict[str, Any]:
+    """What pooling must know of the texts (U, longest)."""
+    prompt, body = prompt_of(model), cast(Any, model[0])
+    return {"attention_mask": is_token} | ({"prompt_length": body._get_prompt_length(prompt)} if prompt else {})
 
 
 def choose_backend(
@@ -213,10 +207,9 @@ def choose_backend(
 
 def difference(model: SentenceTransformer, backend: str, gradients: bool = True) -> str:
     """Why `backend` does not compute what the stock model does; empty if it does."""
-    flex = ATTENTION.get(backend) is attend_flex
-    if flex and any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
+    if backend == "flex" and any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
         return "FlexAttention has no dropout: add --dropout 0"
-    if flex and model.device.type != "cuda":
+    if backend == "flex" and model.device.type != "cuda":
         return "FlexAttention trains on CUDA only"
     training = model.training
     model.eval()

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from ..models.device import autocast, out_of_memory_translated, to_device
-from ..models.graphs import CannotRecordError, Graphs
+from ..models.graphs import Graphs
 from ..models.packing import embed_static
 from ..models.static import Static, shapes_for, smallest
 from .batches import Batches
@@ -35,52 +35,44 @@ class StaticSteps:
         batches: Batches,
         lengths: np.ndarray,
     ) -> None:
-        """Choose the shapes by the `lengths` (T,) of `texts`, in tokens; `backend` is "rows" or "blocks"."""
+        """Choose the shapes by the `lengths` (T,) of `texts`, in tokens; `backend` is "rows" or "flex"."""
         self.model, self.texts, self.loss = model, texts, loss
-        self.batch_size, device = batches.batch_size, model.device
+        size, device, longest = batches.batch_size, model.device, int(lengths.max())
         steps = np.unique(np.linspace(0, max(batches.per_epoch, SAMPLE) - 1, SAMPLE).astype(int)).tolist()
-        sample = [lengths[np.unique(batches[step])] for step in steps if len(batches[step]) == self.batch_size]
-        longest = int(lengths.max())
-        shapes = shapes_for(sample, 3 * self.batch_size, longest, backend) if sample else []
-        self.statics = [Static(shape, backend, device) for shape in shapes]
-        self.places = torch.zeros(3, self.batch_size, dtype=torch.long, device=device)
-        masks = self.loss.masks(np.zeros((self.batch_size, 3), int))
-        self.masks = [to_device(mask, device).clone() for mask in masks]
+        sample = [lengths[np.unique(batches[step])] for step in steps if len(batches[step]) == size]
+        width, counts = shapes_for(sample, longest) if sample else (0, [])
+        self.statics = [Static(rows, width, 3 * size, longest, backend, device) for rows in counts]
+        self.places = torch.zeros(3, size, dtype=torch.long, device=device)
+        self.masks = [to_device(mask, device).clone() for mask in loss.masks(np.zeros((size, 3), int))]
         self.graphs, self.lr = Graphs(device), torch.zeros((), device=device)
-        self.trained: list[torch.nn.Parameter] = []
-        self.gradients: list[Tensor] = []
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.trained]
         self.is_set = False  # whether the parameters' gradients are `gradients`
 
     def compute(self, batch: np.ndarray) -> Tensor | None:
         """Set the parameters' gradients for `batch` (B, 3); return its loss, or None if it has no static shape."""
-        self.is_set = False
         rows, places = np.unique(batch, return_inverse=True)
         texts = [self.texts[row] for row in rows]
-        lengths = np.array([len(text) for text in texts])
-        static = smallest(self.statics, lengths) if len(batch) == self.batch_size else None
-        if static is None:
+        static = smallest(self.statics, np.array([len(text) for text in texts]))
+        self.is_set = static is not None and batch.T.shape == self.places.shape
+        if not static or not self.is_set:
             return None
         static.fill(texts)
         self.places.copy_(to_device(places.reshape(batch.shape).T.copy(), self.places.device))
         for mask, now in zip(self.masks, self.loss.masks(batch), strict=True):
             mask.copy_(to_device(now, mask.device))
         with out_of_memory_translated():
-            loss = self.graphs.run(static.shape, partial(self._gradient, static))
+            loss = self.graphs.run(static, partial(self._gradient, static))
         for parameter, gradient in zip(self.trained, self.gradients, strict=True):
             parameter.grad = gradient
-        self.is_set = True
         return loss
 
     def _gradient(self, static: Static) -> Tensor:
         with autocast(self.model):
             embeddings = embed_static(self.model, static).float()
         loss = self.loss.value(*(embeddings.index_select(0, column) for column in self.places), *self.masks)
-        parameters = self.trained or [p for p in self.model.parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        if not self.gradients:  # on the first call; some models have a pooler that is not used
-            self.trained = [p for p, gradient in zip(parameters, found, strict=True) if gradient is not None]
-            self.gradients = [gradient.clone() for gradient in found if gradient is not None]
-        torch._foreach_copy_(self.gradients, [gradient for gradient in found if gradient is not None])
+        # some models have a pooler that is not used
+        torch._foreach_copy_(self.gradients, torch.autograd.grad(loss, self.trained, materialize_grads=True))
         return loss.detach()
 
     def update(self, optimizer: torch.optim.Optimizer, clip: Callable[[], Tensor]) -> Tensor:
@@ -98,7 +90,7 @@ class StaticSteps:
         group["lr"] = self.lr
         try:
             return self.graphs.run("update", clip_and_step) if self.is_set else clip_and_step()
-        except CannotRecordError:  # for want of memory; only the gradient's graph gains much time
+        except RuntimeError:  # it cannot be recorded, for want of memory; only the gradient's graph gains much time
             self.graphs.replays["update"] = clip_and_step
             return clip_and_step()
         finally:
