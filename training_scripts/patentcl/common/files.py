@@ -165,8 +165,6 @@ def read_json(path: Path) -> dict[str, Any]:
         record = dict(json.loads(path.read_text(encoding="utf-8")))
         if record.pop("checksum", None) not in (None, _checksum(record)):  # earlier versions wrote none
             raise ValueError("not as it was written")
-    if "asked" in record:  # the name in records of earlier versions
-        record["params"] = record.pop("asked")
     return record
 
 

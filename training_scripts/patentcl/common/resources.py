@@ -88,17 +88,13 @@ def require(
     place, tmp = _existing(folder), _existing((resources and resources.tmp) or folder)
     if place.stat().st_dev == tmp.stat().st_dev:
         disk, temporary = disk + temporary, 0
+    budget = resources.bytes if resources else inf
     move = "Free some, or move the {} folder to another disk and pass its new path"
     for need, free, where, advice in (
         (disk, shutil.disk_usage(place).free, f"disk in {place}", move.format(flag)),
         (temporary, shutil.disk_usage(tmp).free, f"disk in {tmp}", move.format("--tmp")),
         (memory, available_memory(), "memory", "Close other programs, or use a machine with more"),
-        (
-            memory,
-            resources.bytes if resources else inf,
-            "the memory that it may use",
-            f"Pass --memory {ceil(memory / GB)}GB",
-        ),
+        (memory, budget, "the memory that it may use", f"Pass --memory {ceil(memory / GB)}GB"),
     ):
         if need > free:
             raise InputError(f"{what} needs about {shown(need)} of {where}, with {shown(free)} free. {advice}")

@@ -101,10 +101,6 @@ def _folder_of(name: str) -> Path:
     for folder in (Path(name).expanduser(), MODELS / name):
         if folder.is_dir():
             return folder
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
     try:
         with suppress(LocalEntryNotFoundError):  # not downloaded yet
             return Path(snapshot_download(name, local_files_only=True))
