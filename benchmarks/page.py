@@ -22,10 +22,10 @@ import pandas as pd
 
 from patentcl.common.cli import InputError, check_ranges, option, parse_options, run_script
 from patentcl.figures.colours import colour_groups
-from patentcl.figures.neighbours import NEIGHBOURS, Neighbours, nearest_neighbours
 from patentcl.figures.page import scatter_page
-from patentcl.figures.scatter import Scatter
+from patentcl.figures.scatter import NEIGHBOURS, Scatter
 from patentcl.models.device import peak_memory_gb
+from patentcl.search.nearest import Nearest, neighbours
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import Browser, browsing, installed
@@ -105,12 +105,12 @@ def random_scatter(patents: int, dimensions: int) -> Scatter:
     rows = draw.integers(0, patents, (2, patents, NEIGHBOURS)).astype(np.uint32)
     rows[1] = np.where(draw.random(rows[0].shape) < 0.5, *rows)
     cosines = -np.sort(-draw.random(rows.shape, dtype=np.float32))
-    near = [Neighbours(*found) for found in zip(rows, cosines, strict=True)]
+    near = [Nearest(*found) for found in zip(rows, cosines, strict=True)]
     if dimensions:
-        near = [nearest_neighbours(draw.normal(size=(patents, dimensions)), name=name) for name in names]
+        near = [neighbours(draw.normal(size=(patents, dimensions)), NEIGHBOURS) for _ in names]
     metrics = pd.DataFrame({"nDCG@10": [0.4, 0.5]}, index=names)
-    points, neighbours = dict(zip(names, models, strict=True)), dict(zip(names, near, strict=True))
-    return Scatter(points, table, colour_groups(table), metrics, f"{patents:,} random patents", neighbours)
+    points, found = dict(zip(names, models, strict=True)), dict(zip(names, near, strict=True))
+    return Scatter(points, table, colour_groups(table), metrics, f"{patents:,} random patents", found)
 
 
 def measure(browser: Browser, page: Path, renderer: str, seconds: float) -> dict[str, float]:

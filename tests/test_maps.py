@@ -13,8 +13,8 @@ from patentcl.figures import scatter as maps
 from patentcl.figures.atlas import save_atlas
 from patentcl.figures.colours import SECTION_COLOURS, colour_groups
 from patentcl.figures.linked import linked_panels
-from patentcl.figures.neighbours import nearest_neighbours
 from patentcl.figures.scatter import Scatter, make_scatter, scatter_figure
+from patentcl.search.nearest import neighbours
 
 NAMES = ["A01B plough, soil", "C02F sewage, sludge", "H04L packet, router", "H04W radio, <b>$x$</b>"]
 
@@ -47,12 +47,18 @@ def test_names_of_regions_lie_in_every_panel_apart_from_each_other(models: int) 
         assert all(panel.bbox.x0 - 1 < box.x0 and box.x1 < panel.bbox.x1 + 1 for box in boxes)
 
 
-def test_a_name_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "adjust_text", lambda texts, **_: (texts, []))  # finds no other place
-    figure = scatter_figure(replace(picture(), regions={"first": np.arange(9), "second": np.arange(9)}))
+def test_names_and_their_lines_cross_no_other_name() -> None:
+    """Thirty regions in two crowds: most names lie beside them, and there is no room for all."""
+    names = {f"region {n} with a long name": np.array([n]) for n in range(30)}
+    figure = scatter_figure(replace(picture(models=1), regions=names))
 
-    panels = [axes for axes in figure.axes if axes.collections]
-    assert [[text.get_text() for text in panel.texts] for panel in panels] == [["first"]] * 2
+    panel = next(axes for axes in figure.axes if axes.collections)
+    boxes = [text.get_window_extent() for text in panel.texts]
+    lines = [line.get_path().transformed(panel.transData) for line in panel.lines]
+    assert 10 < len(boxes) < 30 and len(lines) > 2
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
+    assert all(sum(line.intersects_bbox(box.padded(-1)) for box in boxes) == 0 for line in lines)
+    assert not any(one.intersects_path(other) for n, one in enumerate(lines) for other in lines[n + 1 :])
 
 
 def test_many_patents_are_drawn_as_densities(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +106,7 @@ def test_linked_panels_need_jupyter_scatter(
 
 
 def test_the_atlas_has_points_neighbours_and_classes(tmp_path: Path) -> None:
-    near = {"model 0": nearest_neighbours(picture().points["model 0"], 3)}
+    near = {"model 0": neighbours(picture().points["model 0"], 3)}
     one = replace(picture(models=1), neighbours=near)
 
     commands = save_atlas(one, tmp_path / "atlas.parquet")
@@ -122,7 +128,7 @@ def test_the_atlas_has_points_neighbours_and_classes(tmp_path: Path) -> None:
 def test_models_of_similar_names_have_columns_of_their_own_in_the_atlas(tmp_path: Path) -> None:
     two = picture(models=2)
     points = dict(zip(["a-b", "a_b"], two.points.values(), strict=True))
-    near = {name: nearest_neighbours(xy, 3) for name, xy in points.items()}
+    near = {name: neighbours(xy, 3) for name, xy in points.items()}
 
     save_atlas(replace(two, points=points, neighbours=near), tmp_path / "atlas.parquet")
 

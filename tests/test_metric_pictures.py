@@ -79,13 +79,13 @@ def test_a_dot_for_each_section_and_row_is_the_mean_of_its_queries(report: Repor
 
 
 def test_triplet_accuracy_and_its_intervals_are_those_of_the_report(report: Report) -> None:
-    (axes,) = triplet_accuracy_by_kind(report, ["noise", "knows"]).axes
+    (axes,) = triplet_accuracy_by_kind(report).axes
 
     groups = [label.get_text() for label in axes.get_yticklabels()]
     assert groups == ["all", "sibling", "random"]
     names = ["triplet accuracy", "triplet accuracy sibling", "triplet accuracy random"]
     np.testing.assert_allclose(dots(axes)["noise"], report.table.loc["noise", names].to_numpy(float))
-    lines: Any = axes.collections[0].get_segments()  # type: ignore[attr-defined]
+    lines: Any = axes.collections[1].get_segments()  # type: ignore[attr-defined]
     ends = [report.table.loc["noise", [f"{name} low", f"{name} high"]].to_numpy(float) for name in names]
     np.testing.assert_allclose([segment[:, 0] for segment in lines], ends)
 

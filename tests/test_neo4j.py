@@ -469,9 +469,6 @@ def test_similar_patents_are_found_with_their_citations(
     assert near["score"].tolist()[1:] == pytest.approx(exact[near["patent_id"][1:]].tolist(), abs=0.02)
     assert exact[near["patent_id"][5]] > exact.iloc[9]  # the server's index quantises
     assert (near["cites"][0].tolist(), near["cited_by"][0].tolist()) == (["7000017"], ["7000023"])
-    vector = graph.run("MATCH (p:Patent {patent_id: '7000020'}) RETURN p.embedding AS v")["v"][0].as_py()
-    by_vector = graph.run(vectors_in_neo4j.similar_query(graph.version, patent=False), {"vector": vector, "count": 6})
-    assert by_vector.to_pandas().equals(near)
 
     graph.write("MATCH (i:PatentCL) SET i.vectors = 'of another model'")
     with pytest.raises(InputError, match="--overwrite"):

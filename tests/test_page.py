@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from browser import Browser, browsing, installed
-from patentcl.figures import neighbours
 from patentcl.figures.colours import colour_groups
-from patentcl.figures.layout import common_frame
-from patentcl.figures.neighbours import nearest_neighbours
+from patentcl.figures.layout import extent
 from patentcl.figures.page import REACH, scatter_page
 from patentcl.figures.scatter import Scatter
+from patentcl.search import nearest
+from patentcl.search.nearest import neighbours
 
 WATER = 7  # a patent with a title of its own, at a place of its own, whose neighbours differ between the models
 SECTIONS = "ACGH"
@@ -48,7 +48,7 @@ def scatter() -> Scatter:
     patents.loc[WATER, "title"] = "Épuration of  waste water\nby <b>bubbles</b>"
     patents["subclasses"] = [[symbol] for symbol in patents["subclass"]]
     metrics = pd.DataFrame({"nDCG@10 (test)": [0.4, 0.5], "v-measure": [0.5, np.nan]}, index=["base", "ours"])
-    near = {name: nearest_neighbours(np.c_[xy, np.full(40, 9)], 5) for name, xy in points.items()}
+    near = {name: neighbours(np.c_[xy, np.full(40, 9)], 5) for name, xy in points.items()}
     return Scatter(points, patents, colour_groups(patents), metrics, "Forty patents", near, {"A01B": "Ploughs"})
 
 
@@ -100,16 +100,17 @@ def slide(browser: Browser, slider: str, value: int) -> None:
 
 @pytest.mark.parametrize("block", [1, 50, 10_000])
 def test_neighbours_are_the_nearest_by_cosine_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "BLOCK", block)
+    monkeypatch.setattr(nearest, "BLOCK", block)
+    monkeypatch.setattr(nearest, "QUERIES", block)
     rows = np.random.default_rng(0).normal(size=(30, 6)) * np.arange(1, 31)[:, None]
 
-    found = nearest_neighbours(rows, 4)
+    found = neighbours(rows, 4)
 
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = unit @ unit.T - 9 * np.eye(30)
     np.testing.assert_array_equal(found.rows, np.argsort(-cosines, axis=1)[:, :4])
     np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :4], atol=1e-6)
-    assert nearest_neighbours(rows[:3], 10).rows.shape == (3, 2)
+    assert neighbours(rows[:3], 10).rows.shape == (3, 2)
 
 
 def array(page: str, name: str, dtype: str) -> np.ndarray:
@@ -123,8 +124,9 @@ def test_the_page_holds_all_patents_and_loads_nothing(scatter: Scatter) -> None:
     texts: dict[str, Any] = json.loads(array(page, "texts", "u1").tobytes())
     assert texts["id"] == scatter.patents["patent_id"].tolist() and texts["date"][-1] == ""
     assert texts["title"][WATER] == "Épuration of waste water by <b>bubbles</b>"
-    x, y, half = common_frame(scatter.points)
-    xy = array(page, "xy", "<i2").reshape(2, 40, 2) / REACH * half + (x, y)
+    x0, x1, y0, y1 = extent(scatter.points, 1)
+    half, middle = (x1 - x0) / 2, ((x0 + x1) / 2, (y0 + y1) / 2)
+    xy = array(page, "xy", "<i2").reshape(2, 40, 2) / REACH * half + middle
     np.testing.assert_allclose(xy, np.stack(list(scatter.points.values())), atol=half / REACH)
     near = array(page, "near", "<u4").reshape(2, 40, 5)
     np.testing.assert_array_equal(near, [found.rows for found in scatter.neighbours.values()])

@@ -151,7 +151,8 @@ def test_classes_of_another_scheme_are_in_every_legend_as_they_are(patents: pd.D
 
 
 def test_degree_histograms() -> None:
-    figure = degree_histograms([0, 0, 1, 5, 900], np.array([0, 2, 3]), [])
+    counts = {"cites": [0, 0, 1, 5, 900], "cited_by": [0, 2, 3, 0, 0], "classes": 0}
+    figure = degree_histograms(pd.DataFrame(counts))
     figure.draw_without_rendering()
     out, received, _ = figure.axes
     assert [bar.get_height() for bar in out.patches][:4] == [2, 1, 0, 1]  # type: ignore[attr-defined]

@@ -15,10 +15,10 @@ import torch
 from browser import browsing, installed
 from patentcl.common.cli import InputError
 from patentcl.figures.colours import colour_groups
-from patentcl.figures.neighbours import nearest_neighbours
 from patentcl.figures.page import scatter_page
 from patentcl.figures.scatter import Scatter
 from patentcl.models.load import Model, find_model
+from patentcl.search.nearest import neighbours
 from patentcl.tables.download import download_tables
 from patentcl.training.checkpoints import load
 
@@ -41,9 +41,9 @@ def test_a_browser_shows_titles_classes_and_models_as_text(tmp_path: Path) -> No
     patents["subclasses"] = [[name] for name in names]
     points = {name: np.random.default_rng(0).normal(size=(5, 2)) for name in names[:2]}
     metrics = pd.DataFrame({name: [1.0, 0.5] for name in names}, index=names[:2])
-    neighbours = {name: nearest_neighbours(rows) for name, rows in points.items()}
+    near = {name: neighbours(rows, 10) for name, rows in points.items()}
     file, raw = tmp_path / "page.html", tmp_path / "raw.html"
-    page = scatter_page(Scatter(points, patents, colour_groups(patents), metrics, HOSTILE[0], neighbours))
+    page = scatter_page(Scatter(points, patents, colour_groups(patents), metrics, HOSTILE[0], near))
     file.write_text(page, encoding="utf-8")
     unescaped = page.replace("</aside>", f"</aside>{HOSTILE[1]}{HOSTILE[2]}")
     policy = re.compile("<meta http-equiv[^>]*>")

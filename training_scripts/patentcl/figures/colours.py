@@ -3,15 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import pandas as pd
-from matplotlib.colors import to_hex
+from matplotlib.colors import Normalize, to_hex
 
 from ..common.cli import InputError
 from ..tables.cpc import SECTIONS, uses_cpc
-from .style import BLUE, drawable, shortened
+from .style import BLUE, drawable, shortened, years_of
 
 ColorBy = Literal["auto", "section", "class", "subclass", "year", "none"]
 
@@ -43,8 +43,8 @@ NAME_LENGTH = 52  # characters of a legend entry
 class Groups:
     """The colour group of every patent, and how the groups look in the legend.
 
-    `by`: what colours stand for, "" for nothing; `of`: N group keys; `colours`: key → "#RRGGBB" in legend order;
-    `names`: key → text for the legend.
+    `by`: what colours stand for, "" for nothing; `of`: N group keys. `colours` and `names`: key → "#RRGGBB" and text in
+    the order of the legend.
     """
 
     by: str
@@ -53,14 +53,9 @@ class Groups:
     names: dict[str, str]
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of patents of each group, in legend order."""
-        return {key: self.of.count(key) for key in self.colours}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Return name and count of each group, as a figure can draw them."""
-        return {key: f"{drawable(self.names[key])}  ({count:,})" for key, count in self.counts.items()}
+    def labels(self) -> list[str]:
+        """Return name and count of each group in legend order, as a figure can draw them."""
+        return [f"{drawable(name)}  ({self.of.count(key):,})" for key, name in self.names.items()]
 
 
 def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[str, str] | None = None) -> Groups:
@@ -81,32 +76,28 @@ def colour_groups(patents: pd.DataFrame, by: ColorBy = "auto", titles: Mapping[s
         return Groups("", ["patents"] * len(patents), {"patents": BLUE}, {"patents": "patents"})
     if not has_classes:
         raise InputError(f"--color-by {by}: these patents have no classes. Use auto")
-    level = "section" if by == "auto" else by
-    symbols = patents[level].astype(str)
-    counts = symbols[symbols != ""].value_counts()
-    is_cpc = uses_cpc(patents["subclass"])
-    if has_cpc_sections := is_cpc and level == "section":
-        counts = counts[counts.index.isin(list(SECTIONS))]
-    chosen = sorted(counts.sort_index().sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
+    level: Any = "section" if by == "auto" else by
+    symbols, is_cpc = patents[level].astype(str), uses_cpc(patents["subclass"])
+    sections = SECTIONS if is_cpc and level == "section" else {}
+    counts = symbols[symbols.isin([*sections]) if sections else symbols != ""].value_counts().sort_index()
+    chosen = sorted(counts.sort_values(ascending=False, kind="stable").index[: len(PALETTE)])
     of = [s if s in chosen else OTHER if s else UNCLASSIFIED for s in symbols]
-    colours = (SECTION_COLOURS if has_cpc_sections else dict(zip(chosen, PALETTE, strict=False))) | GREYS
-    known = {**(SECTIONS if has_cpc_sections else {}), **(titles or {})}
-    names = {
-        key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in [*chosen, *GREYS] if key in of
-    }
+    colours = (SECTION_COLOURS if sections else dict(zip(chosen, PALETTE, strict=False))) | GREYS
+    known, keys = {**sections, **(titles or {})}, [key for key in (*chosen, *GREYS) if key in of]
+    names = {key: shortened(f"{key} {_plain(known.get(key, ''))}", NAME_LENGTH) for key in keys}
     return Groups(f"CPC {level}" if is_cpc else "class", of, {key: colours[key] for key in names}, names)
 
 
 def _periods(patents: pd.DataFrame) -> Groups:
-    years = pd.to_datetime(patents["date"], format="ISO8601", errors="coerce").dt.year.dropna().astype(int)
+    years = years_of(patents).dropna().astype(int)
     if years.empty:
         raise InputError("--color-by year: these patents have no date. Use auto")
     span = next(n for n in SPANS if (years // n).max() - (years // n).min() < len(PALETTE))
     starts = years // span * span
     names = {start: f"{start}–{start + span - 1}" if span > 1 else str(start) for start in sorted(set(starts))}
     of = starts.map(names).reindex(patents.index, fill_value=UNDATED).tolist()
-    age = {start: (start - starts.min()) / max(starts.max() - starts.min(), 1) for start in names}
-    colours = {name: to_hex(matplotlib.colormaps[YEARS](LIGHTEST * age[start])) for start, name in names.items()}
+    age = Normalize(starts.min(), max(starts.max(), starts.min() + 1))
+    colours = {name: to_hex(matplotlib.colormaps[YEARS](LIGHTEST * age(start))) for start, name in names.items()}
     colours |= {UNDATED: GREYS[UNDATED]} if UNDATED in of else {}
     return Groups("year", of, colours, {key: key for key in colours})
 

@@ -1,14 +1,12 @@
 """Figures of a corpus: patents per year, and how many citations and classes they have."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .colours import colour_groups
-from .style import BLUE, INK, more_fonts, plain_axes
+from .style import BLUE, INK, more_fonts, plain_axes, years_of
 
 
 @more_fonts()
@@ -17,7 +15,7 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
 
     `patents`: columns date (YYYY-MM-DD or a timestamp; rows that hold neither are left out), section and subclass.
     """
-    years = pd.to_datetime(patents["date"], errors="coerce").dt.year
+    years = years_of(patents)
     dated = patents[years.notna()]
     groups = colour_groups(dated, "section" if (dated["section"] != "").any() else "none")
     figure = Figure(figsize=(12, 4.4), layout="constrained")
@@ -29,26 +27,22 @@ def patents_per_year(patents: pd.DataFrame) -> Figure:
     if len(dated):
         stacks = [years.dropna()[np.array(groups.of) == key] for key in groups.colours]
         bins = np.arange(years.min(), years.max() + 2) - 0.5
-        colours, labels = list(groups.colours.values()), list(groups.labels.values())
+        colours, labels = list(groups.colours.values()), groups.labels
         axes.hist(stacks, bins, stacked=True, color=colours, label=labels, rwidth=0.9)  # type: ignore[arg-type]
         figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=INK, reverse=True)
     return figure
 
 
-def degree_histograms(
-    citations_out: Iterable[int], citations_in: Iterable[int], classes_per_patent: Iterable[int]
-) -> Figure:
-    """Draw how many patents have how many citations out, citations in, and classes.
+def degree_histograms(corpus: pd.DataFrame) -> Figure:
+    """Draw how many patents of an `overview` have how many citations out, citations in, and classes.
 
-    Each argument holds one count per patent. Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees span orders
-    of magnitude and a logarithmic axis has no place for 0; heights are logarithmic too.
+    Bars cover powers of two (0, 1, 2–3, 4–7, …), because degrees span orders of magnitude and a logarithmic axis has no
+    place for 0; heights are logarithmic too.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     titles = ["Citations made (inside the table)", "Citations received (inside the table)", "Classes per patent"]
-    for axes, title, given in zip(
-        figure.subplots(1, 3), titles, (citations_out, citations_in, classes_per_patent), strict=True
-    ):
-        counts = np.asarray(list(given), dtype=int)
+    columns = corpus[["cites", "cited_by", "classes"]].to_numpy(int).T
+    for axes, title, counts in zip(figure.subplots(1, 3), titles, columns, strict=True):
         heights = np.bincount(np.frexp(counts)[1])  # the binary exponent: 0 of 0, 1 of 1, 2 of 2 and 3, …
         lows = [0, *(2**n for n in range(len(heights) - 1))]
         names = [str(low) if low < 2 else f"{low}–{2 * low - 1}" for low in lows[: len(heights)]]
@@ -58,9 +52,9 @@ def degree_histograms(
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(0.7, max(heights.max(initial=1) * 2.5, 10))
         axes.tick_params(axis="x", labelsize=8, rotation=30 if len(names) > 6 else 0)
-        summary = (
+        known = (
             f"median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max():,}" if counts.any() else "none"
         )
-        axes.set_xlabel(summary, color=INK)
+        axes.set_xlabel(known, color=INK)
         axes.set_ylabel("patents", color=INK)
     return figure

@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from ..models.embed import unit_rows
@@ -25,20 +27,18 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method
     AlignedUMAP is slower, less faithful to each model, and pulls the layouts together, which hides the differences.
     """
     pictures: dict[str, np.ndarray] = {}
-    first: np.ndarray | None = None
     for name, rows in embeddings.items():
-        picture = LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first)
-        picture = _normalised(picture)
+        first = next(iter(pictures.values()), None)
+        picture = _normalised(LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first))
         flat = np.linalg.svd(picture, full_matrices=False)[2].T
         # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
         pictures[name] = picture @ (flat if first is None else orthogonal_procrustes(picture, first)[0])
-        first = pictures[name] if first is None else first
     together = _pulled_in(np.concatenate(list(pictures.values())))  # in the same way in all of them
     return {name: _normalised(part) for name, part in zip(pictures, np.split(together, len(pictures)), strict=True)}
 
 
 def _normalised(picture: np.ndarray) -> np.ndarray:
-    picture = picture - picture.mean(axis=0)
+    picture = picture.astype(float) - picture.mean(axis=0, dtype=float)
     return picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
 
 
@@ -51,23 +51,14 @@ def _umap(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
     neighbours = min(NEIGHBOURS, len(rows) - 1)
     # n_jobs=1 is implied by a seed; without it UMAP warns.
     layout = umap.UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1)
-    return np.asarray(layout.fit_transform(rows), dtype=float)
+    return np.asarray(layout.fit_transform(rows))
 
 
 def _tsne(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
-    from sklearn.manifold import TSNE
-
     init = "pca" if start is None else (start / start.std(axis=0)[0] * 1e-4).astype(np.float32)  # as small as its own
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     with threadpool_limits(1, "openmp"):  # its threads add up in any order
-        layout = TSNE(perplexity=perplexity, metric="cosine", init=init, random_state=seed)
-        return layout.fit_transform(rows).astype(float)
-
-
-def _pca(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
-    from sklearn.decomposition import PCA
-
-    return PCA(2, random_state=seed).fit_transform(rows).astype(float)
+        return TSNE(perplexity=perplexity, metric="cosine", init=init, random_state=seed).fit_transform(rows)
 
 
 # Name → function of unit rows (N, d), a seed and the first model's points or None, and what a caption says of it.
@@ -75,7 +66,7 @@ LAYOUTS: dict[Method, tuple[Callable[..., np.ndarray], str]] = {
     # McInnes, Healy and Melville 2018, arXiv:1802.03426; van der Maaten and Hinton 2008; Pearson 1901.
     "umap": (_umap, f"UMAP of cosines, {NEIGHBOURS} neighbours"),
     "tsne": (_tsne, f"t-SNE of cosines, perplexity {PERPLEXITY}"),
-    "pca": (_pca, "First two principal components"),
+    "pca": (lambda rows, seed, start: PCA(2, random_state=seed).fit_transform(rows), "First two principal components"),
 }
 
 
@@ -89,14 +80,6 @@ def _pulled_in(picture: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def common_frame(points: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
-    """Return the middle (x, y) and half the side of the smallest square, plus 4 %, around all models' points."""
-    xy = np.concatenate(list(points.values()))
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    x, y = (low + high) / 2
-    return float(x), float(y), 0.52 * (float((high - low).max()) or 1.0)
-
-
 def extent(points: Mapping[str, np.ndarray], lowest: float) -> tuple[float, float, float, float]:
     """Return the limits (x0, x1, y0, y1) of the smallest box, plus 4 %, around all models' points.
 
@@ -105,7 +88,6 @@ def extent(points: Mapping[str, np.ndarray], lowest: float) -> tuple[float, floa
     xy = np.concatenate(list(points.values()))
     middle, sides = (xy.max(axis=0) + xy.min(axis=0)) / 2, np.ptp(xy, axis=0)
     width = max(sides.max(), 1e-9)
-    height = max(sides[1], lowest * width)
-    half = 0.52 * np.array([width, height])
+    half = 0.52 * np.array([width, max(sides[1], lowest * width)])
     (x0, y0), (x1, y1) = middle - half, middle + half
     return float(x0), float(x1), float(y0), float(y1)

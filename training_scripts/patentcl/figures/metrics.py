@@ -8,52 +8,52 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from pandas.io.formats.style import Styler
+from scipy.sparse import csr_array
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import COMPARED, Report
 from ..evaluation.significance import interval, resampled
 from ..models.embed import unit_rows
+from ..search.nearest import nearest
 from ..tables.cpc import SECTIONS
 from ..triplets.options import KINDS
-from .style import FAINT, INK, drawable, more_fonts, plain_axes, shortened
+from .style import FAINT, INK, drawable, more_fonts, plain_axes, shortened, text_table
 
 WIDTH, ROW, PANEL = 12, 0.19, 2.6  # inches: of a figure, a model in a row of dots, the height of a model's panel
 GROUPS = 12  # rows of dots, the most frequent ones
 QUERIES, LEAST_PAIRS = 500, 30  # of the calibration: queries at most, pairs that a bin holds at least
 MODELS = ["#332288", "#CC6677", "#117733", "#882255", "#44AA99", "#999933"]  # darker than sand and cyan
+LEGEND: Any = {"loc": "outside lower left", "ncols": 4, "frameon": False, "labelcolor": INK}
 COLOURS = {"positive": "#332288", "citation": "#882255", "sibling": "#CC6677", "random": "#DDCC77", "given": "#CC6677"}
 
 
 @more_fonts()
-def retrieval_by_section(report: Report, held_out: HeldOut, rows: Sequence[str] | None = None) -> Figure:
-    """Draw nDCG@10 of the queries of each section, with 95 % intervals by bootstrap over queries.
-
-    `rows`: of the report; by default BM25 and the models.
-    """
-    rows = rows or _main_rows(report)
+def retrieval_by_section(report: Report, held_out: HeldOut) -> Figure:
+    """Draw nDCG@10 of the queries of each section, with 95 % intervals by bootstrap over queries."""
+    rows = _main_rows(report)
     sections = held_out.texts["section"].to_numpy(str)[held_out.queries]
     counts = pd.Series(sections[sections != ""]).value_counts()
     groups = {f"all ({len(sections):,} queries)": np.ones(len(sections), bool)}
     for name in sorted(counts.index[:GROUPS]):
         groups[f"{shortened(f'{name} {SECTIONS.get(name, str())}', 30)} ({counts[name]:,})"] = sections == name
-    values = {row: report.rows[row].units[COMPARED] for row in rows}
-    cells: dict[str, dict[str, tuple[float, ...]]] = {}
+    cells = {}
     for group, mask in groups.items():
-        draws = resampled([values[row][mask] for row in rows], report.seed).T
-        cells[group] = {r: (values[r][mask].mean(), *interval(drawn)) for r, drawn in zip(rows, draws, strict=True)}
-    return _dots(f"{COMPARED} by section of the query, 95 % intervals", cells)
+        values = [report.rows[row].units[COMPARED][mask] for row in rows]
+        ends = map(interval, resampled(values, report.seed).T)
+        cells[group] = np.array([(value.mean(), *end) for value, end in zip(values, ends, strict=True)])
+    return _dots(f"{COMPARED} by section of the query, 95 % intervals", rows, cells)
 
 
 @more_fonts()
-def triplet_accuracy_by_kind(report: Report, rows: Sequence[str] | None = None) -> Figure:
+def triplet_accuracy_by_kind(report: Report) -> Figure:
     """Draw the triplet accuracy for each kind of negative, with 95 % intervals by bootstrap over anchors."""
-    name, rows = "triplet accuracy", rows or _main_rows(report)
-    known = {kind: f"{name} {kind}".strip() for kind in ("", *KINDS) if f"{name} {kind}".strip() in report.table}
-    table = report.table.loc[list(rows)]
-    cells = {kind or "all": table[[metric, f"{metric} low", f"{metric} high"]] for kind, metric in known.items()}
-    groups = {kind: {row: tuple(cell.loc[row]) for row in rows} for kind, cell in cells.items()}
-    return _dots("Triplet accuracy by kind of negative, 95 % intervals", groups)
+    rows, cells = _main_rows(report), {}
+    for kind in ("", *KINDS):
+        metric = f"triplet accuracy {kind}".strip()
+        if metric in report.table:
+            cells[kind or "all"] = report.table.loc[rows, [metric, f"{metric} low", f"{metric} high"]].to_numpy(float)
+    return _dots("Triplet accuracy by kind of negative, 95 % intervals", rows, cells)
 
 
 @more_fonts()
@@ -62,7 +62,7 @@ def cosines_of_triplets(embeddings: Mapping[str, np.ndarray], held_out: HeldOut)
 
     `embeddings`: name → (N, d) of `held_out.texts`.
     """
-    figure, panels = _panels(list(embeddings), "Cosine of the anchor with its positive and with its negative")
+    figure, panels = _panels(len(embeddings), "Cosine of the anchor with its positive and with its negative", "density")
     anchors, positives, negatives = held_out.triplets.T
     for (name, vectors), axes in zip(embeddings.items(), panels, strict=True):
         unit = unit_rows(vectors)
@@ -71,14 +71,15 @@ def cosines_of_triplets(embeddings: Mapping[str, np.ndarray], held_out: HeldOut)
         groups |= {str(kind): cosines[held_out.kind == kind] for kind in np.unique(held_out.kind)}
         bins = np.linspace(min(map(np.min, groups.values())), 1, 40) if len(anchors) else 1
         for kind, values in groups.items():
-            look: dict[str, Any] = {"color": COLOURS.get(kind, INK), "density": True, "bins": bins}
-            axes.hist(values, histtype="stepfilled", alpha=0.2, **look)
-            label = f"{kind if kind == 'positive' else f'negative: {kind}'} ({len(values):,})"
-            axes.hist(values, histtype="step", lw=1.8, label=label, **look)
-            axes.axvline(float(np.median(values)), color=look["color"], lw=1.2, ls="--")
+            colour = COLOURS.get(kind, INK)
+            label = f"{'negative: ' * (kind != 'positive')}{kind} ({len(values):,})"
+            look: Any = {"histtype": "stepfilled", "fc": (colour, 0.2), "ec": colour, "lw": 1.8}
+            axes.hist(values, bins, density=True, label=label, **look)
+            axes.axvline(float(np.median(values)), color=colour, lw=1.2, ls="--")
         gap = np.median(groups["positive"]) - np.median(cosines) if len(anchors) else np.nan
         axes.set_title(f"{drawable(name)}: medians (dashed) are {gap:.2f} apart", size=10, color=INK, loc="left")
-    return _finished(figure, panels, "density")
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    return figure
 
 
 @more_fonts()
@@ -89,21 +90,23 @@ def calibration(embeddings: Mapping[str, np.ndarray], held_out: HeldOut) -> Figu
     pairs are distributed. That they are high says little by itself: embeddings of a narrow field fill a narrow cone
     (Ethayarajh 2019, arXiv:1909.00512).
     """
-    figure, panels = _panels(list(embeddings), "What a cosine means: share of pairs that cite, or share a subclass")
-    step = -(-len(held_out.queries) // QUERIES)
-    queries = held_out.queries[::step] if step else held_out.queries
-    searched = np.stack([~held_out.hidden(int(query)) for query in queries]) if len(queries) else np.zeros((0, 0), bool)
-    truths = _truths(held_out, queries)
+    title = "What a cosine means: share of pairs that cite, or share a subclass"
+    figure, panels = _panels(len(embeddings), title, "share of pairs")
+    queries = held_out.queries[:: max(1, -(-len(held_out.queries) // QUERIES))]
+    searched = np.array([~held_out.hidden(int(query)) for query in queries])
+    texts, pairs = held_out.texts, held_out.pairs
+    labels = MultiLabelBinarizer(sparse_output=True).fit_transform(texts["subclasses"])
+    truths = {"cites": csr_array((np.ones(len(pairs)), pairs.T), (len(texts), len(texts)))[queries]}
+    truths |= {"shares a subclass": labels[queries] @ labels.T} if labels.shape[1] else {}
     for (name, vectors), axes in zip(embeddings.items(), panels, strict=True):
         unit = unit_rows(vectors)
-        cosines = (unit[queries] @ unit.T)[searched]
-        bins = np.linspace(cosines.min(), 1.0, 31)
-        place, middle = np.digitize(cosines, bins[1:-1]), (bins[1:] + bins[:-1]) / 2
-        count = np.bincount(place, minlength=30)
+        cosines = np.minimum((unit[queries] @ unit.T)[searched], 1)
+        count, bins = np.histogram(cosines, 30, (cosines.min(), 1))
+        middle = (bins[1:] + bins[:-1]) / 2
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         for (what, truth), colour, mark in zip(truths.items(), MODELS[:2], "os", strict=False):
-            hits = np.bincount(place, weights=truth[searched], minlength=30)
+            hits = np.histogram(cosines[truth.toarray()[searched] > 0], bins)[0]
             shown = (count >= LEAST_PAIRS) & (hits > 0)
             axes.plot(middle[shown], hits[shown] / count[shown], color=colour, marker=mark, ms=4, label=what)
         behind = axes.twinx()
@@ -113,17 +116,8 @@ def calibration(embeddings: Mapping[str, np.ndarray], held_out: HeldOut) -> Figu
         low, median, high = np.quantile(cosines, [0.05, 0.5, 0.95])
         text = f"{drawable(name)}: 90 % of all pairs lie between {low:.2f} and {high:.2f}, median {median:.2f}"
         axes.set_title(text, size=10, color=INK, loc="left")
-    return _finished(figure, panels, "share of pairs")
-
-
-def _truths(held_out: HeldOut, queries: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks (Q, N): which texts each query cites, and with which it shares a subclass, if the corpus has any."""
-    cites = np.zeros((len(queries), len(held_out.texts)), bool)
-    known = np.isin(held_out.pairs[:, 0], queries)
-    cites[np.searchsorted(queries, held_out.pairs[known, 0]), held_out.pairs[known, 1]] = True
-    labels = MultiLabelBinarizer(sparse_output=True).fit_transform(held_out.texts["subclasses"])
-    shared = {"shares a subclass": (labels[queries] @ labels.T).toarray() > 0} if labels.shape[1] else {}
-    return {"cites": cites, **shared}
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    return figure
 
 
 def nearest_table(
@@ -135,21 +129,15 @@ def nearest_table(
     """
     texts, spread = held_out.texts, np.linspace(0, len(held_out.queries) - 1, 5).round().astype(int)
     chosen = np.flatnonzero(texts["patent_id"].isin(patents)) if patents else np.unique(held_out.queries[spread])
-    cells: dict[str, list[str]] = {}
-    for name, vectors in embeddings.items():
-        unit = unit_rows(vectors)
-        for row in chosen:
-            cosines = np.where(held_out.hidden(int(row)), -np.inf, unit @ unit[row])
-            cited = held_out.pairs[held_out.pairs[:, 0] == row, 1]
-            for near in np.argsort(-cosines, kind="stable")[:count]:
-                star = "★ " if near in cited else ""
-                cells.setdefault(name, []).append(f"{cosines[near]:.2f}  {star}{_described(texts.iloc[near])}")
-    index = [(_described(texts.iloc[row]), rank) for row in chosen for rank in range(1, count + 1)]
-    table = pd.DataFrame(cells, index=pd.MultiIndex.from_tuples(index, names=["patent", ""]))
-    css = "text-align: left; vertical-align: top; padding: 4px 10px; border-bottom: 1px solid #ddd; max-width: 24em"
-    styler: Any = table.style.format(escape="html").format_index(escape="html", axis=0)
-    styler = styler.format_index(escape="html", axis=1).set_table_styles([{"selector": "td, th", "props": css}])
-    return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore" style="border-collapse: collapse"')
+    cells: dict[str, dict[tuple[str, int], str]] = {name: {} for name in embeddings}
+    for row in chosen:
+        searched, cited = np.flatnonzero(~held_out.hidden(int(row))), held_out.pairs[held_out.pairs[:, 0] == row, 1]
+        for name, vectors in embeddings.items():
+            found = nearest(vectors, vectors[[row]], count, searched)
+            for rank, (near, cosine) in enumerate(zip(*map(np.ravel, found), strict=True), start=1):
+                described = f"{cosine:.2f}  {'★ ' * (near in cited)}{_described(texts.iloc[near])}"
+                cells[name][_described(texts.iloc[row]), rank] = described
+    return text_table(pd.DataFrame(cells).rename_axis(["patent", ""]))
 
 
 def _described(patent: pd.Series) -> str:
@@ -160,37 +148,31 @@ def _main_rows(report: Report) -> list[str]:
     return [name for name in report.rows if name != "TF-IDF" and not name.startswith("BM25 + ")]
 
 
-def _dots(title: str, groups: Mapping[str, Mapping[str, tuple[float, ...]]]) -> Figure:
-    """Draw for each group a dot for each row, with its interval: group → row → (value, low, high)."""
-    rows = list(next(iter(groups.values())))
+def _dots(title: str, rows: Sequence[str], groups: Mapping[str, np.ndarray]) -> Figure:
+    """Draw for each group a dot for each row, with its interval: group → value, low and high (rows, 3)."""
     height = (len(rows) + 1) * ROW
     figure = Figure(figsize=(WIDTH, len(groups) * height + 1.1), layout="constrained", facecolor="white")
     axes = plain_axes(figure.subplots(), title)
     for number, row in enumerate(rows):
-        values = np.array([group[row] for group in groups.values()])
+        value, low, high = np.stack(list(groups.values()))[:, number].T
         y = np.arange(len(groups)) * height + number * ROW
         colour, mark = ("#777777" if row == "BM25" else MODELS[number % len(MODELS)]), "Dosv^Ph"[number % 7]
-        axes.hlines(y, values[:, 1], values[:, 2], color=colour, lw=1.6)
-        axes.plot(values[:, 0], y, mark, color=colour, ms=5.5, label=drawable(shortened(row, 40)))
+        axes.hlines(y, low, high, color=colour, lw=1.6)
+        axes.plot(value, y, mark, color=colour, ms=5.5, label=drawable(shortened(row, 40)))
     middle = np.arange(len(groups)) * height + (len(rows) - 1) * ROW / 2
     axes.set_yticks(middle, [drawable(group) for group in groups])
     axes.set(ylim=(middle[-1] + height / 2, -height / 2 + middle[0]))
     axes.grid(axis="x", color="#EEEEEE")
-    figure.legend(loc="outside lower left", ncols=4, frameon=False, labelcolor=INK)
+    figure.legend(**LEGEND)
     return figure
 
 
-def _panels(names: Sequence[str], title: str) -> tuple[Figure, list[Any]]:
+def _panels(count: int, title: str, what: str) -> tuple[Figure, list[Any]]:
     """A figure with a panel for each model, one above the other, of the same cosines."""
-    figure = Figure(figsize=(WIDTH, PANEL * len(names) + 0.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(WIDTH, PANEL * count + 0.6), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold", color=INK)
-    return figure, [plain_axes(axes, "") for axes in figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]]
-
-
-def _finished(figure: Figure, panels: Sequence[Any], what: str) -> Figure:
+    panels = [plain_axes(axes, "") for axes in figure.subplots(count, 1, squeeze=False, sharex=True).flat]
     for axes in panels:
         axes.set_ylabel(what, color=INK, size=9)
     panels[-1].set_xlabel("cosine", color=INK)
-    marks = panels[0].get_legend_handles_labels()
-    figure.legend(*marks, loc="outside lower left", ncols=4, frameon=False, labelcolor=INK)
-    return figure
+    return figure, panels

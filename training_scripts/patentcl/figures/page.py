@@ -10,20 +10,19 @@ from string import Template
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ..common.cli import InputError
 from ..common.files import beside
 from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
-from .layout import common_frame
+from .layout import extent
 from .scatter import Scatter, scatter_figure
+from .style import years_of
 
 WEB = Path(__file__).with_name("web")
 SCRIPTS = ("data", "canvas", "webgl", "maps", "pointing", "search", "filters", "neighbours", "start")  # .js, in order
 REACH = 32_767  # coordinates are 16-bit integers: the frame around all points goes from -REACH to REACH
 LEVELS: tuple[ColorBy, ...] = ("section", "class", "subclass", "year")
-FAR = 1.5  # far islands are left out of the first view if without them it magnifies that many times more
 
 
 def scatter_page(scatter: Scatter) -> str:
@@ -32,8 +31,9 @@ def scatter_page(scatter: Scatter) -> str:
     The page holds all its data, each array as base64 of gzip, which the browser unpacks: about 90 bytes a patent and 50
     for each of its models (1.3 MB for 10,000 patents of one model). Above 20,000 patents it draws with WebGL.
     """
-    colourings = _colourings(scatter)
-    header, arrays = _header(scatter, colourings), _arrays(scatter, colourings)
+    colourings, (x0, x1, y0, y1) = _colourings(scatter), extent(scatter.points, 1)
+    xy = (np.stack(list(scatter.points.values())) - (x0, y0)) / (x1 - x0, y1 - y0) * 2 * REACH - REACH
+    header, arrays = _header(scatter, colourings, xy), _arrays(scatter, colourings, xy)
     script = "\n".join(['"use strict";', *((WEB / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)])
     return Template((WEB / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(scatter.title.removesuffix(f", coloured by {scatter.groups.by}")),  # the colours can be chosen
@@ -59,59 +59,43 @@ def _colourings(scatter: Scatter) -> dict[str, Groups]:
     return found
 
 
-def _header(scatter: Scatter, colourings: dict[str, Groups]) -> dict[str, Any]:
-    metrics = scatter.metrics.reindex(list(scatter.points))
-    values = metrics.astype(object).where(metrics.notna(), None)
+def _header(scatter: Scatter, colourings: dict[str, Groups], xy: np.ndarray) -> dict[str, Any]:
+    metrics = scatter.metrics.reindex(list(scatter.points)).astype(object)
     return {
         "models": list(scatter.points),
         "count": len(scatter.patents),
         "neighbours": next((near.rows.shape[1] for near in scatter.neighbours.values()), 0),
-        "home": _home(scatter),
+        "home": [0, 0, *(1.06 * np.abs(xy).max(axis=(0, 1)) + 1).tolist()],  # middle and half sides of the first view
         "colourings": [
-            {"by": by, "names": [groups.names[key] for key in groups.colours], "colours": list(groups.colours.values())}
+            {"by": by, "names": list(groups.names.values()), "colours": list(groups.colours.values())}
             for by, groups in colourings.items()
         ],
         "metrics": [
             {"name": str(name), "up": name not in METRICS or METRICS[name].higher_is_better, "values": column.tolist()}
-            for name, column in values.items()
+            for name, column in metrics.where(metrics.notna(), None).items()
         ],
     }
 
 
-def _arrays(scatter: Scatter, colourings: dict[str, Groups]) -> list[tuple[str, bytes]]:
+def _arrays(scatter: Scatter, colourings: dict[str, Groups], xy: np.ndarray) -> list[tuple[str, bytes]]:
     """Little-endian, as every browser's typed arrays are; the models one after the other."""
-    x, y, half = common_frame(scatter.points)
-    xy = np.stack([(points - (x, y)) / half * REACH for points in scatter.points.values()])
     near = [scatter.neighbours[name] for name in scatter.points if name in scatter.neighbours]
-    keys = [{key: place for place, key in enumerate(groups.colours)} for groups in colourings.values()]
-    of = [[place[key] for key in groups.of] for place, groups in zip(keys, colourings.values(), strict=True)]
+    of = [[*map(list(groups.colours).index, groups.of)] for groups in colourings.values()]
     patents = scatter.patents
-    year = pd.to_numeric(patents["date"].astype(str).str.extract(r"^(\d{4})\b", expand=False)).fillna(0)
     texts = {
         "title": [" ".join(title.split()) for title in patents["title"]],
         "id": patents["patent_id"].tolist(),
         "date": patents["date"].astype(str).tolist(),
-        "classes": [", ".join(symbols) for symbols in patents["subclasses"]],
+        "classes": patents["subclasses"].str.join(", ").tolist(),
     }
     return [
         ("xy", xy.round().astype("<i2").tobytes()),
         ("near", b"".join(n.rows.astype("<u4").tobytes() for n in near)),
         ("cosines", b"".join((n.cosines * 100).round().astype("i1").tobytes() for n in near)),
         ("groups", np.array(of, np.uint8).tobytes()),
-        ("year", year.to_numpy("<i2").tobytes()),
+        ("year", years_of(patents).fillna(0).to_numpy("<i2").tobytes()),
         ("texts", json.dumps(texts, separators=(",", ":")).encode()),
     ]
-
-
-def _home(scatter: Scatter) -> list[float]:
-    """Middle (x, y) and half sides (x, y) of what the page shows first, in its coordinates."""
-    x, y, half = common_frame(scatter.points)
-    xy = (np.concatenate(list(scatter.points.values())) - (x, y)) / half * REACH
-    low, high = np.quantile(xy, [[0.0], [1.0]], axis=0)[:, 0]
-    near, far = np.quantile(xy, [[0.005], [0.995]], axis=0)[:, 0]
-    if ((high - low) > FAR * (far - near)).any():
-        low, high = near, far
-    return [*((low + high) / 2).round(1).tolist(), *((high - low) * 0.53 + 1).round(1).tolist()]
 
 
 def _packed(array: bytes) -> str:

@@ -18,16 +18,13 @@ def regions(patents: pd.DataFrame, points: np.ndarray, seed: int = 42) -> dict[s
     words of titles that are frequent in the region and rare elsewhere (class-based TF-IDF; Grootendorst 2022,
     arXiv:2203.05794).
     """
-    symbols = patents["subclass"].to_numpy(str)
-    if (symbols == "").all():
+    symbols, has_classes = patents["subclass"].to_numpy(str), (patents["subclass"] != "").any()
+    if not has_classes:
         symbols = KMeans(min(REGIONS, len(points)), n_init=3, random_state=seed).fit_predict(points).astype(str)
-        named = False
-    else:
-        named = True
     keys, group, counts = np.unique(symbols, return_inverse=True, return_counts=True)
     kept = [key for key in np.argsort(-counts, kind="stable") if keys[key] and counts[key] >= LEAST * len(patents)]
     words = _words(patents["title"], group)
-    names = {key: f"{keys[key] if named else ''} {words[key]}".strip() for key in kept[:REGIONS]}
+    names = {key: f"{keys[key] if has_classes else ''} {words[key]}".strip() for key in kept[:REGIONS]}
     return {name: np.flatnonzero(group == key) for key, name in names.items() if name}
 
 

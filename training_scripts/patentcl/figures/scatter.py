@@ -6,32 +6,39 @@ Figures are made without pyplot, so none stays open; a notebook that shows them 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from ..evaluation.metrics import METRICS
+from ..search.nearest import Nearest, neighbours
 from .colours import ColorBy, Groups, colour_groups
 from .layout import LAYOUTS, Method, extent, project
-from .neighbours import Neighbours, nearest_neighbours
 from .regions import densest, regions
 from .style import FAINT, INK, drawable, more_fonts, shortened
 
 PANEL, LINE = 5.0, 0.25  # inches: width of a panel, a line of text
 PER_ROW = 3  # panels
+NEIGHBOURS = 10  # of each patent in the page
 LEGEND_ENTRY = 4.9  # inches that the longest name and its count take
 LOWEST = 0.55  # height of a panel, in its width
+# Where the name of a region is tried, in heights of the text, the nearest place first; how far it is without a line.
+SHIFTS, NEAR = (
+    np.array(sorted(product(range(-15, 16), range(-12, 13)), key=lambda xy: math.hypot(xy[0] / 3, xy[1]))),
+    1.5,
+)
 DENSE, CELLS = 50_000, 320  # patents above which a panel shows densities, in so many cells across
 
 
@@ -49,15 +56,10 @@ class Scatter:
     groups: Groups
     metrics: pd.DataFrame
     title: str
-    neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
+    neighbours: Mapping[str, Nearest] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
     regions: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def order(self) -> np.ndarray:
-        """The order (N,) in which patents are drawn, shuffled so that no group hides another."""
-        return np.random.default_rng(0).permutation(len(self.patents))
 
 
 def make_scatter(
@@ -78,13 +80,13 @@ def make_scatter(
     where = "all splits" if split == "all" else f"the {split} split"
     title = f"{len(patents):,} patents of {where}" + (f", coloured by {groups.by}" if groups.by else "")
     points = project(embeddings, seed, layout)
-    neighbours = {name: nearest_neighbours(rows, name=name) for name, rows in embeddings.items()}
+    near = {name: neighbours(rows, NEIGHBOURS) for name, rows in embeddings.items()}
     names = regions(patents, next(iter(points.values())), seed)
     caption = f"{LAYOUTS[layout][1]}, seed {seed}. Far islands are pulled in. Axes have no unit."
     if names:
         what = "frequent subclasses" if (patents["subclass"] != "").any() else "k-means clusters of the first map"
         caption += f" Labels: {what} where they are densest, with words of their titles."
-    return Scatter(points, patents, groups, metrics, title, neighbours, titles or {}, caption, names)
+    return Scatter(points, patents, groups, metrics, title, near, titles or {}, caption, names)
 
 
 @more_fonts()
@@ -109,17 +111,17 @@ def scatter_figure(scatter: Scatter) -> Figure:
     grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[height, below] * rows)
     for axes in grid.ravel():
         axes.axis("off")
-    panels = {name: grid[n // columns * 2, n % columns] for n, name in enumerate(scatter.points)}
-    for number, (name, panel) in enumerate(panels.items()):
+    panels = dict(zip(scatter.points, grid[::2].flat, strict=False))
+    for (name, panel), table in zip(panels.items(), grid[1::2].flat, strict=False):
         panel.axis("on")
         panel.set(xlim=frame[:2], ylim=frame[2:], xticks=[], yticks=[], aspect="equal")
         panel.spines[:].set(linewidth=0.6, color=FAINT)
         panel.set_title(drawable(shortened(name, 46)), size=12, color=INK, loc="left")
-        _draw_patents(panel, scatter.points[name], scatter)
-        _write_metrics(grid[number // columns * 2 + 1, number % columns], name, scatter)
+        _draw_patents(panel, scatter.points[name], scatter.groups)
+        _write_metrics(table, name, scatter)
     marks = [Line2D([], [], ls="", marker="o", ms=7, color=colour) for colour in scatter.groups.colours.values()]
     look = {"frameon": False, "labelcolor": INK, "handletextpad": 0.2}
-    legend = figure.legend(marks, scatter.groups.labels.values(), loc="outside lower left", ncols=entries, **look)
+    legend = figure.legend(marks, scatter.groups.labels, loc="outside lower left", ncols=entries, **look)
     legend.set_title("\n".join(caption), FontProperties(size=9))
     legend.set_alignment("left")
     figure.draw_without_rendering()  # which gives the panels their places
@@ -128,14 +130,15 @@ def scatter_figure(scatter: Scatter) -> Figure:
     return figure
 
 
-def _draw_patents(panel: Axes, xy: np.ndarray, scatter: Scatter) -> None:
+def _draw_patents(panel: Axes, xy: np.ndarray, groups: Groups) -> None:
     """Draw a point for each patent (N, 2), or above `DENSE` the mean colour and the density of each place."""
-    colours = {key: to_rgb(colour) for key, colour in scatter.groups.colours.items()}
-    rgb = np.array([colours[key] for key in scatter.groups.of])
+    colours = {key: to_rgb(colour) for key, colour in groups.colours.items()}
+    rgb = np.array([colours[key] for key in groups.of])
     if len(xy) <= DENSE:
         dots = float(np.clip(16_000 / len(xy), 3, 40))  # square points: from 10,000 patents to a few
-        x, y = xy[scatter.order].T
-        panel.scatter(x, y, c=rgb[scatter.order], s=dots, alpha=0.75, linewidths=0)
+        order = np.random.default_rng(0).permutation(len(xy))  # so that no group hides another
+        x, y = xy[order].T
+        panel.scatter(x, y, c=rgb[order], s=dots, alpha=0.75, linewidths=0)
         return
     limits = panel.get_ylim(), panel.get_xlim()
     cells = round(CELLS * np.ptp(limits[0]) / np.ptp(limits[1])), CELLS
@@ -146,31 +149,36 @@ def _draw_patents(panel: Axes, xy: np.ndarray, scatter: Scatter) -> None:
 
 
 def _name_regions(panel: Axes, xy: np.ndarray, names: Mapping[str, np.ndarray]) -> None:
-    """Write the name of each region at its densest place, moved aside where it would cover another's."""
+    """Write the name of each region at its densest place, or at the nearest free one, with a line if that is far.
+
+    A name covers no other name, line or place. Those of the most patents come first; what finds no room is left out.
+    """
     halo = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
     look: dict[str, Any] = {"ha": "center", "va": "center", "size": 8, "color": INK, "path_effects": halo, "zorder": 3}
-    places = np.array([densest(xy[rows]) for rows in names.values()]).reshape(-1, 2)
-    texts = [panel.text(x, y, drawable(shortened(n, 34)), **look) for (x, y), n in zip(places, names, strict=True)]
-    for text in texts:
-        box, middle = text.get_window_extent(), np.array(panel.transData.transform(text.get_position()))
-        inwards = np.clip(0, np.subtract(panel.bbox.min, box.min), np.subtract(panel.bbox.max, box.max))
-        text.set_position(tuple(panel.transData.inverted().transform(middle + inwards)))
+    to_data, boxes, lines = panel.transData.inverted().transform, list[Bbox](), list[Path]()
+    places = np.array([panel.transData.transform(densest(xy[rows])) for rows in names.values()])
+    for name, place in zip(names, places, strict=True):
+        text, others = panel.text(0, 0, drawable(shortened(name, 34)), **look), places[(places != place).any(axis=1)]
         text.set_in_layout(False)
-    if not texts:
-        return
-    line = {"arrowstyle": "-", "color": INK, "lw": 0.6, "zorder": 2}
-    how: dict[str, Any] = {"avoid_self": False, "expand": (1.02, 1.1), "iter_lim": 300, "arrowprops": line}
-    _, lines = adjust_text(texts, target_x=places[:, 0], target_y=places[:, 1], ax=panel, **how)
-    kept: list[Bbox] = []
-    for text in texts:  # those of the most patents come first
-        box = text.get_window_extent()
-        inside = panel.bbox.x0 - 1 < box.x0 and box.x1 < panel.bbox.x1 + 1
-        if inside and not any(box.overlaps(other) for other in kept):
-            kept.append(box)
+        size = np.array(text.get_window_extent().size)
+        for middle in place + SHIFTS * size[1]:
+            low, high = middle - size / 2, middle + size / 2
+            box, edge = Bbox([low, high]), np.clip(place, low, high)
+            if (low < panel.bbox.min).any() or (high > panel.bbox.max).any() or box.count_contains(others):
+                continue
+            is_far = np.hypot(*(edge - place)) > NEAR * size[1]
+            line = Path([place, edge] if is_far else [low, high])
+            if box.count_overlaps(boxes) or any(map(line.intersects_bbox, boxes)):
+                continue
+            if not any(other.intersects_bbox(box) or other.intersects_path(line) for other in lines):
+                boxes.append(box)
+                lines.append(line)
+                text.set(position=to_data(middle))
+                if is_far:
+                    panel.plot(*to_data(line.vertices).T, color=INK, lw=0.6, zorder=2)
+                break
         else:
             text.remove()
-            for leader in (leader for leader in lines if leader.patchA is text):
-                leader.remove()
 
 
 def _write_metrics(axes: Axes, name: str, scatter: Scatter) -> None:

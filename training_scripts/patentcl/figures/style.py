@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
+import pandas as pd
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font, get_font_names
+from pandas.io.formats.style import Styler
 
 INK, FAINT, RED, BLUE = "#222222", "#BBBBBB", "#B2182B", "#332288"
 # Fonts with Chinese, Japanese, Korean or Thai letters, as Linux, macOS and Windows have them.
@@ -55,3 +58,18 @@ def plain_axes(axes: Axes, title: str) -> Axes:
     axes.spines[["left", "bottom"]].set(linewidth=0.6, color=FAINT)
     axes.tick_params(length=2, color=FAINT, labelcolor=INK)
     return axes
+
+
+def text_table(table: pd.DataFrame) -> Styler:
+    """Show a table of texts in a notebook, wrapped and escaped."""
+    css = "text-align: left; vertical-align: top; padding: 4px 12px; border-bottom: 1px solid #ddd; max-width: 24em"
+    styler: Any = table.style.format(escape="html", na_rep="–").format_index(escape="html")
+    styler = styler.format_index(escape="html", axis=1)
+    styler.set_table_styles([{"selector": "td, th", "props": f"{css}; white-space: pre-line"}])
+    # A notebook would typeset what stands between two $ of a title; these classes turn MathJax off.
+    return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore" style="border-collapse: collapse"')
+
+
+def years_of(patents: pd.DataFrame) -> pd.Series:
+    """The year of each patent's date; NaN without one."""
+    return pd.to_datetime(patents["date"], format="ISO8601", errors="coerce").dt.year

@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 from ..graph.neighbourhood import Neighbourhood
 from ..tables.cpc import is_cpc, uses_cpc
 from .colours import SECTION_COLOURS
-from .style import BLUE, FAINT, INK, RED, drawable, more_fonts, shortened
+from .style import BLUE, FAINT, INK, RED, drawable, more_fonts, shortened, text_table
 
 Patent = Mapping[str, Any]
 CLASSES = 4  # shown of each patent in a triplet's graph
@@ -29,14 +29,7 @@ def triplet_table(triplets: pd.DataFrame) -> Styler:
     roles = ["anchor", "positive", "negative"]
     cells = {role: triplets[f"{role}_title"].astype(str) + "\n" + triplets[f"{role}_id"].astype(str) for role in roles}
     table = pd.DataFrame({**cells, "kind of negative": triplets["negative_kind"], "class": triplets["cpc_subclass"]})
-    css = (
-        "text-align: left; vertical-align: top; padding: 6px 12px; border-bottom: 1px solid #ddd; max-width: 22em; "
-        "white-space: pre-line"
-    )
-    styler: Any = table.reset_index(drop=True).style.format(escape="html", na_rep="–").hide(axis="index")
-    styler.set_table_styles([{"selector": "td, th", "props": css}])
-    # A notebook would typeset what stands between two $ of a title; these classes turn MathJax off.
-    return styler.set_table_attributes('class="tex2jax_ignore mathjax_ignore" style="border-collapse: collapse"')
+    return text_table(table.reset_index(drop=True)).hide(axis="index")
 
 
 @more_fonts()

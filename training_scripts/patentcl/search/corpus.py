@@ -22,13 +22,12 @@ COLUMNS = "patent_id, title, abstract, date, subclasses, family"
 
 @dataclass(frozen=True)
 class Corpus:
-    """All patents of a data folder; the row of a patent is its place in patents.csv.
+    """All patents of a data folder, from `csv`; the row of a patent is its place there.
 
-    `file`: their `COLUMNS`, as Parquet; `fingerprint`: of patents.csv.
+    `file`: their `COLUMNS`, as Parquet; its name is the fingerprint of `csv`.
     """
 
     csv: Path
-    fingerprint: str
     file: Path
 
     def read(self, rows: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -43,7 +42,7 @@ class Corpus:
         with connect() as db, readable_errors(f"{self.file} cannot be read", "Delete it."):
             return db.execute(sql, values).df()
 
-    def filtered(self, before: str, cpc: Sequence[str], classified: bool = False) -> np.ndarray | None:
+    def filtered(self, before: str, cpc: Sequence[str], classified: bool) -> np.ndarray | None:
         """The rows of the patents dated before a day, month or year and in a class of `cpc`; None for all patents.
 
         A class is a subclass or its beginning; `classified` leaves out patents without one, `before` those without a
@@ -60,12 +59,12 @@ class Corpus:
             raise InputError("no patent has a class, or one (and a date) as --cpc and --before say: C02F, C02 or C")
         return rows
 
-    def vectors(self, model: Model, folder: Path, max_length: int = 0, overwrite: bool = False) -> np.ndarray:
+    def vectors(self, model: Model, folder: Path, max_length: int, overwrite: bool) -> np.ndarray:
         """The vectors (N, d) of the patents in `folder`, in any precision; `embed_corpus` writes or resumes them.
 
         Raises `InputError` unless `overwrite` if there are vectors of other texts or another model.
         """
-        texts, record = f"{self.csv.name}, {self.fingerprint}", folder / "vectors.json"
+        record, texts = folder / "vectors.json", f"{self.csv.name}, {self.file.stem}"
         wanted = {"model": model.fingerprint, "texts": texts, "max length": max_length}
         known = files.read_json(record).get("params", {}) if record.exists() else {}
         if overwrite or not wanted.items() <= known.items() or not files.is_complete(record):
@@ -79,11 +78,10 @@ def open_corpus(data: Path) -> Corpus:
     csv = files.plain(data / "graph" / "patents.csv")
     if not csv.is_file():
         raise InputError(f"{csv} is missing. Pass --data, or run patent_handler.py first (--graph none is enough)")
-    fingerprint = files.fingerprint([csv])
-    file = data / "search" / f"{fingerprint}.parquet"
+    file = data / "search" / f"{files.fingerprint([csv])}.parquet"
     if not file.exists():
         rows = f"SELECT {COLUMNS} FROM ({rows_of(csv.parent, csv.name)})"  # noqa: S608
         advice = "Restructure again with --overwrite."
         with readable_errors(f"{csv} cannot be read", advice), files.beside(file) as scratch, connect() as db:
             db.execute(f"COPY ({rows}) TO {literal(scratch)} (FORMAT parquet, ROW_GROUP_SIZE 32768)")
-    return Corpus(csv, fingerprint, file)
+    return Corpus(csv, file)

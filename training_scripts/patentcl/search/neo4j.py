@@ -21,26 +21,22 @@ OPTIONS {{indexConfig: {{`vector.dimensions`: {dimensions}, `vector.similarity_f
 _BATCH = """MATCH (i:PatentCL {vectors: $name}) UNWIND $rows AS row MATCH (p:Patent {patent_id: row[0]})
 CALL db.create.setNodeVectorProperty(p, 'embedding', row[1])
 WITH i, count(*) AS n SET i.vectors_written = $written RETURN n"""
-_PROCEDURE = "CALL db.index.vector.queryNodes('patent_vectors', $count, {vector}) YIELD node AS p, score"
-_CLAUSE = "MATCH (p:Patent) SEARCH p IN (VECTOR INDEX patent_vectors FOR {vector} LIMIT $count) SCORE AS score"
-_ANSWER = """
+_PROCEDURE = "CALL db.index.vector.queryNodes('patent_vectors', $count, a.embedding) YIELD node AS p, score"
+_CLAUSE = "MATCH (p:Patent) SEARCH p IN (VECTOR INDEX patent_vectors FOR a.embedding LIMIT $count) SCORE AS score"
+_QUERY = """MATCH (a:Patent {{patent_id: $patent_id}})
+{}
 RETURN p.patent_id AS patent_id, p.title AS title, p.date AS date, p.subclasses AS cpc, 2 * score - 1 AS score,
-       COLLECT { MATCH (p)-[:CITES]->(x:Patent) RETURN x.patent_id } AS cites,
-       COLLECT { MATCH (p)<-[:CITES]-(x:Patent) RETURN x.patent_id } AS cited_by
+       COLLECT {{ MATCH (p)-[:CITES]->(x:Patent) RETURN x.patent_id }} AS cites,
+       COLLECT {{ MATCH (p)<-[:CITES]-(x:Patent) RETURN x.patent_id }} AS cited_by
 ORDER BY score DESC"""
 
 
-def similar_query(version: tuple[int, ...], patent: bool = True) -> str:
-    """Cypher for a server of this version: the $count patents nearest to the patent $patent_id, with their citations.
-
-    Without `patent`, those nearest to a $vector.
-    """
-    is_new = version >= SEARCH_CLAUSE
-    start = "CYPHER 25\n" * is_new + "MATCH (a:Patent {patent_id: $patent_id})\n" * patent
-    return start + (_CLAUSE if is_new else _PROCEDURE).format(vector="a.embedding" if patent else "$vector") + _ANSWER
+def similar_query(version: tuple[int, ...]) -> str:
+    """Cypher for a server of this version: the $count patents nearest to the patent $patent_id, and their citations."""
+    return "CYPHER 25\n" + _QUERY.format(_CLAUSE) if version >= SEARCH_CLAUSE else _QUERY.format(_PROCEDURE)
 
 
-def write_to_neo4j(data: Path, search: Search, overwrite: bool = False) -> None:
+def write_to_neo4j(data: Path, search: Search, overwrite: bool) -> None:
     """Write the vectors to the server that the environment names and that has the graph of `data`; print a query.
 
     A patent gets its vector as the property `embedding`, which a vector index covers. An interrupted run resumes.
@@ -63,11 +59,9 @@ def _write(graph: Neo4jGraph, search: Search, overwrite: bool) -> None:
         state["written"] = 0
     graph.write(_INDEX.format(dimensions=search.vectors.shape[1]))
     ids = search.corpus.find("true", {})["patent_id"].tolist()
-    with tqdm(total=len(ids), initial=state["written"], desc="vectors to Neo4j", unit="patent") as progress:
-        for start in range(state["written"], len(ids), BATCH):
-            vectors = search.vectors[start : start + BATCH].astype(float).tolist()
-            rows = [list(row) for row in zip(ids[start : start + BATCH], vectors, strict=True)]
-            if not graph.write(_BATCH, {"rows": rows, "name": name, "written": start + len(rows)}):
-                raise InputError(f"{graph.server}: the graph was replaced meanwhile; run again")
-            progress.update(len(rows))
+    for start in tqdm(range(state["written"], len(ids), BATCH), "vectors to Neo4j", unit=f"{BATCH:,} patents"):
+        vectors = search.vectors[start : start + BATCH].astype(float).tolist()
+        rows = [list(row) for row in zip(ids[start : start + BATCH], vectors, strict=True)]
+        if not graph.write(_BATCH, {"rows": rows, "name": name, "written": start + len(rows)}):
+            raise InputError(f"{graph.server}: the graph was replaced meanwhile; run again")
     graph.write("CALL db.awaitIndexes(36000)")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sentence_transformers import SentenceTransformer
 
 from ..common.cli import InputError
 from ..models.embed import encode_tokens
@@ -39,24 +38,18 @@ class Search:
     rows: np.ndarray | None
     codes: Codes | None
 
-    def nearest(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows and cosines of the `count` patents nearest to each query, best first; of fewer patents all."""
+    def nearest(self, count: int) -> list[pd.Series]:
+        """The cosines of the `count` patents nearest to each query by their rows, best first; of fewer patents all."""
         most = count + max(map(len, self.hidden))
-        answers = []
-        for rows, cosines, hidden in zip(
-            *nearest(self.vectors, self.embeddings, most, self.rows, self.codes), self.hidden, strict=True
-        ):
-            shown = ~np.isin(rows, hidden)
-            answers.append((rows[shown][:count], cosines[shown][:count]))
-        return answers
+        found = zip(*nearest(self.vectors, self.embeddings, most, self.rows, self.codes), self.hidden, strict=True)
+        return [pd.Series(cosines, rows).drop(hidden, errors="ignore").head(count) for rows, cosines, hidden in found]
 
-    def answers(self, found: list[tuple[np.ndarray, np.ndarray]], columns: Sequence[str]) -> pd.DataFrame:
+    def answers(self, found: list[pd.Series], columns: Sequence[str]) -> pd.DataFrame:
         """A row for each patent that was found: number and query, rank, score, and `columns` of the patent."""
-        rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        number = np.repeat(np.arange(len(found)), [len(some) for some, _ in found])
-        table = pd.DataFrame({"number": number, "query": self.queries["query"].to_numpy()[number], "score": scores})
-        table.insert(2, "rank", table.groupby("number").cumcount() + 1)
-        return pd.concat([table, self.corpus.read(rows, columns)], axis=1)
+        table = pd.concat(found, keys=range(len(found)), names=["number", "row"]).rename("score").reset_index()
+        table["query"] = self.queries["query"].to_numpy()[table["number"]]
+        table["rank"] = table.groupby("number").cumcount() + 1
+        return pd.concat([table, self.corpus.read(table["row"].to_numpy(), columns)], axis=1)
 
 
 def open_search(options: Query, classified: bool = False) -> Search:
@@ -74,16 +67,16 @@ def open_search(options: Query, classified: bool = False) -> Search:
         queries = corpus.read(own, ["patent_id", "title", "abstract"]).rename(columns={"patent_id": "query"})
     folder = options.vectors or options.data / "vectors" / model.label
     vectors = corpus.vectors(model, folder, options.max_length, options.overwrite)
-    embeddings = vectors[own] if options.patent else _embed(model.load(options.max_length), queries)
+    if options.patent:
+        embeddings = vectors[own]
+    else:
+        network = model.load(options.max_length)
+        middle = np.where(queries["abstract"] == "", "", separator(network))  # a title alone is read as a text
+        texts = queries["title"] + middle + queries["abstract"]
+        embeddings = encode_tokens(network, token_ids(network, texts.tolist()))
     kind = options.quantise if options.quantise != "auto" else "binary" if len(vectors) > EXACT else "none"
     codes = None if kind == "none" else quantise(vectors, folder / f"{kind}.npy", kind)
     return Search(corpus, model, vectors, queries, embeddings, hidden, rows, codes)
-
-
-def _embed(network: SentenceTransformer, queries: pd.DataFrame) -> np.ndarray:
-    """The embeddings (Q, d); a title alone is read as a text, without a separator."""
-    middle = np.where(queries["abstract"] == "", "", separator(network))
-    return encode_tokens(network, token_ids(network, (queries["title"] + middle + queries["abstract"]).tolist()))
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -101,9 +94,10 @@ def _find(ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, list[np.ndarr
     """The row of each patent (Q,), and the rows of its family, itself included."""
     plain = {patent: re.sub(r"^US|[\s,]|(?<=\d)[A-Z]\d?$", "", patent.upper()) for patent in ids}  # US10,000,000B2
     known = corpus.find("list_contains($ids, patent_id)", {"ids": [*plain, *plain.values()]}).set_index("patent_id")
-    if unknown := [patent for patent in ids if not {patent, plain[patent]} & {*known.index}]:
+    found = [patent if patent in known.index else plain[patent] for patent in ids]
+    if unknown := [patent for patent, name in zip(ids, found, strict=True) if name not in known.index]:
         example = corpus.read(np.zeros(1, int), ["patent_id"])["patent_id"][0]
         raise InputError(f"--patent {unknown[0]}: not in the corpus, whose ids are like {example}")
-    own = known.loc[[patent if patent in known.index else plain[patent] for patent in ids]]
-    family = corpus.find("list_contains($families, family)", {"families": own["family"].tolist()})
-    return own["row"].to_numpy(), [family["row"][family["family"] == one].to_numpy() for one in own["family"]]
+    family = corpus.find("list_contains($families, family)", {"families": known["family"].tolist()})
+    rows = family.groupby("family")["row"].apply(np.array)
+    return known.loc[found, "row"].to_numpy(), rows[known.loc[found, "family"]].tolist()

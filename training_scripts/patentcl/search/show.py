@@ -12,11 +12,10 @@ def show(answers: pd.DataFrame, csv: Path | None) -> None:
     if csv:
         answers.to_csv(csv, index=False)
     for query, rows in answers.groupby("query", sort=False):
-        columns = [
-            [_text(value, WIDTHS.get(str(name), 100)) for value in rows[name]] for name in rows if name != "query"
-        ]
-        widths = [max(map(len, column)) for column in columns]
         print(f"\n{_text(query, 100)}")
+        shown = rows.drop(columns="query").items()
+        columns = [[_text(value, WIDTHS.get(str(name), 100)) for value in column] for name, column in shown]
+        widths = [max(map(len, column)) for column in columns]
         for row in zip(*columns, strict=True):
             print("  ".join(map(str.ljust, row, widths)).rstrip())
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..common.files import beside, intact
 from ..common.progress import ticking
 from ..common.resources import require
-from ..evaluation.rankers import best_first, bm25_index, bm25_scores, fuse, words_of
+from ..evaluation.rankers import bm25_index, bm25_scores, fuse, words_of
 from .corpus import Corpus
 from .options import Similar
 from .queries import Search, open_search
@@ -36,18 +36,15 @@ def similar(options: Similar) -> pd.DataFrame:
     return answers[["query", "rank", "patent_id", "title", "date", "cpc", "score", "link"]]
 
 
-def _fused(search: Search, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows and scores of the `count` best patents for each query by the fusion of both rankings."""
+def _fused(search: Search, count: int) -> list[pd.Series]:
+    """The scores of the `count` best patents for each query by the fusion of both rankings, by their rows."""
     index, searched = _index(search.corpus, len(search.vectors)), np.zeros(len(search.vectors), bool)
     searched[slice(None) if search.rows is None else search.rows] = True
     answers = []
-    for words, (near, _), hidden in zip(words_of(search.queries), search.nearest(DEPTH), search.hidden, strict=True):
-        by_words = np.where(searched, bm25_scores(index, words), 0)
-        by_words[hidden] = 0
-        by_words = best_first(np.where(by_words > 0, by_words, -np.inf), DEPTH)
-        scores = fuse([near, by_words], searched)
-        best = best_first(np.where(scores > 0, scores, -np.inf), count)
-        answers.append((best, scores[best]))
+    for words, near, hidden in zip(words_of(search.queries), search.nearest(DEPTH), search.hidden, strict=True):
+        by_words = pd.Series(bm25_scores(index, words))[searched].drop(hidden, errors="ignore").nlargest(DEPTH)
+        scores = pd.Series(fuse([near.index.to_numpy(), by_words[by_words > 0].index.to_numpy()], searched))
+        answers.append(scores[scores > 0].nlargest(count))
     return answers
 
 
