@@ -92,7 +92,7 @@ def _scan(values: np.ndarray, rows: np.ndarray, score: Callable[..., Tensor], qu
 
 def _cosine(block: np.ndarray, unit: Tensor) -> Tensor:
     vectors = torch.from_numpy(block).to(unit.device).float()
-    return (unit @ vectors.T) / vectors.norm(dim=1).clamp_min(1e-12)
+    return (unit @ vectors.T).div_(vectors.norm(dim=1).clamp_min(1e-12))
 
 
 def _dot(block: np.ndarray, queries: Tensor) -> Tensor:
