@@ -1,134 +1,136 @@
-"""Compare recipes (training settings and mining options) on two corpora, with three seeds each.
+"""Compare recipes (training settings and mining options) on several corpora, seen and unseen.
 
-    python benchmarks/recipes.py --tables DIR                # DIR: tables of real patents; the other corpus is a sample
-    python benchmarks/recipes.py --tables DIR --split test   # the same models on the test queries
+    python benchmarks/recipes.py --tables water=DIR ultrasound=DIR week=DIR      # DIR: tables of real patents
+    python benchmarks/recipes.py --tables … --only best published --seeds 3      # the finalists
+    python benchmarks/recipes.py --tables … --only best --triplets 10000
 
-Each recipe trains the small packaged model on one corpus. It is evaluated on held-out queries of both corpora and on a
-task without patents: finding the body of a Python docstring by its first line (MRR). Select recipes by the val split;
-the test split is for the selected ones. `share 0.5` is the mean of the base weights and the trained weights.
+Each recipe trains the base model on each corpus, on all of them pooled, and on the synthetic sample. It is
+evaluated on the held-out queries of its own corpus, on each other corpus without the documents that it was trained on
+(all patents there that cite are queries; where none cites another, those that share citations are relevant), and on a
+task without patents: to find the body of a Python docstring by its first line (MRR). Differences are to the base model,
+and BM25 fused with the model is compared with BM25 fused with the base.
 
-Finished runs are cached in --work with their parameters: rerun to resume. The library's version is not one of them, so
-use another --work after a change of the library. A recipe is better than the base if its mean difference is positive
-and large compared to the standard deviation over the seeds.
+Finished runs are kept in --work with their parameters: rerun to resume. The library's version is not one of them, so
+use another --work after a change of the library.
 """
 
 import argparse
+import csv
 import importlib
 import inspect
 import json
-import os
 import pkgutil
-import platform
+import re
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sentence_transformers import SentenceTransformer
 
 from patentcl.common.cli import InputError, Interrupted, run_script
-from patentcl.common.files import DATA, write_json
+from patentcl.common.files import DATA, beside, write_json
 from patentcl.common.hashing import mix
+from patentcl.evaluation.compare import compare_embeddings
 from patentcl.evaluation.held_out import HeldOut, held_out_set
-from patentcl.evaluation.metrics import quick
-from patentcl.evaluation.rankers import Ranker, bm25_ranker, dense_ranker
+from patentcl.evaluation.other_corpus import other_corpus
+from patentcl.evaluation.significance import interval, resampled
 from patentcl.models.embed import embed, encode, unit_rows
 from patentcl.models.load import MINILM, find_model
 from patentcl.pipeline import tables_to_triplets
 from patentcl.sample.write import write_sample
 from patentcl.training.log import Log
-from patentcl.training.loop import Job, average
+from patentcl.training.loop import Job
+from patentcl.training.options import RECIPES as NAMED
 from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import fit
 from patentcl.triplets.dataset import Dataset, load_dataset
 from patentcl.triplets.options import Mining
 
-TRIPLETS, BATCH = 320, 16
-COMMON: dict[str, Any] = {"batch_size": BATCH, "epochs": 1, "dropout": 0.0, "evaluations": 0, "keep": "last"}
-BEST: dict[str, Any] = {"loss": "contrast", "lr": 5e-5}
-# Name → mining, training; each is evaluated with its trained weights and averaged with the base. The first has the
-# published loss; the second, averaged, is the recipe `best`; each of the others changes `best` as its name states.
-RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "published, 1 epoch": ("cited", {"loss": "triplet", "margin": 5, "lr": 2e-5}),
-    "best": ("coupled", BEST),
-    "cited positives": ("cited", BEST),
-    "learning rate 2e-5": ("coupled", {**BEST, "lr": 2e-5}),
-    "random negatives": ("random", BEST),
-    "triplet loss, margin 0.3": ("coupled", {"loss": "triplet", "margin": 0.3, "lr": 5e-5}),
-    "examiner first, cited": ("examiner", BEST),
-    "1 positive per anchor": ("single", BEST),
-    "filtered negatives": ("filtered", BEST),
-    "3 epochs": ("coupled", {**BEST, "epochs": 3}),
-    "citation negatives": ("citation", BEST),
-    "triplet loss, margin 5": ("coupled", {"loss": "triplet", "margin": 5, "lr": 5e-5}),
-    "published": ("cited", {"loss": "triplet", "margin": 5, "lr": 2e-5, "epochs": 10}),
+CITED = Mining(per_anchor=5, val=0.1, test=0.4)
+COUPLED = replace(CITED, positives="coupled")
+BEST: dict[str, Any] = {**NAMED["best"], "evaluations": 0, "keep": "last"}
+PLAIN: dict[str, Any] = {**BEST, "lr": 5e-5, "views": 0, "distill": 0}
+# Name → mining, training. Each but the first three changes `best` as its name says.
+RECIPES: dict[str, tuple[Mining, dict[str, Any]]] = {
+    "best": (COUPLED, BEST),
+    "published, 1 epoch": (CITED, {**BEST, **NAMED["published"], "epochs": 1, "views": 0, "distill": 0}),
+    "contrast, averaged": (COUPLED, {**PLAIN, "average": 0.5}),  # what `best` was before
+    "contrast": (COUPLED, PLAIN),
+    "without views": (COUPLED, {**BEST, "views": 0}),
+    "without distillation": (COUPLED, {**BEST, "distill": 0}),
+    "distillation 3": (COUPLED, {**BEST, "distill": 3}),
+    "views 3": (COUPLED, {**BEST, "views": 3}),
+    "cited positives": (CITED, BEST),
+    "1 positive per anchor": (replace(COUPLED, per_anchor=1), BEST),
+    "random negatives": (replace(COUPLED, negatives="random=1"), BEST),
+    "filtered negatives": (replace(COUPLED, filter_model=MINILM), BEST),
+    "learning rate 1e-5": (COUPLED, {**BEST, "lr": 1e-5}),
+    "learning rate 6e-5": (COUPLED, {**BEST, "lr": 6e-5}),
+    "batch 64": (COUPLED, {**BEST, "batch_size": 64}),
+    "batch 64, learning rate 6e-5": (COUPLED, {**BEST, "batch_size": 64, "lr": 6e-5}),
+    "3 epochs": (COUPLED, {**BEST, "epochs": 3}),
+    "temperature 0.1": (COUPLED, {**BEST, "scale": 10}),
+    "averaged with the base": (COUPLED, {**BEST, "average": 0.5}),
+    "dropout": (COUPLED, {**BEST, "dropout": None}),
 }
-CITED = Mining(str(TRIPLETS), per_anchor=5, val=0.2, test=0.4)
-MAX_QUERIES = {"real": 2_000, "sample": 60}  # 60 suffice for the large differences on the sample
-MININGS = {
-    "cited": CITED,
-    "coupled": replace(CITED, positives="coupled"),
-    "examiner": replace(CITED, positives="examiner"),
-    "filtered": replace(CITED, positives="coupled", filter_model=MINILM),
-    "random": replace(CITED, positives="coupled", negatives="random=1"),
-    "citation": replace(CITED, positives="coupled", negatives="citation=1"),
-    "single": replace(CITED, positives="coupled", per_anchor=1),
-}
-SHARES = (1.0, 0.5)  # of the trained weights
+POOLED = ("g_patent.tsv", "g_patent_abstract.tsv", "g_us_patent_citation.tsv", "g_cpc_current.tsv")
+MODEL, FUSED = "model", "BM25 + model"
+METRICS = {"nDCG@10": (MODEL, "nDCG@10"), "fused": (FUSED, "nDCG@10"), "CPC F1": (MODEL, "CPC F1")}
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=Path, metavar="DIR", required=True, help="tables of real patents")
-    parser.add_argument("--work", type=Path, default=DATA / "recipes", metavar="DIR", help="cache of finished runs")
+    parser.add_argument("--tables", nargs="+", metavar="NAME=DIR", required=True, help="tables of real patents")
+    parser.add_argument("--work", type=Path, default=DATA / "recipes", metavar="DIR", help="folder of finished runs")
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="recipes (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe on each corpus")
-    parser.add_argument(
-        "--split",
-        choices=("val", "test"),
-        default="val",
-        help="queries to evaluate on (test: for recipes selected on val)",
-    )
-    parser.add_argument("--corpus-sample", type=int, default=400, help="patents to search in each corpus (0: all)")
+    parser.add_argument("--train", nargs="+", metavar="NAME", help="corpora to train on (default: all)")
+    parser.add_argument("--triplets", type=int, default=1_000, metavar="N", help="most triplets of a training")
+    parser.add_argument("--base-model", default=MINILM, metavar="NAME|DIR", help="base model (default: minilm)")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each recipe on each corpus")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Mine, run what is not cached, print the table."""
+    """Mine, run what is not finished, print the table."""
     args = parse_arguments()
-    if args.seeds < 1 or args.corpus_sample < 0:
-        raise InputError("--seeds must be at least 1, --corpus-sample at least 0")
-    corpora = {"real": args.tables, "sample": args.work / "tables"}
-    write_sample(corpora["sample"], patents=2_000)
-    for corpus, tables in corpora.items():
-        for name, mining in MININGS.items():
-            tables_to_triplets(tables, args.work / corpus, name, replace(mining, max_queries=MAX_QUERIES[corpus]))
-    folders = {corpus: args.work / corpus / "triplets" for corpus in corpora}
-    cited = {corpus: load_dataset(folder / "cited") for corpus, folder in folders.items()}
-    held_out = {corpus: CorpusQueries(data, args.corpus_sample) for corpus, data in cited.items()}
-    base = base_metrics(held_out, args.work / "embeddings")
+    corpora = Corpora(args.work, dict(item.partition("=")[::2] for item in args.tables), args.triplets)
+    train = args.train or list(corpora.tables)
+    if args.seeds < 1 or args.triplets < 1 or not {*train} <= {*corpora.tables}:
+        raise InputError(f"--seeds and --triplets must be at least 1, --train among {', '.join(corpora.tables)}")
     runs: list[dict[str, Any]] = []
     for seed in range(args.seeds):  # one seed of all recipes first
         for recipe in args.only:
-            for corpus in corpora:
-                triplets, settings = RECIPES[recipe]
-                data = load_dataset(folders[corpus] / triplets)
-                training = replace(Hyperparameters(MINILM, seed=seed), **{**COMMON, **settings})
-                fingerprints = [dataset.fingerprint for dataset in cited.values()]
-                params = {"data": data.fingerprint, "held out": [*fingerprints, args.corpus_sample], **asdict(training)}
-                path = args.work / "runs" / f"{recipe}-{corpus}-{seed}.json"
+            for corpus in train:
+                mining, settings = RECIPES[recipe]
+                data = corpora.triplets(corpus, mining)
+                training = replace(Hyperparameters(args.base_model, seed=seed), **settings)
+                tables = {name: folder for name, folder in corpora.tables.items() if name != "sample"}
+                params = {"data": data.fingerprint, "tables": {k: str(v) for k, v in tables.items()}}
+                params |= asdict(training)
+                path = (
+                    args.work
+                    / "runs"
+                    / f"{slug(Path(args.base_model).name)}-{slug(recipe)}-{corpus}-{args.triplets}-{seed}.json"
+                )
                 rows = finished(path, params)
                 if not rows:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    labels = {"recipe": recipe, "trained on": corpus, "seed": seed}
-                    rows = [labels | row for row in run(training, data, held_out, args.work)]
+                    labels = {"trained on": corpus, "recipe": recipe, "seed": seed}
+                    rows = [labels | row for row in run(training, data, corpora, corpus)]
                     write_json(path, {"params": params, "rows": rows})
-                    print(", ".join(map(str, labels.values())), "done", flush=True)
+                    print(f"{recipe}, {corpus}, seed {seed}: done\n{table(rows)}", flush=True)
                 runs += rows
-        print_table(base, runs, held_out, args.split)
+    print(f"\n{table(runs)}")
+
+
+def slug(name: str) -> str:
+    """`name` in letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
 def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
@@ -141,84 +143,91 @@ def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         rows: list[dict[str, Any]] = record["rows"]
-        shares = [float(row["share"]) for row in rows]
+        complete = bool(rows) and all({*METRICS, "docstrings"} <= {*row} for row in rows)
         if record["params"] != json.loads(json.dumps(params)):
             return []
     except (ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path} is corrupt ({problem!r}). Delete it to repeat the run") from None
-    if shares != list(SHARES):
-        raise InputError(f"{path} is corrupt (shares {shares}). Delete it to repeat the run")
+    if not complete:
+        raise InputError(f"{path} is corrupt: metrics are missing. Delete it to repeat the run")
     return rows
 
 
-class CorpusQueries:
-    """The val and test queries of a corpus and the texts of both."""
+class Corpora:
+    """The corpora in a folder: tables, graphs, triplets, and what is evaluated on."""
 
-    def __init__(self, data: Dataset, max_texts: int) -> None:
-        """Cut the corpus to about `max_texts` (0: all) for each split; held-out triplets are ignored."""
-        data = replace(data, triplets=data.triplets[data.triplets["split"] == "train"])
-        self.sets = {split: held_out_set(data, split, max_texts) for split in ("val", "test")}
-        self.texts = pd.concat([held.texts for held in self.sets.values()]).drop_duplicates(
-            "patent_id", ignore_index=True
-        )
+    def __init__(self, work: Path, tables: dict[str, str], triplets: int) -> None:
+        """Restructure and import `tables` (name → folder), all of them pooled, and a synthetic sample."""
+        self.work, self.count = work, triplets
+        self.tables = {name: Path(folder) for name, folder in tables.items()}
+        if len(tables) > 1:
+            pool(list(self.tables.values()), work / "tables" / "pooled")
+            self.tables["pooled"] = work / "tables" / "pooled"
+        self.tables["sample"] = work / "tables" / "sample"
+        write_sample(self.tables["sample"], patents=2_000)
+        for name in self.tables:
+            self.triplets(name, COUPLED)
 
-    def ndcg(self, embeddings: np.ndarray) -> dict[str, float]:
-        """nDCG@10 by split from the embeddings (N, d) of `texts`."""
-        row = pd.Series(np.arange(len(self.texts)), index=self.texts["patent_id"])
-        return {
-            split: ndcg(dense_ranker(embeddings[row[held.texts["patent_id"]]]), held)
-            for split, held in self.sets.items()
-        }
+    def triplets(self, corpus: str, mining: Mining) -> Dataset:
+        """Mine a corpus."""
+        mining = replace(mining, triplets=str(self.count))
+        kinds = (mining.positives, mining.negatives, mining.per_anchor, mining.filter_model)
+        name = slug("-".join(map(str, (self.count, *kinds))))
+        tables_to_triplets(self.tables[corpus], self.work / corpus, name, mining)
+        return load_dataset(self.work / corpus / "triplets" / name)
+
+    def evaluated(self, corpus: str, data: Dataset) -> Iterator[tuple[str, HeldOut]]:
+        """What a training on `data`, of `corpus`, is evaluated on: its own test queries, and all of the others."""
+        yield corpus, held_out_set(data, "test")
+        trained = data.texts["patent_id"][data.texts["split"] == "train"]
+        for name in self.tables:
+            if name not in (corpus, "pooled"):
+                yield name, held_out_set(other_corpus(self.work / name, trained, self.work)[0], "test")
 
 
-def ndcg(ranker: Ranker, held_out: HeldOut) -> float:
-    """Mean nDCG@10 over the queries."""
-    return quick(ranker, held_out).values["nDCG@10"]
+def pool(folders: list[Path], output: Path) -> None:
+    """Write the rows of all tables together; a patent that several have is taken from the first."""
+    if output.exists():
+        return
+    with beside(output) as scratch:
+        scratch.mkdir(parents=True)
+        for file in POOLED:
+            parts: list[pd.DataFrame] = []
+            for folder in folders:
+                rows = pd.read_csv(folder / file, sep="\t", dtype=str, keep_default_na=False)
+                known = pd.concat([part["patent_id"] for part in parts]) if parts else []
+                parts.append(rows[~rows["patent_id"].isin(known)])
+            pd.concat(parts).fillna("").to_csv(scratch / file, sep="\t", index=False, quoting=csv.QUOTE_ALL)
 
 
-def run(
-    training: Hyperparameters, data: Dataset, held_out: dict[str, CorpusQueries], work: Path
-) -> list[dict[str, Any]]:
-    """Train once; return the metrics of the trained and of the averaged weights, a row per share."""
-    model = find_model(MINILM).take()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+def run(training: Hyperparameters, data: Dataset, corpora: Corpora, corpus: str) -> Iterator[dict[str, Any]]:
+    """Train once; yield the metrics on each corpus: values of each query or patent, of the model and of the base."""
+    base, model = find_model(training.base_model), find_model(training.base_model).take()
+    cache = corpora.work / "embeddings"
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(folder), training, RunOptions(checkpoint_minutes=0), Log(Path(folder) / "log"))
+        started = time.perf_counter()
         try:
-            fit(model, shuffled(data, training.seed), job, next(iter(held_out.values())).sets["val"], work)
+            fit(model, shuffled(data, training.seed), job, held_out_set(data, "val"), cache)
         except Interrupted:
-            raise KeyboardInterrupt from None  # an unfinished run is not cached; it restarts
-    trained = {key: value.clone() for key, value in model.state_dict().items()}
-    rows = []
-    for share in SHARES:
-        model.load_state_dict(trained)
-        average(model, before, share)
-        rows.append({"share": share, **metrics(model, held_out)})
-    return rows
+            raise KeyboardInterrupt from None  # an unfinished run is not kept; it restarts
+        seconds = time.perf_counter() - started
+    control = docstring_mrr(encode(model, docstrings())) - docstring_mrr(embed(base, docstrings(), cache))
+    for name, held_out in corpora.evaluated(corpus, data):
+        vectors = {"base": embed(base, held_out.texts, cache), MODEL: encode(model, held_out.texts)}
+        rows = compare_embeddings(vectors, held_out).rows
+        row: dict[str, Any] = {"evaluated on": name, "docstrings": control, "seconds": seconds}
+        row["BM25"] = rows["BM25"].values["nDCG@10"]
+        for metric, (which, key) in METRICS.items():
+            pair = rows[which.replace(MODEL, "base")].units[key], rows[which].units[key]
+            row[metric] = [values.round(6).tolist() for values in pair]
+        yield row
 
 
 def shuffled(data: Dataset, seed: int) -> Dataset:
     """Shuffle the triplets by the seed: without dropout, the order is all that a seed changes."""
     order = np.argsort(mix(np.arange(len(data.triplets)), seed), kind="stable")
     return replace(data, triplets=data.triplets.iloc[order].reset_index(drop=True))
-
-
-def metrics(model: SentenceTransformer, held_out: dict[str, CorpusQueries]) -> dict[str, float]:
-    """nDCG@10 by corpus and split, and the MRR of the docstrings."""
-    by_corpus = {name: corpus.ndcg(encode(model, corpus.texts)) for name, corpus in held_out.items()}
-    by_column = {f"{corpus} {split}": value for corpus, values in by_corpus.items() for split, value in values.items()}
-    return {**by_column, "docstrings": docstring_mrr(encode(model, docstrings()))}
-
-
-def base_metrics(held_out: dict[str, CorpusQueries], cache: Path) -> pd.DataFrame:
-    """The rows of BM25 and of the base model."""
-    base = find_model(MINILM)
-    words, dense = {}, {"docstrings": docstring_mrr(embed(base, docstrings(), cache))}
-    for corpus, held in held_out.items():
-        for split, value in held.ndcg(embed(base, held.texts, cache)).items():
-            dense[f"{corpus} {split}"] = value
-            words[f"{corpus} {split}"] = ndcg(bm25_ranker(held.sets[split].texts), held.sets[split])
-    return pd.DataFrame({"BM25": words, "base": dense}).T
 
 
 def docstrings(count: int = 200) -> pd.DataFrame:
@@ -251,20 +260,31 @@ def docstring_mrr(vectors: np.ndarray) -> float:
     return float((1 / ranks).mean())
 
 
-def print_table(base: pd.DataFrame, runs: list[dict[str, Any]], held_out: dict[str, CorpusQueries], split: str) -> None:
-    """Print each recipe's difference from the base: mean and standard deviation over the seeds."""
-    queries = ", ".join(f"{len(np.unique(held.sets[split].pairs[:, 0]))} of {c}" for c, held in held_out.items())
-    columns = [*(f"{corpus} {split}" for corpus in held_out), "docstrings"]
-    print(f"\n{split} queries: {queries}; nDCG@10, docstrings MRR; {os.cpu_count()} cores, {platform.machine()}")
-    print(base[columns].to_string(float_format="{:.3f}".format))
-    frame = pd.DataFrame(runs)
-    frame[columns] -= base.loc["base", columns].to_numpy(float)
-    grouped = frame.groupby(["trained on", "recipe", "share"], sort=False)[columns]
-    mean, spread, count = grouped.mean(), grouped.std(), grouped.size()
-    cells = mean.map("{:+.3f}".format) + spread.map(lambda s: "" if np.isnan(s) else f" ± {s:.3f}")
-    cells["seeds"] = count
-    print("\ndifference from the base, mean ± standard deviation over the seeds")
-    print(cells.to_string(), flush=True)
+def table(runs: list[dict[str, Any]]) -> str:
+    """A line for each recipe and corpus: differences to the base, averaged over the seeds, and their intervals."""
+    lines = []
+    for labels, group in pd.DataFrame(runs).groupby(["trained on", "recipe", "evaluated on"], sort=False):
+        first = group.iloc[0]
+        cells: dict[str, Any] = dict(zip(("trained on", "recipe", "evaluated on"), labels, strict=True))
+        cells |= {"seeds": len(group), "queries": len(first["nDCG@10"][0]), "BM25": f"{first['BM25']:.3f}"}
+        cells["base"] = f"{np.mean(first['nDCG@10'][0]):.3f}"
+        for metric in METRICS:
+            differences = [np.subtract(model, base) for base, model in group[metric]]
+            cells[metric] = cell(differences)
+        cells["docstrings"] = f"{group['docstrings'].mean():+.3f}"
+        cells["s"] = f"{group['seconds'].mean():.0f}"
+        lines.append(cells)
+    return str(pd.DataFrame(lines).to_string(index=False))
+
+
+def cell(differences: list[np.ndarray]) -> str:
+    """Mean of `differences`, (n,) for each seed, with the interval over n, and the deviation over the seeds."""
+    if not len(differences[0]):
+        return "–"
+    mean = np.mean(differences, axis=0)
+    low, high = interval(resampled([mean])[:, 0])
+    spread = f" ± {np.std(np.mean(differences, axis=1), ddof=1):.3f}" if len(differences) > 1 else ""
+    return f"{mean.mean():+.3f} [{low:+.3f}, {high:+.3f}]{spread}"
 
 
 if __name__ == "__main__":

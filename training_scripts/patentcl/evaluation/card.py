@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -39,11 +40,14 @@ def base_facts(base: Model) -> dict[str, str | None]:
     return {"name": hub or base.label, "hub": hub, "license": licence}
 
 
-def data_facts(data: Dataset, folder: Path) -> dict[str, Any]:
-    """What a card says of the training data; write the ids of each split's patents to `folder`, one a line."""
+def data_facts(data: Dataset, folder: Path, seen: np.ndarray) -> dict[str, Any]:
+    """What a card says of the training data; write the ids of each split's patents to `folder`, one a line.
+
+    Those of train are the texts that the training has `seen`, a mask (N,).
+    """
     about, train, patents = data.about, data.triplets[data.triplets["split"] == "train"], {}
     for split in ("train", "val", "test"):
-        of_split = data.used_in(split) if split == "train" else data.texts["split"] == split
+        of_split = seen if split == "train" else data.texts["split"] == split
         ids = data.texts.loc[of_split, "patent_id"].sort_values()
         patents[split] = len(ids)
         with (folder / TRAINED_ON.replace("train", split)).open("w", encoding="utf-8", newline="\n") as file:

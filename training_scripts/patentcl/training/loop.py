@@ -224,7 +224,7 @@ class Loop:
             self.job.log.write("step", {"step": step + 1, "loss": loss, "lr": lr, "gradient norm": norm})
 
     def _diverged(self, step: int, batch: np.ndarray, norm: float) -> str:
-        names = ", ".join("/".join(self.ids.iloc[triplet]) for triplet in batch[:16])
+        names = ", ".join("/".join(self.ids.iloc[triplet % len(self.ids)]) for triplet in batch[:16])
         names += f" and {len(batch) - 16} more" if len(batch) > 16 else ""
         return (
             f"Non-finite or exploding loss {self.state.loss:g} (gradient norm {norm:g}) at step {step + 1} "

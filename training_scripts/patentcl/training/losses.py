@@ -65,6 +65,7 @@ class Links:
 
     def between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of `rows` (q,) is linked to, or of the family of, each of `others` (c,); (q, c)."""
+        rows, others = rows % len(self.family), others % len(self.family)  # a view is linked like its patent
         keys = self._keys(rows[:, None], others)
         linked = np.searchsorted(self.keys, keys) < np.searchsorted(self.keys, keys, side="right")
         return linked | (self.family[rows][:, None] == self.family[others])

@@ -18,7 +18,7 @@ ATTENTION_HELP = "sdpa: default; flex: FlexAttention, CUDA only; padded: stock b
 GRAPHS_HELP = "auto: CUDA graphs where they apply; compile: of compiled layers as well; off: none"
 COUNT = "[0, 1e6)"
 RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
-RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "dropout": "[0, 1)"}
+RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "dropout": "[0, 1)", "views": "[0, 100]", "distill": COUNT}
 RANGES |= dict.fromkeys(("max_length", "evaluations", "patience"), COUNT)
 
 
@@ -34,6 +34,12 @@ class Hyperparameters(Readout):
     loss: str = option("triplet", LOSS_HELP, choices=[*LOSSES])
     margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
     scale: float = option(20, "contrast: 1 / temperature")
+    views: float = option(
+        0,
+        "triplets of a title and its abstract for each mined one, or for each of 1,000 if fewer are mined",
+        metavar="SHARE",
+    )
+    distill: float = option(0, "weight of a loss that teaches the cosines of the base model plus TF-IDF (0: none)")
     matryoshka: str | None = option(
         None, "also train the first N dimensions of the vectors alone, so that they can be cut", metavar="N,N,…"
     )
@@ -87,7 +93,17 @@ class RunOptions:
 
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {"loss": "triplet", "margin": 5, "epochs": 10, "batch_size": 16, "lr": 2e-5, "average": 1},
-    "best": {"loss": "contrast", "scale": 20, "epochs": 1, "batch_size": 16, "lr": 5e-5, "average": 0.5, "dropout": 0},
+    "best": {
+        "loss": "contrast",
+        "scale": 20,
+        "views": 1,
+        "distill": 1,
+        "epochs": 1,
+        "batch_size": 16,
+        "lr": 3e-5,
+        "average": 1,
+        "dropout": 0,
+    },
 }
 # Options that do not make it another recipe.
 FREE = ("base_model", "pooling", "prompt", "matryoshka", "max_length", "evaluations", "keep", "patience", "seed")

@@ -9,6 +9,7 @@ An unfinished training is in `<output>.training/` (checkpoints, log); at the end
 """
 
 import errno
+import hashlib
 import math
 import os
 import platform
@@ -39,15 +40,17 @@ from ..models.embed import embed
 from ..models.graphs import WARM_UP as WARM_UPS
 from ..models.load import HASHED, RECORD, Model, find_model
 from ..models.packing import choose_backend
-from ..models.tokens import prompt_of, separator, tokenise
+from ..models.tokens import Tokens, prompt_of, separator, tokenise
 from ..triplets.dataset import Dataset
 from . import checkpoints
 from .batches import Batches
+from .distillation import Distilled, Teacher
 from .gradient import Gradient, set_dropout
 from .log import Log
 from .loop import LEAST_QUERIES, Job, Loop
 from .losses import LOSSES, Loss, Nested
 from .options import Hyperparameters, RunOptions, recipe_of
+from .views import LEAST, Views, view_triplets
 
 MEMORY_PER_TRIPLET, MEMORY_PER_TEXT = 45, 10  # bytes: order, lengths and links, besides the model (measured)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
@@ -125,7 +128,7 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
         record = {
             "params": params,
             "name": output.name,
-            "data": data_facts(data, scratch),
+            "data": data_facts(data, scratch, _seen(data, chosen)),
             "card": {"base": base_facts(base), **card_facts(model, chosen)},
             "base folder": os.path.relpath(base.folder.resolve(), output),
             "recipe": recipe_of(chosen),
@@ -144,6 +147,11 @@ def _train(job: Job, data: Dataset, output: Path, cache: Path, base: Model, para
     write_list(output.parent)
     print(report.to_markdown() if report else "", record["verdict"], sep="\n")
     return record
+
+
+def _seen(data: Dataset, chosen: Hyperparameters) -> np.ndarray:
+    """Mask (N,) of the texts that are trained on: those of train triplets, and with views all of the train split."""
+    return (data.texts["split"] == "train").to_numpy() if chosen.views else data.used_in("train")
 
 
 def card_facts(model: SentenceTransformer, chosen: Hyperparameters) -> dict[str, Any]:
@@ -181,15 +189,19 @@ def fit(
     if rank() > 0:
         wait()  # until the first process has written the tokens
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
+    triplets, views = data.triplets_of("train"), Views(texts, model) if chosen.views else texts
+    if chosen.views:
+        topics, count = data.texts["subclass"].factorize()[0], round(chosen.views * max(len(triplets), LEAST))
+        more = view_triplets(topics, _seen(data, chosen), count, chosen.seed)
+        triplets = np.concatenate([triplets, more])
+    loss = _loss_of(job, data, model, texts, np.unique(triplets % len(texts)), cache)
     if rank() == 0:
         wait()
-    triplets = data.triplets_of("train")
-    batches = Batches(triplets, texts.lengths, chosen.batch_size, chosen.seed)
+    batches = Batches(triplets, views.lengths, chosen.batch_size, chosen.seed)
     backend = choose_backend(model, options.attention, log.warn)
-    loss = _loss_of(chosen, data, model)
-    gradient = Gradient(model, texts, loss, chosen.seed, backend, options.micro_batch, log.warn)
+    gradient = Gradient(model, views, loss, chosen.seed, backend, options.micro_batch, log.warn)
     if options.graphs != "off":
-        gradient.use_graphs(batches, texts.lengths, options.graphs == "compile")
+        gradient.use_graphs(batches, views.lengths, options.graphs == "compile")
     loop = Loop(job, gradient, batches, held_out, data.texts["patent_id"])
     if (chosen.keep == "best" or chosen.patience) and chosen.evaluations > 1 and not loop.can_choose:
         log.warn(f"The validation set has fewer than {LEAST_QUERIES} queries to choose by; keeping the last weights.")
@@ -202,7 +214,7 @@ def fit(
     state = loop.run()
     cuda = torch.cuda.is_available()
     return {
-        "train triplets": len(triplets),
+        "train triplets": int((data.triplets["split"] == "train").sum()),
         "steps": state.step,
         "kept step": state.best_step if loop.keeps_best and state.best_step else state.step,
         "seconds": round(state.seconds, 1),
@@ -217,10 +229,16 @@ def fit(
     }
 
 
-def _loss_of(chosen: Hyperparameters, data: Dataset, model: SentenceTransformer) -> Loss:
-    """The loss with its options, also of the first dimensions if these are chosen."""
+def _loss_of(job: Job, data: Dataset, model: SentenceTransformer, texts: Tokens, used: np.ndarray, cache: Path) -> Loss:
+    """The loss with its options, with distillation, and also of the first dimensions, if these are chosen."""
+    chosen = job.hyperparameters
     kind = LOSSES[chosen.loss]
     loss: Loss = kind.build(data, **{name: getattr(chosen, name) for name in kind.options})
+    if chosen.distill:
+        base = find_model(chosen.base_model, chosen)
+        name = f"{data.fingerprint} {base.fingerprint} {model.max_seq_length} {precision()} {len(used)}"
+        folder = cache / "teachers" / hashlib.sha256(name.encode()).hexdigest()[:16]
+        loss = Distilled(loss, Teacher(model, texts, used, folder), chosen.distill, chosen.scale)
     if nested := chosen.dimensions:
         loss = Nested(loss, tuple(sorted({*nested, model.get_embedding_dimension() or 0}, reverse=True)))
     return loss
