@@ -38,7 +38,7 @@ def scale() -> ModuleType:
 
 
 def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType, tmp_path: Path) -> None:
-    file, rows = tmp_path / "run.json", [{"share": share, "docstrings": 0.5} for share in recipes.SHARES]
+    file, rows = tmp_path / "run.json", [{"docstrings": 0.5} | {name: [[0.1], [0.2]] for name in recipes.METRICS}]
     assert recipes.finished(file, {"seed": 0}) == []
 
     file.write_text(json.dumps({"params": {"seed": 0}, "rows": rows}))
@@ -57,7 +57,7 @@ def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType,
         '{"params": {"seed": 0}}',
         '{"params": {"seed": 0}, "rows": []}',
         '{"params": {"seed": 0}, "rows": [7]}',
-        '{"params": {"seed": 0}, "rows": [{"share": 1.0}]}',
+        '{"params": {"seed": 0}, "rows": [{"docstrings": 0.5}]}',
     ],
 )
 def test_a_corrupt_run_is_refused_with_its_file(recipes: ModuleType, tmp_path: Path, text: str) -> None:

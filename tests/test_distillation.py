@@ -17,7 +17,7 @@ from patentcl.models.tokens import Tokens, tokenise
 from patentcl.training import distillation
 from patentcl.training.distillation import Distilled, Teacher
 from patentcl.training.losses import Loss
-from patentcl.training.options import Hyperparameters
+from patentcl.training.options import Hyperparameters, RunOptions
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
 
@@ -106,3 +106,20 @@ def test_a_training_learns_the_teachers_cosines(
     trained = (tmp_path / "m" / "ids_train.txt").read_text().split()
     assert trained == sorted(data.texts["patent_id"][data.texts["split"] == "train"])
     assert read_json(tmp_path / "m" / "run.json")["recipe"] == "custom"
+
+
+def test_a_training_with_views_and_a_teacher_resumes_to_the_same_bytes(
+    data: Dataset, tiny: Hyperparameters, tmp_path: Path
+) -> None:
+    chosen = replace(tiny, views=1, distill=1, evaluations=0, epochs=0.5)
+
+    def crash(step: int, _: object) -> None:
+        if step == 3:
+            raise RuntimeError("at night")
+
+    train(data, tmp_path / "whole", tmp_path / "cache", chosen)
+    with pytest.raises(RuntimeError, match="at night"):
+        train(data, tmp_path / "cut", tmp_path / "cache", chosen, RunOptions(checkpoint_minutes=1e-9), crash)
+    train(data, tmp_path / "cut", tmp_path / "other cache", chosen, RunOptions(resume=True))
+
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")}) == 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from patentcl.models.packing import choose_backend, embed_packed
 from patentcl.models.tokens import token_ids
 from patentcl.training import gradient as gradient_module
 from patentcl.training.batches import Batches
+from patentcl.training.distillation import Distilled, Teacher
 from patentcl.training.gradient import Gradient, set_dropout
 from patentcl.training.losses import InBatchContrast, Links, Loss, TripletMargin
 from tiny import untrained
@@ -38,7 +40,20 @@ TEXTS = [
 BATCH = np.array([[0, 1, 2], [3, 4, 5], [0, 7, 8], [6, 7, 1]])  # 0, 1 and 7 occur twice
 ONE_TEXT = np.array([[0, 0, 0]])  # fewer texts than processes
 NO_LINKS = Links(np.empty((0, 2), int), np.arange(9))
-LOSSES = (TripletMargin(5), InBatchContrast(NO_LINKS, 20))
+
+
+class Opinion:
+    """A teacher of made-up cosines."""
+
+    texts = TEXTS
+
+    def cosines(self, rows: np.ndarray) -> np.ndarray:
+        square = np.random.default_rng(0).random((len(TEXTS), len(TEXTS))).astype(np.float32)
+        return (square + square.T)[np.ix_(rows, rows)]
+
+
+CONTRAST = InBatchContrast(NO_LINKS, 20)
+LOSSES = (TripletMargin(5), CONTRAST, Distilled(CONTRAST, cast("Teacher", Opinion()), weight=1, scale=5))
 
 
 @pytest.fixture(scope="module", params=["bert", "mpnet", "roberta"])
@@ -282,8 +297,8 @@ def test_two_processes_have_the_gradient_of_one(small_model: Model, tmp_path: Pa
     model = small_model.load().to("cpu")
     model.train()
     set_dropout(model, 0)
-    triplet, contrast = LOSSES
-    alone = [ours(model, triplet), ours(model, contrast), ours(model, contrast), ours(model, contrast, ONE_TEXT)]
+    alone = [ours(model, loss) for loss in LOSSES]
+    alone += [ours(model, CONTRAST, batch=batch) for batch in (BATCH, ONE_TEXT)]
     for process in range(2):
         together = torch.load(tmp_path / f"{process}.pt")
         for place, (value, grad) in enumerate(alone):

@@ -23,6 +23,7 @@ from ..models.tokens import Tokens
 from .losses import Loss
 
 CHUNK = 8_192 if torch.cuda.is_available() else 256  # texts between two writes to disk: what an interrupt can lose
+SAME = -1e9  # a score that a softmax makes 0, but that is finite: a batch may hold the texts of one patent only
 COUNTED = 100_000  # texts whose words are counted for the weights of TF-IDF
 
 
@@ -89,18 +90,18 @@ class Distilled(Loss):
     is_mean = False
 
     def masks(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `Loss`: those of the inner loss, and the teacher's scores (3 B, 3 B), -inf for texts of one patent."""
+        """See `Loss`: those of the inner loss, and the teacher's scores (3 B, 3 B), `SAME` for texts of one patent."""
         flat = rows.T.ravel() % len(self.teacher.texts)
         unique, places = np.unique(flat, return_inverse=True)
         scores = self.teacher.cosines(unique)[np.ix_(places, places)] * np.float32(self.scale)
-        scores[places[:, None] == places] = -np.inf
+        scores[places[:, None] == places] = SAME
         return *self.loss.masks(rows), scores
 
     def value(self, anchor: Tensor, positive: Tensor, negative: Tensor, *masks: Tensor) -> Tensor:
         """See `Loss`."""
         *others, scores = masks
         texts = normalize(torch.cat([anchor, positive, negative]), dim=-1)
-        same = scores == -torch.inf
-        logs = log_softmax((texts @ texts.T * self.scale).masked_fill(same, -torch.inf), dim=1).masked_fill(same, 0)
+        same = scores == SAME
+        logs = log_softmax((texts @ texts.T * self.scale).masked_fill(same, SAME), dim=1).masked_fill(same, 0)
         taught = -(softmax(scores, dim=1) * logs).sum(dim=1).mean()
         return self.loss.value(anchor, positive, negative, *others) + self.weight * taught

@@ -191,9 +191,9 @@ def fit(
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
     triplets, views = data.triplets_of("train"), Views(texts, model) if chosen.views else texts
     if chosen.views:
-        topics, count = data.texts["subclass"].factorize()[0], round(chosen.views * max(len(triplets), LEAST))
-        more = view_triplets(topics, _seen(data, chosen), count, chosen.seed)
-        triplets = np.concatenate([triplets, more])
+        topics, train = data.texts["subclass"].factorize()[0], _seen(data, chosen)
+        count = round(chosen.views * max(len(triplets), min(LEAST, train.sum())))
+        triplets = np.concatenate([triplets, view_triplets(topics, train, count, chosen.seed)])
     loss = _loss_of(job, data, model, texts, np.unique(triplets % len(texts)), cache)
     if rank() == 0:
         wait()

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from ..models.tokens import Tokens, token_ids
 
-LEAST = 1_000  # triplets of views, so that a corpus with few citations teaches as well
+LEAST = 1_000  # triplets of views where there are so many patents: a corpus with few citations teaches as well
 BLOCK = 100_000  # texts that are searched for a separator at a time
 
 
