@@ -22,8 +22,8 @@ SHARED = ["same id", "same family", "same text"]
 def overlaps(trained: Dataset, tested: Dataset, names: tuple[str, str] = ("", "")) -> pd.DataFrame:
     """Count the patents held out by `tested` that share an id, a family or a text with those `trained` sees.
 
-    A row for each pair of splits in `FORBIDDEN`. Train sees all its patents, for views; val also those of its
-    triplets, its queries and what these cite. Held out are the queries, the anchors and all other patents of val and test. A text
+    A row for each pair of splits in `FORBIDDEN`. Train sees all its patents, for views; val also those of its triplets,
+    its queries and what these cite. Held out are the queries, the anchors and all other patents of val and test. A text
     is the letters and digits of the abstract. Family numbers of two folders differ, so there the texts decide.
     """
     held = {split: tested.read_texts(_held_out(tested, split), FIELDS) for split in ("val", "test")}
