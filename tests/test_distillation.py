@@ -43,7 +43,7 @@ def test_the_teacher_adds_the_cosines_of_the_base_and_of_tfidf(small_model: Mode
 
     unit, counts = unit_rows(encode(small_model.load(), PATENTS)), np.zeros((6, 40_000))
     for row in ALL:
-        np.add.at(counts[row], tokens[row], 1)
+        np.add.at(counts[row], tokens[int(row)], 1)
     words = TfidfTransformer(sublinear_tf=True).fit_transform(counts).toarray()
     wanted = unit @ unit.T + words @ words.T
     np.testing.assert_allclose(teacher.cosines(ALL), wanted, atol=2e-3)
@@ -81,7 +81,8 @@ def test_the_loss_is_the_cross_entropy_to_the_teachers_softmax_over_other_texts(
     teacher = Teacher(small_model.load(), tokens_of(small_model, tmp_path), ALL, tmp_path / "t")
     batch = np.array([[0, 3, 2], [6 + 1, 12 + 1, 4]])  # the second is a triplet of views of text 1
     texts = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
-    loss = Distilled(Nothing(), teacher, weight=2, scale=5)(*texts.reshape(3, 2, 8), batch)
+    anchor, positive, negative = texts.reshape(3, 2, 8)
+    loss = Distilled(Nothing(), teacher, weight=2, scale=5)(anchor, positive, negative, batch)
 
     patents, unit = batch.T.ravel() % 6, normalize(texts, dim=1)
     cosines, parts = torch.as_tensor(teacher.cosines(ALL)), []
