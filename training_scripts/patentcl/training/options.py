@@ -100,7 +100,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "distill": 1,
         "epochs": 1,
         "batch_size": 16,
-        "lr": 3e-5,
+        "lr": 6e-5,
         "average": 1,
         "dropout": 0,
     },
