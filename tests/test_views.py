@@ -24,7 +24,7 @@ def views_of(model: SentenceTransformer, folder: Path) -> Views:
 def test_a_view_is_read_like_a_text_that_is_a_title_or_an_abstract_only(
     small_model: Model, tmp_path: Path, prompt: str
 ) -> None:
-    model = small_model.load()
+    model = small_model.take()
     model.prompts, model.default_prompt_name = {"p": prompt}, "p"
     views = views_of(model, tmp_path)
 
