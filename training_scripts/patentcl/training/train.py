@@ -91,7 +91,8 @@ def train(
     weights = sum(p.numel() * p.element_size() for p in base.load(hyperparameters.max_length).parameters())
     parts = 3 * (options.keep_checkpoints + 1) + 2  # with AdamW's moments; one is scratch; best weights, the model
     disk = 0 if checkpoints.newest(work) else parts * weights
-    memory = MEMORY_PER_TRIPLET * len(data.triplets) + MEMORY_PER_TEXT * len(data.texts)
+    triplets = (1 + hyperparameters.views) * len(data.triplets)
+    memory = round(MEMORY_PER_TRIPLET * triplets + MEMORY_PER_TEXT * len(data.texts))
     require(work, disk, memory, f"training on {len(data.triplets):,} triplets", flag="--output")
     with locked(work) if rank() == 0 else nullcontext():
         try:
@@ -189,11 +190,7 @@ def fit(
     if rank() > 0:
         wait()  # until the first process has written the tokens
     texts = tokenise(model, len(data.texts), data.blocks, data.fingerprint, cache / "tokens")
-    triplets, views = data.triplets_of("train"), Views(texts, model) if chosen.views else texts
-    if chosen.views:
-        topics, train = data.texts["subclass"].factorize()[0], _seen(data, chosen)
-        count = round(chosen.views * max(len(triplets), min(LEAST, train.sum())))
-        triplets = np.concatenate([triplets, view_triplets(topics, train, count, chosen.seed)])
+    triplets, views = _with_views(chosen, data, model, texts)
     loss = _loss_of(job, data, model, texts, np.unique(triplets % len(texts)), cache)
     if rank() == 0:
         wait()
@@ -227,6 +224,19 @@ def fit(
         "peak memory GB": round(peak_memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def _with_views(
+    chosen: Hyperparameters, data: Dataset, model: SentenceTransformer, texts: Tokens
+) -> tuple[np.ndarray, Tokens | Views]:
+    """The train triplets, those of views among them if these are chosen, and the texts whose rows they hold."""
+    triplets = data.triplets_of("train")
+    if not chosen.views:
+        return triplets, texts
+    topics, train = data.texts["subclass"].factorize()[0], _seen(data, chosen)
+    count = round(chosen.views * max(len(triplets), min(LEAST, train.sum())))
+    more = view_triplets(topics, train, count, chosen.seed).astype(triplets.dtype)
+    return np.concatenate([triplets, more]), Views(texts, model)
 
 
 def _loss_of(job: Job, data: Dataset, model: SentenceTransformer, texts: Tokens, used: np.ndarray, cache: Path) -> Loss:
