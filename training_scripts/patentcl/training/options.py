@@ -34,12 +34,8 @@ class Hyperparameters(Readout):
     loss: str = option("triplet", LOSS_HELP, choices=[*LOSSES])
     margin: float = option(5, "triplet loss: by how much a negative should be further away than the positive")
     scale: float = option(20, "contrast: 1 / temperature")
-    views: float = option(
-        0,
-        "triplets of a title and its abstract for each mined one, or for each of 1,000 if fewer are mined",
-        metavar="SHARE",
-    )
-    distill: float = option(0, "weight of a loss that teaches the cosines of the base model plus TF-IDF (0: none)")
+    views: float = option(0, "pairs of title and abstract per mined triplet, see docs/training.md", metavar="SHARE")
+    distill: float = option(0, "weight of the distillation from the base model plus TF-IDF (0: none)")
     matryoshka: str | None = option(
         None, "also train the first N dimensions of the vectors alone, so that they can be cut", metavar="N,N,…"
     )
