@@ -42,7 +42,7 @@ def test_the_options_of_the_notebooks_are_those_of_the_scripts() -> None:
         "patent_handler": [patent_handler.Options(), Neo4jOptions(), Mining(), Resources()],
         "patent_embedding_scatter": [patent_embedding_scatter.Inputs(), patent_embedding_scatter.Picture()],
     }
-    of_notebooks = {"tables", "data", "models", "training_steps", "download"}
+    of_notebooks = {"tables", "data", "models", "training_steps", "download", "query"}
     for name, options in scripts.items():
         notebook = nbformat.read(REPOSITORY / f"{name}.ipynb", as_version=4)
         defaults = {key: value for instance in options for key, value in asdict(instance).items()}
@@ -74,18 +74,20 @@ def test_the_handler_notebook_runs_on_the_sample(tables: Path, tmp_path: Path) -
 
 
 def test_the_scatter_notebook_runs_on_the_sample(mined_data: Path, tmp_path: Path) -> None:
-    shutil.copytree(mined_data / "triplets", tmp_path / "triplets")
+    for folder in ("graph", "triplets"):
+        shutil.copytree(mined_data / folder, tmp_path / folder)
 
     scatter = papermill.execute_notebook(
         REPOSITORY / "patent_embedding_scatter.ipynb",
         tmp_path / "scatter.ipynb",
         cwd=REPOSITORY,
         progress_bar=False,
-        parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 200, "max_length": 32},
+        parameters={"models": ["minilm"], "data": str(tmp_path), "triplets": 200, "max_length": 32, "query": "a pump"},
     )
 
     assert pictures(scatter) == 5  # by section, by kind, cosines, calibration, the maps
     shown = [output.get("data", {}) for cell in scatter.cells for output in cell.get("outputs", [])]
+    assert "https://patents.google.com/patent/US" in shown[-1]["text/html"]  # the search
     report = next(data["text/markdown"] for data in shown if "text/markdown" in data)
     saved = (tmp_path / "scatter" / "200" / "evaluation.md").read_text()
     assert "BM25 + minilm" in report and saved.startswith(report)

@@ -93,7 +93,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "loss": "contrast",
         "scale": 20,
         "views": 1,
-        "distill": 1,
+        "distill": 0.3,
         "epochs": 1,
         "batch_size": 16,
         "lr": 6e-5,
