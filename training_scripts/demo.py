@@ -1,6 +1,6 @@
 """The whole pipeline once: a sample or your own tables → notebook → model → notebook, with a line for each result.
 
-python demo.py                                  # a synthetic sample of 3,000 patents
+python demo.py                                  # a synthetic sample of 2,000 patents
 python demo.py --tables DIR                     # your own tables
 """
 
@@ -29,7 +29,7 @@ class Options:
     """The command line."""
 
     tables: Path | None = option(None, "PatentsView's tables (default: those in data/, else a sample)", metavar="DIR")
-    patents: int = option(3_000, "size of the sample")
+    patents: int = option(2_000, "size of the sample")
     triplets: int = option(800, "train triplets, or as many as the tables give")
     overwrite: bool = option(False, "repeat what exists already")
 
