@@ -268,8 +268,10 @@ def table(runs: list[dict[str, Any]]) -> str:
     for labels, group in pd.DataFrame(runs).groupby(["trained on", "recipe", "evaluated on"], sort=False):
         first = group.iloc[0]
         cells: dict[str, Any] = dict(zip(("trained on", "recipe", "evaluated on"), labels, strict=True))
-        cells |= {"seeds": len(group), "queries": len(first["nDCG@10"][0]), "BM25": f"{first['BM25']:.3f}"}
-        cells["base"] = f"{np.mean(first['nDCG@10'][0]):.3f}"
+        queries = len(first["nDCG@10"][0])
+        cells |= {"seeds": len(group), "queries": queries, "BM25": "–", "base": "–"}
+        if queries:
+            cells |= {"BM25": f"{first['BM25']:.3f}", "base": f"{np.mean(first['nDCG@10'][0]):.3f}"}
         for metric in METRICS:
             differences = [np.subtract(model, base) for base, model in group[metric]]
             cells[metric] = cell(differences)
