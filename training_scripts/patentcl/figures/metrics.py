@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from pandas.io.formats.style import Styler
 from scipy.sparse import csr_array
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -73,11 +72,13 @@ def cosines_of_triplets(embeddings: Mapping[str, np.ndarray], held_out: HeldOut)
         for kind, values in groups.items():
             colour = COLOURS.get(kind, INK)
             label = f"{'negative: ' * (kind != 'positive')}{kind} ({len(values):,})"
-            look: Any = {"histtype": "stepfilled", "fc": (colour, 0.2), "ec": colour, "lw": 1.8}
+            face = (colour, 0.2) if kind == "positive" else "none"  # outlines of the others stay distinct
+            look: Any = {"histtype": "stepfilled", "fc": face, "ec": colour, "lw": 1.8}
             axes.hist(values, bins, density=True, label=label, **look)
             axes.axvline(float(np.median(values)), color=colour, lw=1.2, ls="--")
         gap = np.median(groups["positive"]) - np.median(cosines) if len(anchors) else np.nan
-        axes.set_title(f"{drawable(name)}: medians (dashed) are {gap:.2f} apart", size=10, color=INK, loc="left")
+        title = f"{drawable(name)}: median (dashed) of positives minus that of all negatives: {gap:.2f}"
+        axes.set_title(title, size=10, color=INK, loc="left")
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
     return figure
 
@@ -104,7 +105,7 @@ def calibration(embeddings: Mapping[str, np.ndarray], held_out: HeldOut) -> Figu
         count, bins = np.histogram(cosines, 30, (cosines.min(), 1))
         middle = (bins[1:] + bins[:-1]) / 2
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         for (what, truth), colour, mark in zip(truths.items(), MODELS[:2], "os", strict=False):
             hits = np.histogram(cosines[truth.toarray()[searched] > 0], bins)[0]
             shown = (count >= LEAST_PAIRS) & (hits > 0)
