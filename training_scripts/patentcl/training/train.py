@@ -57,7 +57,7 @@ VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at t
 WARM_UP, MEASURED = 2, 4  # steps of a forecast; the first ones load or compile kernels
 LEAST_STEPS = 50  # of a training that is worth a forecast
 SETTINGS = ("epochs", "batch_size", "lr", "average", "seed")  # on the card, besides those of the loss
-IF_GIVEN = ("max_length", "pooling", "prompt", "matryoshka")
+IF_GIVEN = ("views", "distill", "max_length", "pooling", "prompt", "matryoshka")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "numpy", "pandas")  # whose versions are recorded
 
 
@@ -166,7 +166,7 @@ def card_facts(model: SentenceTransformer, chosen: Hyperparameters) -> dict[str,
         "prompt": prompt_of(model),
         "tokens": model.max_seq_length,
         "dimensions": model.get_embedding_dimension(),
-        "nested": chosen.dimensions,
+        "nested": [n for n in chosen.dimensions if n < (model.get_embedding_dimension() or 0)],
     }
 
 
@@ -219,7 +219,7 @@ def fit(
         "attention": backend,
         "graphs": options.graphs if gradient.static else "off",
         "processes": world(),
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, threads: {torch.get_num_threads()}",
         "precision": precision(),
         "peak memory GB": round(peak_memory_gb(), 2),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
