@@ -83,7 +83,7 @@ def check_names(names: Sequence[str]) -> None:
     rows = ["BM25", "TF-IDF", *names, *(f"BM25 + {name}" for name in names)]
     for name in names:
         if rows.count(name) > 1:
-            raise InputError(f"two rows would be named {name}. Rename the model folder.")
+            raise InputError(f"two rows would be named {name}. List each model once, or rename its folder.")
 
 
 def compare(
