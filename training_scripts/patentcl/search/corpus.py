@@ -56,7 +56,8 @@ class Corpus:
         values = {"before": before, "classified": classified, "classes": f";({classes})" if cpc else ""}
         rows = self.find(where, values)["row"].to_numpy()
         if not len(rows):
-            raise InputError("no patent has a class, or one (and a date) as --cpc and --before say: C02F, C02 or C")
+            wanted = "matches --cpc and --before; write a class like C02F, C02 or C" if before or cpc else "has a class"
+            raise InputError(f"no patent of {self.csv} {wanted}")
         return rows
 
     def vectors(self, model: Model, folder: Path, max_length: int, overwrite: bool) -> np.ndarray:
