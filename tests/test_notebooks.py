@@ -34,7 +34,7 @@ def test_a_notebook_is_stripped_and_has_one_parameters_cell(name: str) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    assert len(notebook.cells) <= 32
+    assert len(notebook.cells) <= 30
 
 
 def test_the_options_of_the_notebooks_are_those_of_the_scripts() -> None:
