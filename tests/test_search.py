@@ -100,7 +100,7 @@ def test_a_text_finds_the_patents_nearest_to_it(search: Search, cosines: pd.Data
 
     own = small_model.load().encode(["a lamp with a lens"], normalize_embeddings=True)
     expected = (own @ unit_rows(encode(small_model.load(), patents())).T)[0]
-    assert [*found] == ["query", "rank", "patent_id", "title", "date", "cpc", "score", "link"]
+    assert [*found] == ["query", "query_title", "rank", "patent_id", "title", "date", "cpc", "score", "link"]
     assert sorted(found["patent_id"]) == sorted(patents()["patent_id"]) and found["rank"].tolist() == [*range(1, 61)]
     by_id = dict(zip(patents()["patent_id"], expected, strict=True))
     assert np.allclose(found["score"], found["patent_id"].map(by_id), atol=2e-3)
@@ -117,6 +117,7 @@ def test_a_patent_leaves_out_itself_and_its_family(search: Search, cosines: pd.D
     assert not {"7000005", "7000006"} & {*of_first["patent_id"]} and len(of_first) == 58
     expected = cosines["7000020"].drop("7000020").nlargest(58)
     assert np.allclose(found.loc[found["query"] == "7000020", "score"], expected, atol=2e-3)
+    assert [*of_first["query_title"].unique()] == ["Title 5"]
 
 
 @pytest.mark.parametrize("more", [{}, {"hybrid": True}, {"quantise": "binary"}, {"quantise": "int8"}])
@@ -298,12 +299,13 @@ def test_answers_are_printed_without_control_characters_and_written_as_csv(
     assert "\x1b" not in printed and "Zeppelin" in printed and "/US7000007" in printed
     assert pd.read_csv(tmp_path / "a.csv", dtype=str)["title"].tolist() == [patents()["title"][7]]
     classify_module.main([*where, "--patent", "7000001"])
-    assert "F04B" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "F04B" in printed and "7000001  Title 1\n" in printed
     assert pd.read_csv(tmp_path / "a.csv")["query"].tolist()[0] == 7000001
 
 
 def test_long_answers_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    show(pd.DataFrame({"query": ["q" * 300], "title": ["t" * 300], "score": [0.12345]}), None)
+    show(pd.DataFrame({"query": ["q" * 300], "query_title": [""], "title": ["t" * 300], "score": [0.12345]}), None)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 

@@ -10,7 +10,7 @@ from .queries import open_search
 
 
 def classify(options: Classify) -> pd.DataFrame:
-    """Predict the subclasses of each query; columns query, rank, subclass, title, confidence, predicted.
+    """Predict the subclasses of each query; columns query, query_title, rank, subclass, title, confidence, predicted.
 
     The confidence is the share of the nearest classified patents that have the subclass; of equal ones, that of nearer
     patents comes first. Those of 3 in 8 and more are `predicted`, as in the evaluation. Raises `InputError` as
@@ -19,11 +19,12 @@ def classify(options: Classify) -> pd.DataFrame:
     search = open_search(options, classified=True)
     nearest = search.answers(search.nearest(options.neighbours), ["subclasses"])
     nearest["share"] = 1 / nearest.groupby("number")["rank"].transform("max")  # of a vote
-    by_class = nearest.explode("subclasses").groupby(["number", "query", "subclasses"])
+    by_class = nearest.explode("subclasses").groupby(["number", "query", "query_title", "subclasses"])
     votes = by_class[["share", "score"]].sum().reset_index().rename(columns={"subclasses": "subclass"})
     votes = votes.sort_values(["number", "share", "score"], ascending=[True, False, False], kind="stable")
     votes["rank"] = votes.groupby("number").cumcount() + 1
     votes["title"] = votes["subclass"].map(subclass_titles(options.data / "graph")).fillna("")
     votes["confidence"] = votes["share"].round(9)
     votes["predicted"] = votes["confidence"] >= LEAST_VOTES / NEIGHBOURS
-    return votes.loc[votes["rank"] <= options.top, ["query", "rank", "subclass", "title", "confidence", "predicted"]]
+    columns = ["query", "query_title", "rank", "subclass", "title", "confidence", "predicted"]
+    return votes.loc[votes["rank"] <= options.top, columns]

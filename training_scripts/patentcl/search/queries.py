@@ -45,9 +45,10 @@ class Search:
         return [pd.Series(cosines, rows).drop(hidden, errors="ignore").head(count) for rows, cosines, hidden in found]
 
     def answers(self, found: list[pd.Series], columns: Sequence[str]) -> pd.DataFrame:
-        """A row for each patent that was found: number and query, rank, score, and `columns` of the patent."""
+        """A row for each patent found: number, query and its title, rank, score, and `columns` of the patent."""
         table = pd.concat(found, keys=range(len(found)), names=["number", "row"]).rename("score").reset_index()
-        table["query"] = self.queries["query"].to_numpy()[table["number"]]
+        asked = self.queries.loc[table["number"], ["query", "title"]].reset_index(drop=True)
+        table[["query", "query_title"]] = asked
         table["rank"] = table.groupby("number").cumcount() + 1
         return pd.concat([table, self.corpus.read(table["row"].to_numpy(), columns)], axis=1)
 

@@ -11,9 +11,9 @@ def show(answers: pd.DataFrame, csv: Path | None) -> None:
     """Write the answers to `csv`, and print those to each query as a table."""
     if csv:
         answers.to_csv(csv, index=False)
-    for query, rows in answers.groupby("query", sort=False):
-        print(f"\n{_text(query, 100)}")
-        shown = rows.drop(columns="query").items()
+    for (query, title), rows in answers.groupby(["query", "query_title"], sort=False):
+        print(f"\n{_text(query if query == title else f'{query}  {title}', 100)}")
+        shown = rows.drop(columns=["query", "query_title"]).items()
         columns = [[_text(value, WIDTHS.get(str(name), 100)) for value in column] for name, column in shown]
         widths = [max(map(len, column)) for column in columns]
         for row in zip(*columns, strict=True):

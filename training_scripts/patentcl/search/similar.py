@@ -21,9 +21,9 @@ DEPTH = 1_000  # ranks of each ranking that are fused
 def similar(options: Similar) -> pd.DataFrame:
     """Find the patents most similar to each query, best first.
 
-    Columns: query, rank, patent_id, title, date, cpc, score (the cosine, or with `hybrid` that of the reciprocal rank
-    fusion with BM25), link. A query that is a patent of the corpus is left out, and so are those with its abstract.
-    Raises `InputError` as `open_search` does.
+    Columns: query, query_title, rank, patent_id, title, date, cpc, score (the cosine, or with `hybrid` that of the
+    reciprocal rank fusion with BM25), link. A query that is a patent of the corpus is left out, and so are those with
+    its abstract. Raises `InputError` as `open_search` does.
     """
     search = open_search(options)
     if options.write_to_neo4j:
@@ -33,7 +33,7 @@ def similar(options: Similar) -> pd.DataFrame:
     found = _fused(search, options.top) if options.hybrid else search.nearest(options.top)
     answers = search.answers(found, ["patent_id", "title", "date", "subclasses"])
     answers["cpc"], answers["link"] = answers["subclasses"].map(" ".join), answers["patent_id"].map(link)
-    return answers[["query", "rank", "patent_id", "title", "date", "cpc", "score", "link"]]
+    return answers[["query", "query_title", "rank", "patent_id", "title", "date", "cpc", "score", "link"]]
 
 
 def _fused(search: Search, count: int) -> list[pd.Series]:
