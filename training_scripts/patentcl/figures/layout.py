@@ -13,7 +13,9 @@ from ..models.embed import unit_rows
 
 Method = Literal["umap", "tsne", "pca"]
 NEIGHBOURS, PERPLEXITY = 15, 30
-GAP = 0.5  # of the median distance from the middle: an empty band across a picture is at most so wide
+# An empty band across a picture, in one of so many directions, is at most so wide, in median distances from the middle:
+# the larger of GAP and FEW / N, for few points lie far apart without any islands.
+DIRECTIONS, GAP, FEW = 8, 0.15, 100
 
 
 def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method = "umap") -> dict[str, np.ndarray]:
@@ -29,16 +31,16 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method
     pictures: dict[str, np.ndarray] = {}
     for name, rows in embeddings.items():
         first = next(iter(pictures.values()), None)
-        picture = _normalised(LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first))
+        laid_out = LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first)
+        picture = _normalised(_pulled_in(laid_out))
         flat = np.linalg.svd(picture, full_matrices=False)[2].T
         # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
         pictures[name] = picture @ (flat if first is None else orthogonal_procrustes(picture, first)[0])
-    together = _pulled_in(np.concatenate(list(pictures.values())))  # in the same way in all of them
-    return {name: _normalised(part) for name, part in zip(pictures, np.split(together, len(pictures)), strict=True)}
+    return pictures
 
 
 def _normalised(picture: np.ndarray) -> np.ndarray:
-    picture = picture.astype(float) - picture.mean(axis=0, dtype=float)
+    picture = picture - picture.mean(axis=0)
     return picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
 
 
@@ -71,13 +73,17 @@ LAYOUTS: dict[Method, tuple[Callable[..., np.ndarray], str]] = {
 
 
 def _pulled_in(picture: np.ndarray) -> np.ndarray:
-    """Narrow the empty bands, upright and level, that divide the points (N, 2); the order in each direction stays."""
-    middle = np.median(np.abs(picture - np.median(picture, axis=0)), axis=0)
-    columns = []
-    for column, most in zip(picture.T, GAP * middle, strict=True):
-        values, place = np.unique(column, return_inverse=True)
-        columns.append(np.append(0, np.cumsum(np.minimum(np.diff(values), max(most, 1e-9))))[place])
-    return np.stack(columns, axis=1)
+    """Narrow the empty bands in any direction that divide the points (N, 2); their order across a band stays."""
+    picture = picture.astype(float)
+    middle = np.median(np.linalg.norm(picture - np.median(picture, axis=0), axis=1))
+    most = max(GAP, FEW / len(picture)) * middle
+    for angle in np.pi * np.arange(DIRECTIONS) / DIRECTIONS:
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        across = picture @ direction
+        values, place = np.unique(across, return_inverse=True)
+        narrowed = np.append(0, np.cumsum(np.minimum(np.diff(values), max(most, 1e-9))))[place]
+        picture += np.outer(narrowed - across, direction)
+    return picture
 
 
 def extent(points: Mapping[str, np.ndarray], lowest: float) -> tuple[float, float, float, float]:
