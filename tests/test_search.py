@@ -111,7 +111,7 @@ def test_a_text_finds_the_patents_nearest_to_it(search: Search, cosines: pd.Data
 
 
 def test_a_patent_leaves_out_itself_and_its_family(search: Search, cosines: pd.DataFrame) -> None:
-    found = search(patent=["US7,000,005B2", "7000020"], top=58)
+    found = search(patent=["US 7,000,005 B2", "7000020"], top=58)
 
     of_first = found[found["query"] == "7000005"]
     assert not {"7000005", "7000006"} & {*of_first["patent_id"]} and len(of_first) == 58
@@ -122,7 +122,7 @@ def test_a_patent_leaves_out_itself_and_its_family(search: Search, cosines: pd.D
 
 @pytest.mark.parametrize("more", [{}, {"hybrid": True}, {"quantise": "binary"}, {"quantise": "int8"}])
 def test_filters_are_exact(search: Search, more: dict[str, Any]) -> None:
-    found = search(patent=["7000030"], before="1985", cpc=["h05", "G06F"], top=100, **more)
+    found = search(patent=["7000030"], before="1985", cpc=["h05", "", "G06F"], top=100, **more)
 
     texts = patents()
     classes = texts.index.map(lambda i: bool({"H05B", "G06F"} & {*subclasses(i)}))
@@ -171,9 +171,10 @@ def test_a_file_that_holds_no_query_is_refused(search: Search, tmp_path: Path, c
         ({"text": "a", "patent": ["7000001"]}, "--patent"),
         ({"patent": ["7000001", "9999999"]}, "--patent 9999999"),
         ({"patent": [""]}, "--patent"),
-        ({"file": Path("q.csv"), "csv": Path("q.csv")}, r"--csv q\.csv"),
+        ({"file": Path("q.csv"), "csv": Path("q.csv").resolve()}, r"--csv .*q\.csv"),
         ({"text": "a", "before": "15.6.1960"}, "--before 15.6.1960"),
         ({"text": "a", "before": "1960-13"}, "--before 1960-13"),
+        ({"text": "a", "before": "１９６０"}, "--before"),
         ({"text": "a", "before": "1949"}, "--before"),
         ({"text": "a", "cpc": ["A01B 1/00"]}, "--cpc"),
         ({"text": "a", "top": 0}, "--top 0"),
@@ -305,8 +306,16 @@ def test_answers_are_printed_without_control_characters_and_written_as_csv(
 
 
 def test_long_answers_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    show(pd.DataFrame({"query": ["q" * 300], "query_title": [""], "title": ["t" * 300], "score": [0.12345]}), None)
+    show(pd.DataFrame({"query": ["q" * 300], "query_title": [""], "title": ["t" * 300], "rank": [1]}), None)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+def test_each_query_is_answered_or_named(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(patent=["7000000", "7000005", "US-07000005-B2"], before="1951", top=1)
+    assert found["patent_id"].tolist() == ["7000000", "7000000"]
+    assert "7000000: " in capsys.readouterr().out
+    show(found, None)
+    assert capsys.readouterr().out.count("7000005  Title 5\n") == 2
 
 
 def test_newer_servers_are_asked_by_the_search_clause() -> None:

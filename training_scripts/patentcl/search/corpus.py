@@ -50,10 +50,10 @@ class Corpus:
         """
         if not (before or cpc or classified):
             return None
-        classes = "|".join(re.escape(symbol.strip().upper()) for symbol in cpc)
+        classes = "|".join(re.escape(symbol.strip().upper()) for symbol in cpc if symbol.strip())
         where = """($before = '' OR (date <> '' AND date < $before)) AND (NOT $classified OR len(subclasses) > 0)
             AND regexp_matches(';' || upper(array_to_string(subclasses, ';')), $classes)"""
-        values = {"before": before, "classified": classified, "classes": f";({classes})" if cpc else ""}
+        values = {"before": before, "classified": classified, "classes": f";({classes})"}
         rows = self.find(where, values)["row"].to_numpy()
         if not len(rows):
             wanted = "matches --cpc and --before; write a class like C02F, C02 or C" if before or cpc else "has a class"

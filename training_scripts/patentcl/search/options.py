@@ -10,7 +10,7 @@ from ..common.files import DATA
 from ..evaluation.scoring import NEIGHBOURS
 from ..models.bases import Readout
 
-DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Query(Readout):
         """Raise `InputError` unless there is one kind of query, and for values that cannot be used."""
         if self.before and not DATE.fullmatch(self.before):
             raise InputError(f"--before {self.before}: write a date like 2001-07-31, 2001-07 or 2001")
-        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir() or self.csv == self.file):
+        is_file = self.csv and self.file and self.csv.resolve() == self.file.resolve()
+        if self.csv and (self.csv.is_dir() or not self.csv.parent.is_dir() or is_file):
             raise InputError(f"--csv {self.csv}: must be a file in a folder that exists, and another than --file")
         check_ranges(self, {"top": "[1, 10000]", "neighbours": "[1, 10000]", "max_length": "[0, inf)"})
         given = [value for value in (self.text, self.patent, self.file) if value]

@@ -50,6 +50,8 @@ class Search:
         asked = self.queries.loc[table["number"], ["query", "title"]].reset_index(drop=True)
         table[["query", "query_title"]] = asked
         table["rank"] = table.groupby("number").cumcount() + 1
+        for name in self.queries["query"].drop(table["number"].unique()):
+            print(f"{name}: the filters leave no patent but itself and those with its abstract")
         return pd.concat([table, self.corpus.read(table["row"].to_numpy(), columns)], axis=1)
 
 
@@ -93,12 +95,19 @@ def _read(file: Path) -> pd.DataFrame:
 
 def _find(ids: Sequence[str], corpus: Corpus) -> tuple[np.ndarray, list[np.ndarray]]:
     """The row of each patent (Q,), and the rows of its family, itself included."""
-    plain = {patent: re.sub(r"^US|[\s,]|(?<=\d)[A-Z]\d?$", "", patent.upper()) for patent in ids}  # US10,000,000B2
-    known = corpus.find("list_contains($ids, patent_id)", {"ids": [*plain, *plain.values()]}).set_index("patent_id")
-    found = [patent if patent in known.index else plain[patent] for patent in ids]
-    if unknown := [patent for patent, name in zip(ids, found, strict=True) if name not in known.index]:
+    spelled = {patent: _spellings(patent) for patent in ids}
+    names = [name for spellings in spelled.values() for name in spellings]
+    known = corpus.find("list_contains($ids, patent_id)", {"ids": names}).set_index("patent_id")
+    found = [next((name for name in spelled[patent] if name in known.index), "") for patent in ids]
+    if unknown := [patent for patent, name in zip(ids, found, strict=True) if not name]:
         example = corpus.read(np.zeros(1, int), ["patent_id"])["patent_id"][0]
         raise InputError(f"--patent {unknown[0]}: not in the corpus, whose ids are like {example}")
     family = corpus.find("list_contains($families, family)", {"families": known["family"].tolist()})
     rows = family.groupby("family")["row"].apply(np.array)
     return known.loc[found, "row"].to_numpy(), rows[known.loc[found, "family"]].tolist()
+
+
+def _spellings(patent: str) -> list[str]:
+    """How a corpus may write an id: as it is, without signs, or as PatentsView (US 7,000,000 B2: 7000000)."""
+    plain = re.sub(r"\.0+$|[^0-9A-Z]", "", patent.strip().upper())
+    return [patent, plain, re.sub(r"^(US)?([A-Z]*)0*(\d+)([A-Z]\d?)?$", r"\2\3", plain)]

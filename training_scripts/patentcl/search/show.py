@@ -11,7 +11,8 @@ def show(answers: pd.DataFrame, csv: Path | None) -> None:
     """Write the answers to `csv`, and print those to each query as a table."""
     if csv:
         answers.to_csv(csv, index=False)
-    for (query, title), rows in answers.groupby(["query", "query_title"], sort=False):
+    for _, rows in answers.groupby((answers["rank"] == 1).cumsum()):
+        query, title = rows[["query", "query_title"]].iloc[0]
         print(f"\n{_text(query if query == title else f'{query}  {title}', 100)}")
         shown = rows.drop(columns=["query", "query_title"]).items()
         columns = [[_text(value, WIDTHS.get(str(name), 100)) for value in column] for name, column in shown]
