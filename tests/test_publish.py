@@ -171,7 +171,7 @@ def test_what_is_no_trained_model_or_has_damaged_weights_is_refused(hub: Hub, mo
     assert not hub.asked
 
 
-@pytest.mark.parametrize("card", [None, b"\xff", b"---\n- 1\n---\n"])
+@pytest.mark.parametrize("card", [None, b"\xff", b"---\n- 1\n---\n", b"---\nlicense: [\n---\n"])
 def test_a_model_whose_card_is_missing_or_damaged_is_refused(hub: Hub, model: Path, card: bytes | None) -> None:
     (model / "README.md").unlink()
     if card:

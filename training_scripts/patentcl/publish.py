@@ -14,6 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from yaml import YAMLError
 
 from .common.cli import InputError, command_line, first_line, run_script
 from .common.files import MODELS, intact, read_json, unchanged
@@ -48,8 +49,12 @@ def publish(model: str, repo: str, private: bool = False) -> str:
         raise InputError(f"{model} is no folder of a model that patentCL trained, nor one in {MODELS}.")
     unchanged(folder / "run.json")
     with intact(folder / "README.md"):
-        licence = ModelCard((folder / "README.md").read_text(encoding="utf-8")).data.get("license")
-    files = {path: _content(folder, path, repo) for path in _files_of(folder)}
+        try:
+            licence = ModelCard((folder / "README.md").read_text(encoding="utf-8")).data.get("license")
+        except YAMLError as problem:
+            raise ValueError(f"its head is no YAML: {' '.join(str(problem).split())}") from None
+    with intact(folder / "run.json"):
+        files = {path: _content(folder, path, repo) for path in _files_of(folder)}
     if not get_token():
         raise InputError("You are not logged in to the Hugging Face hub. Run: hf auth login (or set HF_TOKEN)")
     try:

@@ -34,7 +34,8 @@ def patents_to_compare(data: Dataset, sample: int = 10_000, split: str = "test",
     patents = data.read_texts(np.sort(rows[np.argsort(keys, kind="stable")[:sample]]))
     patents = patents[patents["abstract"].str.strip() != ""].reset_index(drop=True)
     if len(patents) < 4:
-        raise InputError(f"--split {split} holds too few patents to show: {len(patents)}. Use all.")
+        few = f"--split {split} --sample {sample}: too few patents to show, {len(patents)}"
+        raise InputError(f"{few}. Use all, or a larger sample.")
     return patents
 
 

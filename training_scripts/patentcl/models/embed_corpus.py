@@ -146,7 +146,8 @@ def _count(texts: Path) -> int:
     with connect() as db, readable_errors(f"{texts} cannot be read", ADVICE):
         count, unnamed, *_ = db.execute(query).fetchone() or (0, 0)
     if unnamed or not count:
-        raise InputError(f"{texts}: {unnamed:,} of {count:,} rows have no patent_id or one with a line break. {ADVICE}")
+        bad = f"{unnamed:,} of {count:,} rows have no patent_id or one with a line break" if count else "it has no rows"
+        raise InputError(f"{texts}: {bad}. {ADVICE}")
     return int(count)
 
 
