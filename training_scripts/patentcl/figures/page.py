@@ -17,10 +17,11 @@ from ..evaluation.metrics import METRICS
 from .colours import ColorBy, Groups, colour_groups
 from .layout import extent
 from .scatter import Scatter, scatter_figure
-from .style import years_of
+from .style import shortened, years_of
 
 WEB = Path(__file__).with_name("web")
 SCRIPTS = ("data", "canvas", "webgl", "maps", "pointing", "search", "filters", "neighbours", "start")  # .js, in order
+LONGEST = 300  # letters of a title
 REACH = 32_767  # coordinates are 16-bit integers: the frame around all points goes from -REACH to REACH
 LEVELS: tuple[ColorBy, ...] = ("section", "class", "subclass", "year")
 
@@ -83,7 +84,7 @@ def _arrays(scatter: Scatter, colourings: dict[str, Groups], xy: np.ndarray) -> 
     of = [[*map(list(groups.colours).index, groups.of)] for groups in colourings.values()]
     patents = scatter.patents
     texts = {
-        "title": [" ".join(title.split()) for title in patents["title"]],
+        "title": [shortened(title, LONGEST) for title in patents["title"]],
         "id": patents["patent_id"].tolist(),
         "date": patents["date"].astype(str).tolist(),
         "classes": patents["subclasses"].str.join(", ").tolist(),
