@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Literal
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
@@ -10,16 +11,24 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from ..models.embed import unit_rows
+from ..search.nearest import Nearest, neighbours
 
 Method = Literal["umap", "tsne", "pca"]
-NEIGHBOURS, PERPLEXITY = 15, 30
+UMAP_NEIGHBOURS, PERPLEXITY = 15, 30  # UMAP counts a point among its own neighbours
 # An empty band across a picture, in one of so many directions, is at most so wide, in median distances from the middle:
 # the larger of GAP and FEW / N, for few points lie far apart without any islands.
 DIRECTIONS, GAP, FEW = 8, 0.15, 100
 
 
-def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method = "umap") -> dict[str, np.ndarray]:
+def project(
+    embeddings: Mapping[str, np.ndarray],
+    seed: int = 42,
+    method: Method = "umap",
+    near: Mapping[str, Nearest] | None = None,
+) -> dict[str, np.ndarray]:
     """Lay out each model's embeddings (N, d) as (N, 2) points: middle 0, root-mean-square radius 1.
+
+    `near` are each model's UMAP_NEIGHBOURS - 1 nearest `neighbours`, if they are known.
 
     The first model is laid out freely, and turned so that its longer side lies flat. Each other model starts from the
     first one's layout and is then rotated or mirrored onto it (orthogonal Procrustes; Schönemann 1966), so a patent
@@ -31,7 +40,9 @@ def project(embeddings: Mapping[str, np.ndarray], seed: int = 42, method: Method
     pictures: dict[str, np.ndarray] = {}
     for name, rows in embeddings.items():
         first = next(iter(pictures.values()), None)
-        laid_out = LAYOUTS[method][0](unit_rows(np.asarray(rows, dtype=np.float32)), seed, first)
+        unit = unit_rows(np.asarray(rows, dtype=np.float32))
+        known = near[name] if near else neighbours(unit, UMAP_NEIGHBOURS - 1)
+        laid_out = LAYOUTS[method][0](unit, seed, first, known)
         picture = _normalised(_pulled_in(laid_out))
         flat = np.linalg.svd(picture, full_matrices=False)[2].T
         # Without Procrustes' scale, which would shrink exactly the pictures that resemble the first one least.
@@ -44,31 +55,36 @@ def _normalised(picture: np.ndarray) -> np.ndarray:
     return picture / (np.sqrt((picture**2).sum(axis=1).mean()) or 1.0)
 
 
-def _umap(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+def _umap(rows: np.ndarray, seed: int, start: np.ndarray | None, near: Nearest) -> np.ndarray:
     import umap  # takes seconds
 
     init: str | np.ndarray = "spectral"
     if start is not None:  # to the extent of UMAP's own start: a narrower one costs epochs, a wider one never closes
         init = (10 * (start - start.min(axis=0)) / np.maximum(np.ptp(start, axis=0), 1e-9)).astype(np.float32)
-    neighbours = min(NEIGHBOURS, len(rows) - 1)
-    # n_jobs=1 is implied by a seed; without it UMAP warns.
-    layout = umap.UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1)
-    return np.asarray(layout.fit_transform(rows))
+    # UMAP's own search for neighbours is approximate, and takes half a minute to be compiled.
+    indices = np.column_stack([np.arange(len(rows)), near.rows])
+    distances = np.column_stack([np.zeros(len(rows), np.float32), np.maximum(1 - near.cosines, 0)])
+    known = {"precomputed_knn": (indices, distances), "force_approximation_algorithm": True}  # also for few points
+    with catch_warnings():
+        filterwarnings("ignore", "precomputed_knn")  # new points cannot be added
+        # n_jobs=1 is implied by a seed; without it UMAP warns.
+        layout = umap.UMAP(indices.shape[1], metric="cosine", init=init, random_state=seed, n_jobs=1, **known)
+        return np.asarray(layout.fit_transform(rows))
 
 
-def _tsne(rows: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+def _tsne(rows: np.ndarray, seed: int, start: np.ndarray | None, near: object) -> np.ndarray:
     init = "pca" if start is None else (start / start.std(axis=0)[0] * 1e-4).astype(np.float32)  # as small as its own
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     with threadpool_limits(1, "openmp"):  # its threads add up in any order
         return TSNE(perplexity=perplexity, metric="cosine", init=init, random_state=seed).fit_transform(rows)
 
 
-# Name → function of unit rows (N, d), a seed and the first model's points or None, and what a caption says of it.
+# Name → function of unit rows (N, d), seed, the first model's points or None, neighbours; what a caption says of it.
 LAYOUTS: dict[Method, tuple[Callable[..., np.ndarray], str]] = {
     # McInnes, Healy and Melville 2018, arXiv:1802.03426; van der Maaten and Hinton 2008; Pearson 1901.
-    "umap": (_umap, f"UMAP of cosines, {NEIGHBOURS} neighbours"),
+    "umap": (_umap, f"UMAP of cosines, {UMAP_NEIGHBOURS} neighbours"),
     "tsne": (_tsne, f"t-SNE of cosines, perplexity {PERPLEXITY}"),
-    "pca": (lambda rows, seed, start: PCA(2, random_state=seed).fit_transform(rows), "First two principal components"),
+    "pca": (lambda rows, seed, *_: PCA(2, random_state=seed).fit_transform(rows), "First two principal components"),
 }
 
 

@@ -25,7 +25,7 @@ from matplotlib.transforms import Bbox
 from ..evaluation.metrics import METRICS
 from ..search.nearest import Nearest, neighbours
 from .colours import ColorBy, Groups, colour_groups
-from .layout import LAYOUTS, Method, extent, project
+from .layout import LAYOUTS, UMAP_NEIGHBOURS, Method, extent, project
 from .regions import densest, regions
 from .style import FAINT, INK, drawable, more_fonts, shortened
 
@@ -79,8 +79,9 @@ def make_scatter(
     groups = colour_groups(patents, color_by, titles)
     where = "all splits" if split == "all" else f"the {split} split"
     title = f"{len(patents):,} patents of {where}" + (f", coloured by {groups.by}" if groups.by else "")
-    points = project(embeddings, seed, layout)
-    near = {name: neighbours(rows, NEIGHBOURS) for name, rows in embeddings.items()}
+    near = {name: neighbours(rows, UMAP_NEIGHBOURS - 1) for name, rows in embeddings.items()}
+    points = project(embeddings, seed, layout, near)
+    near = {name: Nearest(*(part[:, :NEIGHBOURS] for part in found)) for name, found in near.items()}
     names = regions(patents, next(iter(points.values())), seed)
     caption = f"{LAYOUTS[layout][1]}, seed {seed}. Far islands are pulled in. Axes have no unit."
     if names:
