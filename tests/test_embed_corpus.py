@@ -92,7 +92,6 @@ def test_embeddings_of_other_parameters_are_not_replaced(small_model: Model, tex
     output = tmp_path / "vectors"
     embed_corpus(small_model, texts, output)
 
-    embed_corpus(small_model, texts, output, small_model.load().max_seq_length or 0)  # the limit is no other parameter
     with pytest.raises(InputError, match="max length 0 → 16"):
         embed_corpus(small_model, texts, output, max_length=16)
     texts.write_text(texts.read_text().replace("Pump 1,", "Pump 2,"))  # as many bytes and rows

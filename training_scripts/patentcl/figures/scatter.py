@@ -86,7 +86,7 @@ def make_scatter(
     caption = f"{LAYOUTS[layout][1]}, seed {seed}. Far islands are pulled in. Axes have no unit."
     if names:
         what = "frequent subclasses" if (patents["subclass"] != "").any() else "k-means clusters of the first map"
-        caption += f" Labels: {what} where they are densest, with words of their titles."
+        caption += f" Labels: {what} where they are densest, with words of their patents' titles."
     return Scatter(points, patents, groups, metrics, title, near, titles or {}, caption, names)
 
 

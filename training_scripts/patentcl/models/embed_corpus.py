@@ -57,8 +57,6 @@ def embed_corpus(
 
     Raises `InputError` if the file cannot be read, lacks a column or an id, or has no rows.
     """
-    if max_length and max_length == model.load().max_seq_length:
-        max_length = 0  # the model's limit, so that both ways to write it are the same
     count, name = _count(files.plain(texts)), f"{texts.name}, {files.fingerprint([texts])}"
     params = {"model": model.fingerprint, "texts": name, "max length": max_length, "precision": precision()}
     params["dtype"] = dtype
