@@ -10,15 +10,17 @@ evaluated on the held-out queries of its own corpus, on each other corpus withou
 task without patents: to find the body of a Python docstring by its first line (MRR). Differences are to the base model,
 and BM25 fused with the model is compared with BM25 fused with the base.
 
-Finished runs are kept in --work with their parameters: rerun to resume. The library's version is not one of them, so
-use another --work after a change of the library.
+Finished runs are kept in --work with their parameters: rerun to resume; several processes may share it. The library's
+version is not one of the parameters, so use another --work after a change of the library.
 """
 
 import argparse
 import csv
+import hashlib
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import re
 import tempfile
@@ -61,6 +63,7 @@ RECIPES: dict[str, tuple[Mining, dict[str, Any]]] = {
     "contrast, averaged": (COUPLED, {**PLAIN, "average": 0.5}),  # what `best` was before
     "contrast": (COUPLED, PLAIN),
     "without views": (COUPLED, {**BEST, "views": 0}),
+    "without views, 2 epochs": (COUPLED, {**BEST, "views": 0, "epochs": 2}),  # as many steps as `best`
     "without distillation": (COUPLED, {**BEST, "distill": 0}),
     "distillation 0.1": (COUPLED, {**BEST, "distill": 0.1}),
     "distillation 1": (COUPLED, {**BEST, "distill": 1}),
@@ -74,6 +77,7 @@ RECIPES: dict[str, tuple[Mining, dict[str, Any]]] = {
     "learning rate 1e-4": (COUPLED, {**BEST, "lr": 1e-4}),
     "batch 64": (COUPLED, {**BEST, "batch_size": 64}),
     "batch 64, learning rate 1e-4": (COUPLED, {**BEST, "batch_size": 64, "lr": 1e-4}),
+    "batch 256, learning rate 2e-4": (COUPLED, {**BEST, "batch_size": 256, "lr": 2e-4}),
     "3 epochs": (COUPLED, {**BEST, "epochs": 3}),
     "temperature 0.1": (COUPLED, {**BEST, "scale": 10}),
     "averaged with the base": (COUPLED, {**BEST, "average": 0.5}),
@@ -114,12 +118,11 @@ def main() -> None:
                 tables = {name: folder for name, folder in corpora.tables.items() if name != "sample"}
                 params = {"data": data.fingerprint, "tables": {k: str(v) for k, v in tables.items()}}
                 params |= asdict(training)
-                path = (
-                    args.work
-                    / "runs"
-                    / f"{slug(Path(args.base_model).name)}-{slug(recipe)}-{corpus}-{args.triplets}-{seed}.json"
-                )
-                rows = finished(path, params)
+                base = Path(args.base_model).name
+                key = hashlib.sha256(json.dumps(params).encode()).hexdigest()[:8]  # other parameters: another file
+                name = slug(f"{base}-{recipe}-{corpus}-{args.triplets}-{seed}-{key}")
+                path = args.work / "runs" / f"{name}.json"
+                rows = finished(path)
                 if not rows:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     labels = {"trained on": corpus, "recipe": recipe, "seed": seed}
@@ -135,19 +138,16 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
-def finished(path: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a finished run, [] if there is none with these `params`.
+def finished(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a finished run, [] if there is none.
 
     Raises `InputError` for a corrupt file: a run is long, so its result is not overwritten without asking.
     """
     if not path.exists():
         return []
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = record["rows"]
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
         complete = bool(rows) and all({*METRICS, "docstrings"} <= {*row} for row in rows)
-        if record["params"] != json.loads(json.dumps(params)):
-            return []
     except (ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path} is corrupt ({problem!r}). Delete it to repeat the run") from None
     if not complete:
@@ -184,7 +184,8 @@ class Corpora:
         trained = data.texts["patent_id"][data.texts["split"] == "train"]
         for name in self.tables:
             if name not in (corpus, "pooled"):
-                yield name, held_out_set(other_corpus(self.work / name, trained, self.work)[0], "test")
+                other = other_corpus(self.work / name, trained, self.work / f"{corpus} {os.getpid()}")[0]
+                yield name, held_out_set(other, "test")
 
 
 def pool(folders: list[Path], output: Path) -> None:
@@ -219,6 +220,7 @@ def run(training: Hyperparameters, data: Dataset, corpora: Corpora, corpus: str)
         vectors = {"base": embed(base, held_out.texts, cache), MODEL: encode(model, held_out.texts)}
         rows = compare_embeddings(vectors, held_out).rows
         row: dict[str, Any] = {"evaluated on": name, "docstrings": control, "seconds": seconds}
+        row["documents"] = len(held_out.texts)
         row["BM25"] = rows["BM25"].values["nDCG@10"]
         for metric, (which, key) in METRICS.items():
             pair = rows[which.replace(MODEL, "base")].units[key], rows[which].units[key]
@@ -269,7 +271,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         first = group.iloc[0]
         cells: dict[str, Any] = dict(zip(("trained on", "recipe", "evaluated on"), labels, strict=True))
         queries = len(first["nDCG@10"][0])
-        cells |= {"seeds": len(group), "queries": queries, "BM25": "–", "base": "–"}
+        cells |= {"seeds": len(group), "queries": queries, "documents": first["documents"], "BM25": "–", "base": "–"}
         if queries:
             cells |= {"BM25": f"{first['BM25']:.3f}", "base": f"{np.mean(first['nDCG@10'][0]):.3f}"}
         for metric in METRICS:

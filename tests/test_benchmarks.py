@@ -37,14 +37,40 @@ def scale() -> ModuleType:
     return benchmark("scale")
 
 
-def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType, tmp_path: Path) -> None:
+def test_a_finished_run_is_reused(recipes: ModuleType, tmp_path: Path) -> None:
     file, rows = tmp_path / "run.json", [{"docstrings": 0.5} | {name: [[0.1], [0.2]] for name in recipes.METRICS}]
-    assert recipes.finished(file, {"seed": 0}) == []
+    assert recipes.finished(file) == []
 
     file.write_text(json.dumps({"params": {"seed": 0}, "rows": rows}))
 
-    assert recipes.finished(file, {"seed": 0}) == rows
-    assert recipes.finished(file, {"seed": 1}) == []
+    assert recipes.finished(file) == rows
+
+
+def test_the_table_has_the_mean_over_queries_its_interval_and_the_deviation_over_seeds(recipes: ModuleType) -> None:
+    labels = {"trained on": "water", "recipe": "best", "evaluated on": "week", "documents": 9, "BM25": 0.25}
+    base, models = [0.1, 0.2, 0.3], ([0.2, 0.3, 0.4], [0.4, 0.5, 0.6])  # +0.1 and +0.3 for each query
+    runs = [
+        labels | {"seed": seed, "docstrings": 0.0, "seconds": 1.0, "nDCG@10": [base, model], "fused": [base, base]}
+        for seed, model in enumerate(models)
+    ]
+    row = recipes.table([run | {"CPC F1": [[], []]} for run in runs]).splitlines()[-1]
+
+    assert "+0.200 [+0.200, +0.200] ± 0.141" in row
+    assert re.search(r"2 +3 +9 +0\.250 +0\.200", row)  # seeds, queries, documents, BM25, base
+
+
+def test_pooled_tables_take_a_patent_from_the_first_that_has_it(recipes: ModuleType, tmp_path: Path) -> None:
+    for name, ids in (("a", [1, 2]), ("b", [2, 3])):
+        (tmp_path / name).mkdir()
+        for file in recipes.POOLED:
+            rows = pd.DataFrame({"patent_id": ids, "from": name})
+            rows.to_csv(tmp_path / name / file, sep="\t", index=False)
+
+    recipes.pool([tmp_path / "a", tmp_path / "b"], tmp_path / "pooled")
+
+    for file in recipes.POOLED:
+        rows = pd.read_csv(tmp_path / "pooled" / file, sep="\t")
+        assert dict(zip(rows["patent_id"], rows["from"], strict=True)) == {1: "a", 2: "a", 3: "b"}
 
 
 @pytest.mark.parametrize(
@@ -55,16 +81,15 @@ def test_a_finished_run_is_reused_only_with_the_same_params(recipes: ModuleType,
         "[1]",
         '{"rows": []}',
         '{"params": {"seed": 0}}',
-        '{"params": {"seed": 0}, "rows": []}',
-        '{"params": {"seed": 0}, "rows": [7]}',
-        '{"params": {"seed": 0}, "rows": [{"docstrings": 0.5}]}',
+        '{"rows": [7]}',
+        '{"rows": [{"docstrings": 0.5}]}',
     ],
 )
 def test_a_corrupt_run_is_refused_with_its_file(recipes: ModuleType, tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
 
     with pytest.raises(InputError, match=r"run\.json"):
-        recipes.finished(tmp_path / "run.json", {"seed": 0})
+        recipes.finished(tmp_path / "run.json")
 
 
 def test_each_step_has_a_row_and_a_step_that_failed_is_repeated(

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from patentcl.common.cli import Interrupted
 from patentcl.models import embed, graphs
 from patentcl.models.embed import encode_tokens
-from patentcl.models.graphs import Graphs
+from patentcl.models.graphs import Graphs, NotRecorded
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.packing import embed_packed, embed_static, packing_of
 from patentcl.models.static import BLOCK, Static, first_fit, shapes_for, smallest
@@ -115,7 +115,7 @@ def test_a_step_in_static_shapes_has_the_same_loss_and_gradient(model: SentenceT
         assert static.is_set
         assert value.item() == pytest.approx(wanted[0], abs=1e-5)
         assert float((gradient(model) - wanted[1]).norm()) < 1e-5 * float(wanted[1].norm())
-    assert static.graphs.replays
+    assert {*static.statics} == {*static.graphs.replays}  # all are recorded with the first
 
 
 def test_a_trained_model_has_the_same_gradient_in_static_shapes(on_cpu: None) -> None:
@@ -216,6 +216,30 @@ def test_what_cannot_be_recorded_is_computed_as_usual_after_a_sentence(
 
     assert static.compute(0, BATCH).item() == wanted[0] and torch.equal(gradient(model), wanted[1])
     assert static.static is None and str(error) in warnings.pop() and not warnings
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_an_update_that_cannot_be_recorded_is_made_as_usual_after_a_sentence(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    step = steps(model, TripletMargin(5), warnings)
+    step.compute(0, BATCH)
+    assert step.static
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0, fused=True)
+    taken: list[torch.Tensor] = []
+
+    def clip() -> torch.Tensor:
+        taken.append(torch.ones(()))
+        return taken[-1]
+
+    def fail(*_: object) -> None:
+        raise NotRecorded("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.static.graphs, "run", fail)
+        assert step.static.update(optimizer, clip) is taken[0]
+    assert step.static.update(optimizer, clip) is taken[1] and "no" in warnings.pop() and not warnings
 
 
 @pytest.mark.usefixtures("on_cpu")

@@ -64,7 +64,7 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
 def peak_memory_gb() -> float:
     """The peak memory so far, of the GPU or else of this process, in GB."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+        return torch.cuda.max_memory_reserved() / 1e9  # with that of CUDA graphs
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 

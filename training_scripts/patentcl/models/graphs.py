@@ -6,12 +6,23 @@ and must not wait for the device. On a CPU, the function is called each time.
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 DEVICES = {"cuda"}  # where graphs gain time
 WARM_UP = 2  # calls before a function is recorded; they load and compile kernels and allocate what stays
+
+
+class NotRecorded(RuntimeError):
+    """A function cannot be recorded, or the memory is too small for that; nothing was computed."""
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all warm-ups and captures, as libraries keep a workspace for each stream."""
+    return torch.cuda.Stream(device)
 
 
 class Graphs:
@@ -22,33 +33,41 @@ class Graphs:
         self.calls: Counter[Hashable] = Counter()
         self.replays: dict[Hashable, Callable[[], Tensor]] = {}
         self.cuda = device.type == "cuda"
-        if self.cuda:  # one stream for warm-up and capture, as libraries keep their workspaces by stream
-            self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        if self.cuda:
+            self.stream, self.pool = _stream(device), torch.cuda.graph_pool_handle()
 
     def run(self, key: Hashable, function: Callable[[], Tensor]) -> Tensor:
         """Call `function`, or from the third time on replay what it did.
 
         It must use the same tensors each time. Its result is valid until the next run of any function. Raises
-        `RuntimeError` if it cannot be recorded, or the memory is too small for that; then nothing was computed.
+        `NotRecorded`.
         """
         if key not in self.replays and self.calls[key] == WARM_UP:
             self.replays[key] = self._record(function) if self.cuda else function
         if key in self.replays:
             return self.replays[key]()
+        result = self._warm_up(function) if self.cuda else function()
         self.calls[key] += 1
-        if not self.cuda:
-            return function()
-        current = torch.cuda.current_stream()
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            result = function()
-        current.wait_stream(self.stream)
         return result
 
+    def _warm_up(self, function: Callable[[], Tensor]) -> Tensor:
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(self.stream):
+                return function()
+        finally:
+            current.wait_stream(self.stream)
+
     def _record(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            result = function()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                result = function()
+        except RuntimeError as error:
+            raise NotRecorded(str(error)) from error
+        finally:
+            torch.cuda.set_stream(current)  # a failed capture does not restore it
 
         def replay() -> Tensor:
             graph.replay()

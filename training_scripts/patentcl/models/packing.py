@@ -25,7 +25,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAtte
 from ..common.cli import first_line
 from .attention import Layout
 from .device import autocast, precision, to_device
-from .static import Static, shapes_for
+from .static import RECOMPILES, Static, shapes_for
 from .tokens import prompt_of, token_ids
 
 GROUPS = 3  # of similar length, where texts must be padded
@@ -76,6 +76,7 @@ class Packing:
         """Compile each layer, for each static shape in which it is trained."""
         layers = [layer for module in transformer.modules() if isinstance(module, nn.ModuleList) for layer in module]
         options: Any = {"dynamic": False, "mode": COMPILE_MODE}
+        torch._dynamo.config.recompile_limit = RECOMPILES
         self.compiled = [(layer, torch.compile(layer.forward, **options)) for layer in layers]
 
 
@@ -175,6 +176,8 @@ def _embed(model: SentenceTransformer, ids: Tensor, layout: Layout | Static) -> 
     positions = layout.positions + body._infer_flatten_position_offset()  # of the first token: 2 for MPNet, RoBERTa
     with packing_of(model).follow(layout):
         tokens = body({"input_ids": ids, "position_ids": positions.view_as(ids)})["token_embeddings"]
+    if isinstance(layout, Static):
+        layout.mask = layout.bias = None  # whose memory a graph would keep
     features = {**_features(model, layout.is_token), "token_embeddings": layout.pad(tokens.flatten(0, 1).float())}
     for module in list(model)[1:]:  # pooling and what follows
         features = module(features)

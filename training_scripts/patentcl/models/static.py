@@ -19,6 +19,7 @@ from .device import to_device
 
 BLOCK = 128  # tokens in a block of FlexAttention's masks
 MOST_SHAPES = 8  # each is captured, and compiled if need be
+RECOMPILES = 64  # of one function; the default of 8 is less than the shapes of two trainings
 SPARE = 0.1  # share by which one more shape is larger, for batches that were not looked at
 MOST_FILLING = 0.1  # share of dummy tokens that decides the width of rows
 WIDTH_STEP, WIDEST = 64, 1024  # tokens in a row; attention computes width² scores
@@ -135,6 +136,7 @@ class Static(Packed):
 @cache
 def _compiled_flex(dynamic: bool) -> Any:
     """FlexAttention as one kernel for all shapes, or as one for each shape."""
+    torch._dynamo.config.recompile_limit = RECOMPILES
     return torch.compile(flex_attention, dynamic=dynamic)
 
 

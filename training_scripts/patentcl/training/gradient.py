@@ -63,7 +63,7 @@ class Gradient:
         if compiled:
             packing_of(self.model).compile_layers(self.model)
         backend = STATIC[self.backend]
-        self.static = StaticSteps(self.model, self.texts, self.loss, backend, batches, lengths)
+        self.static = StaticSteps(self.model, self.texts, self.loss, backend, batches, lengths, self.warn)
 
     def _obstacle(self) -> str:
         if world() > 1:
@@ -106,7 +106,7 @@ class Gradient:
         now = min(self.micro or share, share)
         if now == 1:
             raise InputError("Out of memory with one triplet. Restart with a smaller --max-length or a smaller model.")
-        self.micro = now // 2
+        self.micro, self.static = now // 2, None  # graphs hold memory, and the shape of a complete batch
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.warn(

@@ -114,6 +114,8 @@ class Loop:
         self.schedule.load_state_dict(saved["schedule"])
         self.state = State(**saved["state"])
         self.gradient.micro = min(filter(None, (self.job.options.micro_batch, self.state.micro)), default=0)
+        if self.gradient.micro:
+            self.gradient.static = None
 
     def run(self) -> State:
         """Train to the end or until patience runs out; the model then has the weights to save.

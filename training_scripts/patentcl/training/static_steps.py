@@ -13,8 +13,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from ..common.cli import first_line
 from ..models.device import autocast, out_of_memory_translated, to_device
-from ..models.graphs import Graphs
+from ..models.graphs import WARM_UP, Graphs, NotRecorded
 from ..models.packing import embed_static
 from ..models.static import Static, shapes_for, smallest
 from .batches import Batches
@@ -34,9 +35,10 @@ class StaticSteps:
         backend: str,
         batches: Batches,
         lengths: np.ndarray,
+        warn: Callable[[str], None] = print,
     ) -> None:
         """Choose the shapes by the `lengths` (T,) of `texts`, in tokens; `backend` is "rows" or "flex"."""
-        self.model, self.texts, self.loss = model, texts, loss
+        self.model, self.texts, self.loss, self.warn = model, texts, loss, warn
         size, device, longest = batches.batch_size, model.device, int(lengths.max())
         steps = np.unique(np.linspace(0, max(batches.per_epoch, SAMPLE) - 1, SAMPLE).astype(int)).tolist()
         sample = [lengths[np.unique(batches[step])] for step in steps if len(batches[step]) == size]
@@ -62,10 +64,18 @@ class StaticSteps:
         for mask, now in zip(self.masks, self.loss.masks(batch), strict=True):
             mask.copy_(to_device(now, mask.device))
         with out_of_memory_translated():
-            loss = self.graphs.run(static, partial(self._gradient, static))
+            if not self.graphs.calls:
+                self._record_all()
+            loss = self.graphs.run(static, partial(self._gradient, static)).clone()  # which other graphs may overwrite
         for parameter, gradient in zip(self.trained, self.gradients, strict=True):
             parameter.grad = gradient
         return loss
+
+    def _record_all(self) -> None:
+        """Record all shapes, the largest first: they share memory, and a smaller one fits into that of a larger."""
+        for _ in range(WARM_UP + 1):
+            for static in reversed(self.statics):
+                self.graphs.run(static, partial(self._gradient, static))
 
     def _gradient(self, static: Static) -> Tensor:
         with autocast(self.model):
@@ -90,7 +100,8 @@ class StaticSteps:
         group["lr"] = self.lr
         try:
             return self.graphs.run("update", clip_and_step) if self.is_set else clip_and_step()
-        except RuntimeError:  # it cannot be recorded, for want of memory; only the gradient's graph gains much time
+        except NotRecorded as error:  # only the gradient's graph gains much time
+            self.warn(f"Updating the weights without a CUDA graph ({first_line(error)}).")
             self.graphs.replays["update"] = clip_and_step
             return clip_and_step()
         finally:

@@ -37,7 +37,6 @@ from ..evaluation.compare import check_names, compare
 from ..evaluation.held_out import HeldOut, held_out_set
 from ..models.device import PRECISIONS, peak_memory_gb, precision
 from ..models.embed import embed
-from ..models.graphs import WARM_UP as WARM_UPS
 from ..models.load import HASHED, RECORD, Model, find_model
 from ..models.packing import choose_backend
 from ..models.tokens import Tokens, prompt_of, separator, tokenise
@@ -54,7 +53,7 @@ from .views import LEAST, Views, view_triplets
 
 MEMORY_PER_TRIPLET, MEMORY_PER_TEXT = 45, 10  # bytes: order, lengths and links, besides the model (measured)
 VAL_TEXTS = 2_000  # the corpus of the evaluations during training; the one at the end takes all
-WARM_UP, MEASURED = 2, 4  # steps of a forecast; the first ones load or compile kernels
+WARM_UP, MEASURED = 2, 4  # steps of a forecast; the first ones load, compile or record kernels
 LEAST_STEPS = 50  # of a training that is worth a forecast
 SETTINGS = ("epochs", "batch_size", "lr", "average", "seed")  # on the card, besides those of the loss
 IF_GIVEN = ("views", "distill", "max_length", "pooling", "prompt", "matryoshka")
@@ -270,8 +269,6 @@ def forecast(
     seconds = []
     for step in steps:
         batch = batches[step]  # a training reads it while the step before is computed
-        for _ in range(WARM_UPS if gradient.static else 0):
-            gradient.compute(step, batch)
         started = time.perf_counter()
         gradient.compute(step, batch)
         if torch.cuda.is_available():
