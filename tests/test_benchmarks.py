@@ -47,15 +47,16 @@ def test_a_finished_run_is_reused(recipes: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_table_has_the_mean_over_queries_its_interval_and_the_deviation_over_seeds(recipes: ModuleType) -> None:
-    labels = {"trained on": "water", "recipe": "best", "evaluated on": "week", "documents": 9, "BM25": 0.25}
+    labels = {"trained on": "water", "recipe": "best", "evaluated on": "week", "documents": 9, "CPC F1": [[], []]}
     base, models = [0.1, 0.2, 0.3], ([0.2, 0.3, 0.4], [0.4, 0.5, 0.6])  # +0.1 and +0.3 for each query
     runs = [
         labels | {"seed": seed, "docstrings": 0.0, "seconds": 1.0, "nDCG@10": [base, model], "fused": [base, base]}
         for seed, model in enumerate(models)
     ]
-    row = recipes.table([run | {"CPC F1": [[], []]} for run in runs]).splitlines()[-1]
+    row = recipes.table([run | {"over BM25": [[0.25] * 3, run["nDCG@10"][1]]} for run in runs]).splitlines()[-1]
 
     assert "+0.200 [+0.200, +0.200] ± 0.141" in row
+    assert "+0.150" in row  # over BM25
     assert re.search(r"2 +3 +9 +0\.250 +0\.200", row)  # seeds, queries, documents, BM25, base
 
 

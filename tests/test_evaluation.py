@@ -512,6 +512,7 @@ def test_the_verdict_is_better_worse_or_undecided() -> None:
         assert difference == pytest.approx(0.05 if better else -0.05) and p < 0.05
         assert f"{low.mean():.3f} → {low.mean() + difference:.3f} (p {p:.3f})" in report.verdict(name)
         assert ("better" in report.verdict(name), "worse" in report.verdict(name)) == (better, not better)
+        assert f"{difference:+.3f} [{difference:+.3f}, {difference:+.3f}]" in report.verdict(name)  # to BM25
     p = report.table["nDCG@10 p"]["same"]
     assert p > 0.05 and f"(p {p:.3f})" in report.verdict("same") and "400" in report.verdict("same")
     assert "better" not in report.verdict("same") and "worse" not in report.verdict("same")

@@ -16,7 +16,7 @@ from .held_out import PARTS
 from .metrics import METRICS, Metric, Row
 from .significance import interval, p_value, resampled
 
-COMPARED = "nDCG@10"  # the metric of the verdict
+COMPARED, WORDS = "nDCG@10", "BM25"  # the metric of the verdict, and the row that is compared besides the base
 SHARE = "gain on solved"  # of the gain in it, if that is significant
 SIGNIFICANT = 0.05
 # What is counted → a metric with a value for each.
@@ -44,18 +44,24 @@ class Report:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """All metrics, a row each: values, differences to the base, 95 % intervals of both, p-values, counts."""
+        """All metrics, a row each: values, differences to the base, 95 % intervals of both, p-values, counts.
+
+        The metric of the verdict is compared with BM25, too.
+        """
         table, base = {name: dict(row.values) for name, row in self.rows.items()}, self.rows[self.base]
         for metric in base.units:
             rows = resampled([row.units[metric] for row in self.rows.values()], self.seed).T
             draws = dict(zip(self.rows, rows, strict=True))
+            others = {"base": self.base} | ({WORDS: WORDS} if metric == COMPARED else {})
             for name, cells in table.items():
                 cells[f"{metric} low"], cells[f"{metric} high"] = interval(draws[name])
+                for title, other in others.items():
+                    if name != other:
+                        column = f"{metric} - {title}"
+                        cells[column] = cells[metric] - self.rows[other].values[metric]
+                        cells[f"{column} low"], cells[f"{column} high"] = interval(draws[name] - draws[other])
                 if name != self.base:
-                    difference = draws[name] - draws[self.base]
-                    cells[f"{metric} - base"] = cells[metric] - base.values[metric]
-                    cells[f"{metric} - base low"], cells[f"{metric} - base high"] = interval(difference)
-                    cells[f"{metric} p"] = p_value(difference)
+                    cells[f"{metric} p"] = p_value(draws[name] - draws[self.base])
         for cells in table.values():
             if SHARE in cells and not cells.get(f"{COMPARED} p", 1) <= SIGNIFICANT:
                 cells[SHARE] = float("nan")
@@ -69,7 +75,7 @@ class Report:
     def verdict(self, row: str) -> str:
         """Return one line: base → `row`, and whether that is better, worse, or more than these queries can tell."""
         split = self.setting.get("split", "test")
-        base, tuned, words = (self.table.loc[name] for name in (self.base, row, "BM25"))
+        base, tuned, words = (self.table.loc[name] for name in (self.base, row, WORDS))
         accuracy = f"triplet accuracy {base['triplet accuracy']:.3f} → {tuned['triplet accuracy']:.3f} on {split}"
         if not base["queries"]:
             return f"{row}: {accuracy} (no {split} patent cites another)"
@@ -77,7 +83,9 @@ class Report:
         if (p := tuned[f"{COMPARED} p"]) > SIGNIFICANT:
             word = f"no significant difference from the base (queries: {base['queries']:.0f})"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
-        return f"{row}: {change}, {accuracy}: {word} (BM25: {words[COMPARED]:.3f})"
+        difference = (tuned[f"{COMPARED} - {WORDS}{end}"] for end in ("", " low", " high"))
+        compared = "BM25: {:.3f}, {:+.3f} [{:+.3f}, {:+.3f}]".format(words[COMPARED], *difference)
+        return f"{row}: {change}, {accuracy}: {word} ({compared})"
 
     def to_markdown(self) -> str:
         """Return the tables as Markdown, in columns for a terminal; the best value of a column is bold."""
