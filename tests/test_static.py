@@ -315,7 +315,7 @@ def test_a_training_in_static_shapes_gives_the_same_model_and_resumes_to_the_sam
     tmp_path: Path,
     in_static_shapes: list[Gradient],
 ) -> None:
-    chosen, cache = replace(tiny, dropout=0, evaluations=0, **loss), trained.parent / "cache"  # type: ignore[arg-type]
+    chosen, cache = replace(tiny, dropout=0, **loss), trained.parent / "cache"  # type: ignore[arg-type]
 
     def interrupt(step: int, _: SentenceTransformer) -> None:
         if step == 4:

@@ -21,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 
 from patentcl.common.cli import InputError, Interrupted
 from patentcl.common.files import read_json
+from patentcl.models import graphs
 from patentcl.models.load import Model
 from patentcl.training import checkpoints, loop
 from patentcl.training import train as train_module
@@ -382,8 +383,13 @@ def test_plain_python_starts_a_process_on_each_gpu(tmp_path: Path, how: str, cod
     assert sorted(path.name for path in (tmp_path / "ranks").iterdir()) == ["0 of 2", "1 of 2"]
 
 
+@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("factor", [math.nan, 1e6])
-def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_checkpoint(run: Run, factor: float) -> None:
+def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_checkpoint(
+    run: Run, factor: float, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "DEVICES", {"cpu"} if recorded else set())
+
     @torch.no_grad()
     def spoil(model: SentenceTransformer) -> None:
         for parameter in model.parameters():
@@ -391,7 +397,7 @@ def test_an_exploding_loss_is_reported_with_its_triplets_and_the_last_good_check
 
     match = r"step 4 \(triplets \w+/\w+/\w+.*checkpoint-000000003"
     with pytest.raises(InputError, match=match):
-        run(EVERY_STEP, after(2, spoil))
+        run(EVERY_STEP, after(2, spoil), dropout=0)
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
