@@ -47,13 +47,14 @@ def test_a_finished_run_is_reused(recipes: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_table_has_the_mean_over_queries_its_interval_and_the_deviation_over_seeds(recipes: ModuleType) -> None:
-    labels = {"trained on": "water", "recipe": "best", "evaluated on": "week", "documents": 9, "CPC F1": [[], []]}
+    labels: dict[str, Any] = {"trained on": "water", "recipe": "best", "evaluated on": "week", "documents": 9}
     base, models = [0.1, 0.2, 0.3], ([0.2, 0.3, 0.4], [0.4, 0.5, 0.6])  # +0.1 and +0.3 for each query
     runs = [
         labels | {"seed": seed, "docstrings": 0.0, "seconds": 1.0, "nDCG@10": [base, model], "fused": [base, base]}
         for seed, model in enumerate(models)
     ]
-    row = recipes.table([run | {"over BM25": [[0.25] * 3, run["nDCG@10"][1]]} for run in runs]).splitlines()[-1]
+    more = [{"over BM25": [[0.25] * 3, model], "CPC F1": [[], []]} for model in models]
+    row = recipes.table([run | others for run, others in zip(runs, more, strict=True)]).splitlines()[-1]
 
     assert "+0.200 [+0.200, +0.200] ± 0.141" in row
     assert "+0.150" in row  # over BM25

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,12 +23,13 @@ from patentcl.models.graphs import Graphs, NotRecorded
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.packing import embed_packed, embed_static, packing_of
 from patentcl.models.static import BLOCK, Static, first_fit, shapes_for, smallest
-from patentcl.models.tokens import token_ids
+from patentcl.models.tokens import join_texts, separator, token_ids
 from patentcl.training import train as train_module
 from patentcl.training.batches import Batches
 from patentcl.training.gradient import Gradient, set_dropout
 from patentcl.training.losses import InBatchContrast, Links, Loss, TripletMargin
 from patentcl.training.options import Hyperparameters, RunOptions
+from patentcl.training.static_steps import StaticSteps
 from patentcl.training.train import train
 from patentcl.triplets.dataset import Dataset
 from test_steps import BATCH, LOSSES, TEXTS, gradient, ours
@@ -175,6 +177,26 @@ def test_shapes_hold_every_batch_they_were_chosen_for_with_little_filling() -> N
     assert len(taken) == len(batches) and 0 < filling < 0.1
     for lengths in (np.full(48, 339), np.full(49, 1), np.array([340])):  # too large, too many, too long
         assert smallest(statics, lengths) is None
+
+
+@pytest.mark.parametrize("corpus", ["tables", "water"])
+def test_about_a_tenth_of_a_trainings_tokens_are_dummies(corpus: str, request: pytest.FixtureRequest) -> None:
+    folder, network = request.getfixturevalue(corpus), find_model(MINILM).load(512)
+    titles, abstracts = (
+        pd.read_csv(folder / file, sep="\t", dtype=str, keep_default_na=False).set_index("patent_id")
+        for file in ("g_patent.tsv", "g_patent_abstract.tsv")
+    )
+    patents = titles.join(abstracts, how="inner")
+    patents = patents.rename(columns={"patent_title": "title", "patent_abstract": "abstract"})
+    lengths = np.array([len(ids) for ids in token_ids(network, join_texts(patents, separator(network)))])
+    triplets = np.random.default_rng(0).integers(0, len(lengths), (len(lengths), 3))  # mined ones repeat texts
+    batches = Batches(triplets, lengths, 16, seed=42)
+
+    static = StaticSteps(network, [], TripletMargin(5), "rows", batches, lengths)
+
+    later = [lengths[np.unique(batches[step])] for step in range(batches.per_epoch, 2 * batches.per_epoch - 1)]
+    taken = [shape.rows * shape.width for texts in later if (shape := smallest(static.statics, texts))]
+    assert len(taken) == len(later) and 0 < 1 - sum(texts.sum() for texts in later) / sum(taken) < 0.11
 
 
 @pytest.mark.parametrize("width", [BLOCK, 3 * BLOCK + 64])

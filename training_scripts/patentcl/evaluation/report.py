@@ -83,8 +83,8 @@ class Report:
         if (p := tuned[f"{COMPARED} p"]) > SIGNIFICANT:
             word = f"no significant difference from the base (queries: {base['queries']:.0f})"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
-        difference = (tuned[f"{COMPARED} - {WORDS}{end}"] for end in ("", " low", " high"))
-        compared = "BM25: {:.3f}, {:+.3f} [{:+.3f}, {:+.3f}]".format(words[COMPARED], *difference)
+        beyond = [f"{COMPARED} - {WORDS}{end}" for end in ("", " low", " high")]
+        compared = "BM25: {:.3f}, {:+.3f} [{:+.3f}, {:+.3f}]".format(words[COMPARED], *tuned[beyond])
         return f"{row}: {change}, {accuracy}: {word} ({compared})"
 
     def to_markdown(self) -> str:
