@@ -84,8 +84,8 @@ class Report:
             word = f"no significant difference from the base (queries: {base['queries']:.0f})"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
         beyond = [f"{COMPARED} - {WORDS}{end}" for end in ("", " low", " high")]
-        compared = "BM25: {:.3f}, {:+.3f} [{:+.3f}, {:+.3f}]".format(words[COMPARED], *tuned[beyond])
-        return f"{row}: {change}, {accuracy}: {word} ({compared})"
+        compared = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*tuned[beyond])
+        return f"{row}: {change}, {accuracy}: {word} (BM25: {words[COMPARED]:.3f}, {compared})"
 
     def to_markdown(self) -> str:
         """Return the tables as Markdown, in columns for a terminal; the best value of a column is bold."""
