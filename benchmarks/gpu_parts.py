@@ -38,11 +38,14 @@ from patentcl.training.log import Log
 from patentcl.training.loop import Job
 from patentcl.training.losses import InBatchContrast, Links, TripletMargin
 from patentcl.training.options import Hyperparameters, RunOptions
+from patentcl.training.static_steps import StaticSteps
 from patentcl.training.train import fit, train
 from patentcl.triplets.dataset import Dataset, load_dataset
 
 STEPS = {16: 200, 64: 60, 256: 30}  # of each batch size; the first half warms up and records the graphs
 PROFILED = 3  # steps at the end, under the profiler
+RECORD_ALL = StaticSteps._record_all
+LITTLE = 8e9  # bytes
 
 
 def tell(result: dict[str, Any]) -> None:
@@ -98,7 +101,7 @@ def batches_of(data: Dataset, model: SentenceTransformer, batch: int) -> tuple[l
 def use_graphs(options: Options) -> None:
     """Let a smoke run take the path of graphs, too."""
     if options.smoke:
-        graphs.DEVICES, embed.GRAPHED = {"cpu"}, 0
+        graphs.DEVICES, embed.BATCH_TOKENS = {"cpu"}, {"cpu": 1_024}
 
 
 def measure_card(options: Options) -> None:
@@ -117,6 +120,7 @@ def measure_card(options: Options) -> None:
 def compare_with_stock(options: Options) -> None:
     """Vectors and gradients of every backend against the stock library, from replayed graphs where there are some."""
     use_graphs(options)
+    static.MOST_SHAPES = 1  # FlexAttention is compiled for each
     os.environ["PATENTCL_PRECISION"] = options.part.removeprefix("equal ")
     model, data = network(options), dataset(options)
     contrast = InBatchContrast(Links(np.empty((0, 2), int), np.arange(len(data.texts))), 20)
@@ -162,8 +166,9 @@ def measure_side(options: Options) -> None:
     os.environ["PATENTCL_PRECISION"] = "fp32" if options.smoke else "bf16"
     side = options.part.removeprefix("side:")
     result: dict[str, Any] = {"kind": "side"}
-    compiled = SIDES.get(side, ("", "", ""))[1] == "compile"  # which takes minutes for several sizes and shapes
-    static.MOST_SHAPES = 1 if compiled else static.MOST_SHAPES
+    attention, recorded, _ = SIDES[side]
+    compiled = recorded == "compile"  # which takes minutes for several sizes and shapes
+    static.MOST_SHAPES = 1 if compiled or attention == "flex" else static.MOST_SHAPES
     for batch in (4,) if options.smoke else (16,) if compiled else (16, 64, 256):
         try:
             result[str(batch)] = stock_rate(options, batch) if side == "stock" else rate(options, batch, side)
@@ -185,6 +190,12 @@ def rate(options: Options, batch: int, side: str) -> dict[str, Any]:
     model, data = network(options), dataset(options)
     texts, _, batches = batches_of(data, model, batch)
     steps, marks, profiler = 10 if options.smoke else STEPS[batch], [time.perf_counter()], torch.profiler.profile()
+    captures: list[float] = []
+
+    def record_all(self: StaticSteps) -> None:
+        started = now()
+        RECORD_ALL(self)
+        captures.append(now() - started)
 
     def on_step(step: int, _: object) -> None:
         marks.append(time.perf_counter())
@@ -195,11 +206,12 @@ def rate(options: Options, batch: int, side: str) -> dict[str, Any]:
             raise Enough
 
     assert options.work
-    folder = options.work / f"{side} {batch}"
+    folder = options.work / f"{options.part} {batch}"
     folder.mkdir()
     epochs = steps / batches.per_epoch
     chosen = Hyperparameters("", epochs=epochs, batch_size=batch, evaluations=0, keep="last", dropout=0)
     how, log = RunOptions(attention=attention, graphs=recorded, checkpoint_minutes=0), Log(folder / "log")
+    StaticSteps._record_all = record_all  # type: ignore[method-assign]
     with contextlib.suppress(Enough), contextlib.redirect_stdout(sys.stderr):
         fit(model, data, Job(folder, chosen, how, log, on_step), held_out_set(data, "val", max_texts=1), options.work)
     seconds = float(np.median(np.diff(marks[steps // 2 : steps - PROFILED + 1])))
@@ -209,16 +221,26 @@ def rate(options: Options, batch: int, side: str) -> dict[str, Any]:
         "triplets/s": batch / seconds,
         "ms per step": 1e3 * seconds,
         "TFLOP/s without attention": flops / seconds / 1e12,
-        "warm-up and capture s": marks[steps // 2] - marks[0],
+        "capture s": sum(captures),
+        "start to steady s": marks[steps // 2] - marks[0],
         "memory GB": peak_memory_gb(),
         "said": [line for line in log.path.read_text().splitlines() if '"note"' in line] if log.path.exists() else [],
         **shown(profiler.events() or []),
     }
 
 
+def train_in_little_memory(options: Options) -> None:
+    """Train with a batch that needs more memory than there is: graphs are given up, and the micro-batch is halved."""
+    os.environ["PATENTCL_PRECISION"] = "fp32" if options.smoke else "bf16"
+    if not options.smoke:
+        torch.cuda.set_per_process_memory_fraction(LITTLE / torch.cuda.get_device_properties(0).total_memory)
+    tell({"kind": "memory", **rate(options, 4 if options.smoke else 256, "rows")})
+
+
 def shown(events: list[Any]) -> dict[str, Any]:
     """Kernels that a step runs, launches by the host, and the longest kernels."""
-    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    on_card = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in on_card if not (event.is_user_annotation or event.name.startswith("Mem"))]
     launches = [event for event in events if "LaunchKernel" in event.name or "GraphLaunch" in event.name]
     totals: dict[str, float] = {}
     for event in kernels:
@@ -255,8 +277,20 @@ def fresh_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def small_training(options: Options, name: str, resume: bool = False, killed: int = -1) -> dict[str, Any]:
-    """Train a small model with a checkpoint after each step, killed after step `killed`; return its weights."""
+def now() -> float:
+    """The time at which the device has done all that it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def small_training(
+    options: Options, name: str, resume: bool = False, killed: int = -1
+) -> tuple[dict[str, torch.Tensor], str]:
+    """Train a small model with a checkpoint after each step, killed after step `killed`.
+
+    Return its weights, and "auto" if it was trained with graphs.
+    """
 
     def on_step(step: int, _: object) -> None:
         if step == killed:
@@ -270,8 +304,8 @@ def small_training(options: Options, name: str, resume: bool = False, killed: in
     data = replace(data, triplets=data.triplets.head(24))
     with contextlib.redirect_stdout(sys.stderr):
         how = RunOptions(checkpoint_minutes=1e-9, resume=resume)
-        train(data, folder / name, folder / "cache", chosen, how, on_step)
-    return load_file(folder / name / "model.safetensors")
+        record = train(data, folder / name, folder / "cache", chosen, how, on_step)
+    return load_file(folder / name / "model.safetensors"), record["graphs"]
 
 
 def train_and_die(options: Options) -> None:
@@ -280,15 +314,21 @@ def train_and_die(options: Options) -> None:
 
 
 def kill_and_resume(options: Options) -> None:
-    """Whether a training that was killed and resumed has the weights of an uninterrupted one."""
-    whole = small_training(options, "whole")
+    """How far the weights of a training that was killed and resumed are from those of an uninterrupted one.
+
+    Beside it, how far two uninterrupted ones are apart: a GPU adds some gradients in any order.
+    """
+    (whole, how), (again, _) = (small_training(options, name) for name in ("whole", "again"))
     command = [sys.executable, str(Path(__file__).with_name("gpu.py")), "--part", "die", "--work", str(options.work)]
     command += ["--triplets", str(options.triplets), "--tokenizer", options.tokenizer, *["--smoke"] * options.smoke]
     died = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 (itself)
     assert died.returncode == -signal.SIGKILL, died.stderr[-1000:]
-    halves = small_training(options, "halves", resume=True)
-    apart = max(float((whole[name] - halves[name]).abs().max()) for name in whole)
-    tell({"kind": "resume", "largest difference of a weight": apart, "same": apart == 0})
+    halves, _ = small_training(options, "halves", resume=True)
+    result: dict[str, Any] = {"kind": "resume", "graphs": how}
+    for name, other in (("resumed", halves), ("repeated", again)):
+        apart = max(float((whole[key] - other[key]).abs().max()) for key in whole)
+        result[f"{name}: largest difference of a weight"] = apart
+    tell(result)
 
 
 def encode_texts(options: Options) -> None:
@@ -316,6 +356,7 @@ def encode_texts(options: Options) -> None:
     embed.encode_tokens(model, tokens[:64])  # chooses the backend
     measure("static, tokens", lambda: embed.encode_tokens(model, tokens))
     measure("static, texts", lambda: np.concatenate([*embed.encode_blocks(model, iter(blocks))]))
+    result["static shapes used"] = packing.packing_of(model).static
     packing.packing_of(model).static = False
     measure("today, tokens", lambda: embed.encode_tokens(model, tokens))
     measure("tokenising alone", lambda: token_ids(model, texts))
@@ -328,3 +369,4 @@ def encode_texts(options: Options) -> None:
 
 PARTS = {"card": measure_card, "equal fp32": compare_with_stock, "equal bf16": compare_with_stock}
 PARTS |= {"side": measure_side, "resume": kill_and_resume, "die": train_and_die, "encode": encode_texts}
+PARTS |= {"memory": train_in_little_memory}

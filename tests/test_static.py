@@ -16,14 +16,15 @@ from sentence_transformers import SentenceTransformer
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patentcl.common.cli import Interrupted
+from patentcl.common.cli import InputError, Interrupted
 from patentcl.models import embed, graphs
 from patentcl.models.embed import encode_tokens
-from patentcl.models.graphs import Graphs, NotRecorded
+from patentcl.models.graphs import WARM_UP, Graphs, NotRecorded
 from patentcl.models.load import MINILM, find_model
 from patentcl.models.packing import embed_packed, embed_static, packing_of
 from patentcl.models.static import BLOCK, Static, first_fit, shapes_for, smallest
 from patentcl.models.tokens import join_texts, separator, token_ids
+from patentcl.training import loop as loop_module
 from patentcl.training import train as train_module
 from patentcl.training.batches import Batches
 from patentcl.training.gradient import Gradient, set_dropout
@@ -79,9 +80,8 @@ def test_texts_in_static_shapes_have_the_same_embeddings_with_and_without_fillin
         filled = embed_static(model, static_of(model, 7, 72, 20, backend))
         wide = embed_static(model, static_of(model, 2, 3 * BLOCK, 9, backend))
 
-    torch.testing.assert_close(exact, wanted, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(filled[:9], wanted, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(wide, wanted, atol=1e-5, rtol=1e-4)
+    for vectors in (exact, filled[:9], wide):
+        torch.testing.assert_close(vectors, wanted, atol=1e-5, rtol=0)
     assert filled.shape == (20, 32) and filled.isfinite().all()
 
 
@@ -120,13 +120,17 @@ def test_a_step_in_static_shapes_has_the_same_loss_and_gradient(model: SentenceT
     assert {*static.statics} == {*static.graphs.replays}  # all are recorded with the first
 
 
-def test_a_trained_model_has_the_same_gradient_in_static_shapes(on_cpu: None) -> None:
+def test_a_trained_model_has_the_same_embeddings_and_gradient_in_static_shapes(on_cpu: None) -> None:
     model = find_model(MINILM).load().to("cpu")
     set_dropout(model, 0)
     wanted = ours(model, TripletMargin(5))
 
     value = steps(model, TripletMargin(5)).compute(0, BATCH)
+    with torch.inference_mode():
+        plain = embed_packed(model, token_ids(model, TEXTS))
+        filled = embed_static(model, static_of(model, 7, 72, 20, "rows"))[: len(TEXTS)]
 
+    torch.testing.assert_close(filled, plain, atol=1e-5, rtol=0)
     assert value.item() == pytest.approx(wanted[0], abs=1e-5)
     assert float((gradient(model) - wanted[1]).norm()) < 1e-5 * float(wanted[1].norm())
 
@@ -214,12 +218,30 @@ def test_flex_attention_skips_the_blocks_that_share_no_text(width: int) -> None:
     assert torch.equal(static.mask.to_dense(), wanted.to_dense())
 
 
-def test_a_function_is_recorded_after_its_warm_up_and_one_that_fails_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_function_is_recorded_after_its_warm_up() -> None:
     recorded = Graphs(torch.device("cpu"))
     results = [recorded.run(key, lambda: torch.ones(())) for key in "aaab"]
     assert [*recorded.replays] == ["a"] and results[0] == 1 and recorded.calls == {"a": 2, "b": 1}
+
+
+def test_after_a_failed_capture_the_stream_is_restored_and_the_pool_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded, done = Graphs(torch.device("cpu")), list[object]()
+    recorded.cuda, recorded.calls["a"], recorded.stream, recorded.pool = True, WARM_UP, None, (0, 7)  # type: ignore[assignment]
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "stream")
+    monkeypatch.setattr(torch.cuda, "set_stream", done.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", fail)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *given: done.append(given))
+
+    with pytest.raises(NotRecorded, match="not permitted"):
+        recorded.run("a", lambda: torch.ones(()))
+
+    assert done == [(3, (0, 7)), "stream"] and not recorded.replays
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -310,8 +332,9 @@ def test_texts_are_encoded_in_static_shapes_in_the_order_given(
     packing_of(model).static = True
 
     np.testing.assert_allclose(encode_tokens(model, texts), wanted, atol=1e-5)
-    assert len({*seen}) == 1 and len(seen) < 1.2 * sum(map(len, texts)) / 512 + 1
-    assert len(encode_tokens(model, texts[:3])) == 3 and len(seen) == len(seen)
+    calls = len(seen)
+    assert len({*seen}) == 1 and calls == np.ceil(sum(map(len, texts)) / 512)
+    assert len(encode_tokens(model, texts[:3])) == 3 and len(seen) == calls  # too few for a shape
 
 
 @pytest.fixture
@@ -358,4 +381,37 @@ def test_a_training_in_static_shapes_gives_the_same_model_and_resumes_to_the_sam
     assert weights[0] == weights[1]
     stock, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "whole"))
     for name in stock.keys() - {name for name in stock if name.endswith("key.bias")}:  # whose gradient is rounding
+        torch.testing.assert_close(ours[name], stock[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("place", ["update", "evaluation"])
+def test_a_training_that_runs_out_of_memory_beside_its_graphs_goes_on_without_them(
+    place: str,
+    data: Dataset,
+    trained: Path,
+    tiny: Hyperparameters,
+    tmp_path: Path,
+    in_static_shapes: list[Gradient],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chosen, cache = replace(tiny, dropout=0), trained.parent / "cache"
+    encode = loop_module.encode_tokens
+
+    def small(*given: Any) -> Any:
+        if in_static_shapes[-1].static and in_static_shapes[-1].static.is_set:
+            raise InputError("out of memory") if place == "evaluation" else torch.OutOfMemoryError
+        return encode(*given)
+
+    plain = train(data, tmp_path / "plain", cache, chosen, RunOptions(graphs="off"))
+    if place == "evaluation":
+        monkeypatch.setattr(loop_module, "encode_tokens", small)
+    else:
+        monkeypatch.setattr(StaticSteps, "update", small)
+    fallen = train(data, tmp_path / "fallen", cache, chosen)
+
+    assert "out of memory" in capsys.readouterr().out and in_static_shapes[-1].static is None
+    assert fallen["steps"] == plain["steps"] and fallen["graphs"] == "off"
+    stock, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "fallen"))
+    for name in stock.keys() - {name for name in stock if name.endswith("key.bias")}:
         torch.testing.assert_close(ours[name], stock[name], atol=1e-5, rtol=0)

@@ -19,13 +19,12 @@ from . import graphs
 from .device import autocast, out_of_memory_translated, precision, return_freed_memory
 from .load import Model
 from .packing import STATIC, Packing, choose_backend, difference, embed_packed, embed_static, packing_of
-from .static import WIDTH_STEP, Static, first_fit
+from .static import WIDTH_STEP, Static, rows_of
 from .tokens import join_texts, separator, token_ids, tokens_ahead
 
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # computed at a time
 CHUNK = 8_192 if torch.cuda.is_available() else 256  # texts between two writes to disk: what an interrupt can lose
 WIDTH = 512  # tokens in the rows of static shapes, at least
-GRAPHED = 4  # times `BATCH_TOKENS`, from which on it pays to record graphs
 
 
 def encode(model: SentenceTransformer, patents: pd.DataFrame) -> np.ndarray:
@@ -63,11 +62,11 @@ def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.nda
     model.eval()
     try:
         with torch.inference_mode(), autocast(model), out_of_memory_translated():
-            if packing.static and lengths.sum() >= GRAPHED * most:
+            if packing.static and lengths.sum() >= most:
                 try:
                     return _encode_static(model, texts, lengths, most, embeddings)
-                except RuntimeError as error:  # CUDA's, of what cannot be recorded, or out of memory
-                    print(f"Embedding without CUDA graphs ({first_line(error)}).")
+                except RuntimeError as error:  # CUDA's, or out of memory
+                    print(f"Embedding without static shapes ({first_line(error)}).")
                     packing.static = False
             order = np.argsort(-lengths, kind="stable")
             ends = np.cumsum(lengths[order]) // most
@@ -85,21 +84,20 @@ def encode_tokens(model: SentenceTransformer, texts: list[np.ndarray]) -> np.nda
 def _encode_static(
     model: SentenceTransformer, texts: list[np.ndarray], lengths: np.ndarray, most: int, embeddings: np.ndarray
 ) -> np.ndarray:
-    """Fill `embeddings` (N, d) with those of `texts`, in rows of tokens of one static shape, `most` tokens at a time.
+    """Fill `embeddings` (N, d) with those of `texts`, in rows of one static shape, about `most` tokens at a time.
 
-    The rows are dealt to the batches in turn, so that all hold about as many texts; the device is waited for once, at
-    the end.
+    The texts are dealt to the batches by length, so that all hold about as many tokens; the device is waited for once,
+    at the end. So many tokens keep it busy without a graph.
     """
     longest = int(lengths.max())
     width = max(WIDTH, -(-longest // WIDTH_STEP) * WIDTH_STEP)
-    rows, _ = first_fit(lengths, width)
-    count = -(-int(rows.max() + 1) * width // most)
-    batches = [np.flatnonzero(rows % count == number) for number in range(count)]
-    shape = -(-int(rows.max() + 1) // count), width, max(map(len, batches)), longest
-    static, recorded, parts = Static(*shape, "rows", model.device), graphs.Graphs(model.device), []
+    order, count = np.argsort(-lengths, kind="stable"), -(-int(lengths.sum()) // most)
+    batches = [order[number::count] for number in range(count)]
+    rows = max(rows_of(lengths[batch], width) for batch in batches)
+    static, parts = Static(rows, width, len(batches[0]), longest, "rows", model.device), []
     for batch in batches:
         static.fill([texts[text] for text in batch])
-        parts.append(recorded.run(static, lambda: embed_static(model, static).float())[: len(batch)].clone())
+        parts.append(embed_static(model, static)[: len(batch)].float())
     embeddings[np.concatenate(batches)] = torch.cat(parts).cpu().numpy()
     return embeddings
 

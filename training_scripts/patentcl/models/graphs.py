@@ -6,6 +6,7 @@ and must not wait for the device. On a CPU, the function is called each time.
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -65,6 +66,10 @@ class Graphs:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 result = function()
         except RuntimeError as error:
+            # A failed capture leaves the pool open, and then no memory can be freed:
+            # https://github.com/pytorch/pytorch/issues/180395. RuntimeError: it is closed.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
             raise NotRecorded(str(error)) from error
         finally:
             torch.cuda.set_stream(current)  # a failed capture does not restore it

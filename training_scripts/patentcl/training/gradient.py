@@ -97,9 +97,13 @@ class Gradient:
         try:
             return self.static.compute(batch) if self.static else None
         except RuntimeError as error:  # CUDA's, of what cannot be captured, or out of memory
-            self.warn(f"Continuing without CUDA graphs ({first_line(error)}).")
-            self.static = None  # and the memory is freed with the traceback
+            self.stop_graphs(first_line(error))
             return None
+
+    def stop_graphs(self, why: str) -> None:
+        """Compute as usual from now on; the allocator frees the graphs' memory when it is needed."""
+        self.warn(f"Continuing without CUDA graphs ({why}).")
+        self.static = None
 
     def _halve(self, batch_size: int) -> None:
         share = math.ceil(batch_size / world())

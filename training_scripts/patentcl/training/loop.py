@@ -186,8 +186,7 @@ class Loop:
     def _step(self, step: int, batch: np.ndarray) -> None:
         with self.stop.interrupting():
             loss = self.gradient.compute(step, batch)
-        static = self.gradient.static
-        norm = static.update(self.optimizer, self._clip) if static else self._clip()
+        norm = self._update()
         self._read_loss()  # of the step before, which the device has finished: it need not wait
         stop = torch.full_like(loss, float(bool(self.stop.name)))
         both = add(torch.stack([loss, stop]))  # so that all processes learn of a signal at the same step
@@ -196,10 +195,19 @@ class Loop:
         self._unread = step, batch, values.to("cpu", non_blocking=True), copied  # on their way from the device
         if copied:
             copied.record()
-        if not static:
-            self.optimizer.step()
         self.schedule.step()
         self.state.micro = self.gradient.micro
+
+    def _update(self) -> Tensor:
+        """Clip the gradient and update the weights; return the gradient's norm."""
+        if static := self.gradient.static:
+            try:
+                return static.update(self.optimizer, self._clip)
+            except torch.OutOfMemoryError:  # AdamW's moments beside the graphs
+                self.gradient.stop_graphs("out of memory")
+        norm = self._clip()
+        self.optimizer.step()
+        return norm
 
     def _clip(self) -> Tensor:
         return torch.nn.utils.clip_grad_norm_(self.gradient.model.parameters(), MAX_NORM)
@@ -248,13 +256,22 @@ class Loop:
         own = deepcopy(model.state_dict()) if self.base else {}
         try:
             average(model, self.base, self.job.hyperparameters.average)
-            metrics = quick(dense_ranker(encode_tokens(model, self.held_out_tokens)), self.held_out).values
+            metrics = quick(dense_ranker(self._embed_held_out()), self.held_out).values
         finally:
             if own:
                 model.load_state_dict(own)
         self.job.log.write("val", {"step": self.state.step, **metrics})
         self.evaluation_seconds = time.perf_counter() - started
         return metrics["nDCG@10"]
+
+    def _embed_held_out(self) -> np.ndarray:
+        try:
+            return encode_tokens(self.gradient.model, self.held_out_tokens)
+        except InputError:  # out of memory
+            if not self.gradient.static:
+                raise
+            self.gradient.stop_graphs("out of memory in an evaluation")
+        return encode_tokens(self.gradient.model, self.held_out_tokens)
 
     def _evaluate(self) -> None:
         """Evaluate, and save the weights if they are the best so far."""

@@ -15,7 +15,7 @@ from .losses import LOSSES
 
 LOSS_HELP = " ".join(f"{name}: {str(loss.__doc__).splitlines()[0]}" for name, loss in LOSSES.items())
 ATTENTION_HELP = "sdpa: default; flex: FlexAttention, CUDA only; padded: stock batches grouped by length"
-GRAPHS_HELP = "auto: CUDA graphs where they apply; compile: of compiled layers as well; off: none"
+GRAPHS_HELP = "auto: CUDA graphs where they apply; compile: also compile the layers; off: none"
 COUNT = "[0, 1e6)"
 RANGES = {"epochs": "(0, 1e6)", "batch_size": "[1, 1e6)", "lr": "(0, 1e6)", "warmup": "[0, 1)", "margin": COUNT}
 RANGES |= {"scale": "(0, 1e4)", "average": "(0, 1]", "dropout": "[0, 1)", "views": "[0, 100]", "distill": COUNT}
