@@ -166,7 +166,7 @@ def measure_side(options: Options) -> None:
     os.environ["PATENTCL_PRECISION"] = "fp32" if options.smoke else "bf16"
     side = options.part.removeprefix("side:")
     result: dict[str, Any] = {"kind": "side"}
-    attention, recorded, _ = SIDES[side]
+    attention, recorded, _ = SIDES.get(side, ("", "", ""))
     compiled = recorded == "compile"  # which takes minutes for several sizes and shapes
     static.MOST_SHAPES = 1 if compiled or attention == "flex" else static.MOST_SHAPES
     for batch in (4,) if options.smoke else (16,) if compiled else (16, 64, 256):

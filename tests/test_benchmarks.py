@@ -229,7 +229,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_a_part_that_fails_leaves_the_others
     gpu, output = benchmark("gpu"), tmp_path / "gpu.json"
     where = ["--triplets", str(mined_data / "triplets" / "200"), "--output", str(output), "--smoke", "--minutes", "60"]
 
-    gpu.main([*where, "--parts", "side:nobody+equal fp32+side:rows+encode"])
+    gpu.main([*where, "--parts", "side:nobody+equal fp32+side:rows+encode+memory"])
 
     results = json.loads(output.read_text())
     assert "KeyError" in results["side:nobody"]["4"]["error"]
@@ -238,7 +238,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_a_part_that_fails_leaves_the_others
     assert results["side:rows"]["4"]["triplets/s"] > 0 and not [
         line for line in results["side:rows"]["4"]["said"] if "without CUDA graphs" in line
     ]
-    assert results["encode"]["lowest cosine to stock"] > 0.9999
+    assert results["encode"]["lowest cosine to stock"] > 0.9999 and results["memory"]["triplets/s"] > 0
     assert "| side:rows | 4 |" in capsys.readouterr().out
 
 
