@@ -56,10 +56,10 @@ CITED = Mining(per_anchor=5, val=0.1, test=0.4)
 COUPLED = replace(CITED, positives="coupled")
 BEST: dict[str, Any] = {**NAMED["best"], "evaluations": 0, "keep": "last"}
 PLAIN: dict[str, Any] = {**BEST, "lr": 5e-5, "views": 0, "distill": 0}
-# Name → mining, training. Each but the first three changes `best` as its name says.
+# Name → mining, training. Each but the first four changes `best` as its name says.
 RECIPES: dict[str, tuple[Mining, dict[str, Any]]] = {
     "best": (COUPLED, BEST),
-    "published, 1 epoch": (CITED, {**BEST, **NAMED["published"], "epochs": 1, "views": 0, "distill": 0}),
+    "published, 1 epoch": (CITED, {**NAMED["published"], "epochs": 1, "evaluations": 0, "keep": "last"}),
     "contrast, averaged": (COUPLED, {**PLAIN, "average": 0.5}),  # what `best` was before
     "contrast": (COUPLED, PLAIN),
     "without views": (COUPLED, {**BEST, "views": 0}),
@@ -156,7 +156,7 @@ def finished(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path} is corrupt ({problem!r}). Delete it to repeat the run") from None
     if not complete:
-        raise InputError(f"{path} is corrupt: metrics are missing. Delete it to repeat the run")
+        raise InputError(f"{path} is of another version: metrics are missing. Delete it to repeat the run")
     return rows
 
 
@@ -227,7 +227,7 @@ def run(training: Hyperparameters, data: Dataset, corpora: Corpora, corpus: str)
         row: dict[str, Any] = {"evaluated on": name, "docstrings": control, "seconds": seconds}
         row["documents"] = len(held_out.texts)
         for column, (*pair, metric) in METRICS.items():
-            row[column] = [rows[name].units[metric].round(6).tolist() for name in pair]
+            row[column] = [rows[which].units[metric].round(6).tolist() for which in pair]
         yield row
 
 

@@ -329,14 +329,6 @@ def test_the_report_notes_fewer_triplets_than_requested(mined: Mined) -> None:
     assert "100,000" in report(mined("x", Mining("100K"))[0])
 
 
-def test_the_report_advises_a_larger_test_split_where_queries_are_few(mined: Mined) -> None:
-    record, _ = mined("x", Mining("20"))
-    few, enough = ({**record["queries"], "test": queries} for queries in (299, 300))
-
-    assert "--test 0.4" in report(record | {"queries": few}) and "--test" not in report(record | {"queries": enough})
-    assert "--test" not in report(record | {"queries": few, "params": {**record["params"], "test": 0.4}})
-
-
 def test_sections_take_turns_in_the_corpus_proportions(mined: Mined) -> None:
     record, _ = mined("x", Mining("80"))
 

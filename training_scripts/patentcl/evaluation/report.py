@@ -16,7 +16,7 @@ from .held_out import PARTS
 from .metrics import METRICS, Metric, Row
 from .significance import interval, p_value, resampled
 
-COMPARED, WORDS = "nDCG@10", "BM25"  # the metric of the verdict, and the row that is compared besides the base
+COMPARED, BM25 = "nDCG@10", "BM25"  # the metric of the verdict, and the row that is compared besides the base
 SHARE = "gain on solved"  # of the gain in it, if that is significant
 SIGNIFICANT = 0.05
 # What is counted → a metric with a value for each.
@@ -52,7 +52,7 @@ class Report:
         for metric in base.units:
             rows = resampled([row.units[metric] for row in self.rows.values()], self.seed).T
             draws = dict(zip(self.rows, rows, strict=True))
-            others = {"base": self.base} | ({WORDS: WORDS} if metric == COMPARED else {})
+            others = {"base": self.base} | ({BM25: BM25} if metric == COMPARED else {})
             for name, cells in table.items():
                 cells[f"{metric} low"], cells[f"{metric} high"] = interval(draws[name])
                 for title, other in others.items():
@@ -75,7 +75,7 @@ class Report:
     def verdict(self, row: str) -> str:
         """Return one line: base → `row`, and whether that is better, worse, or more than these queries can tell."""
         split = self.setting.get("split", "test")
-        base, tuned, words = (self.table.loc[name] for name in (self.base, row, WORDS))
+        base, tuned, words = (self.table.loc[name] for name in (self.base, row, BM25))
         accuracy = f"triplet accuracy {base['triplet accuracy']:.3f} → {tuned['triplet accuracy']:.3f} on {split}"
         if not base["queries"]:
             return f"{row}: {accuracy} (no {split} patent cites another)"
@@ -83,7 +83,7 @@ class Report:
         if (p := tuned[f"{COMPARED} p"]) > SIGNIFICANT:
             word = f"no significant difference from the base (queries: {base['queries']:.0f})"
         change = f"{COMPARED} {base[COMPARED]:.3f} → {tuned[COMPARED]:.3f} (p {p:.3f})"
-        beyond = [f"{COMPARED} - {WORDS}{end}" for end in ("", " low", " high")]
+        beyond = [f"{COMPARED} - {BM25}{end}" for end in ("", " low", " high")]
         compared = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*tuned[beyond])
         return f"{row}: {change}, {accuracy}: {word} (BM25: {words[COMPARED]:.3f}, {compared})"
 

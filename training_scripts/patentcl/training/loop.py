@@ -203,7 +203,7 @@ class Loop:
         if static := self.gradient.static:
             try:
                 return static.update(self.optimizer, self._clip)
-            except torch.OutOfMemoryError:  # AdamW's moments beside the graphs
+            except torch.OutOfMemoryError:  # of AdamW's moments, which are allocated before a weight changes
                 self.gradient.stop_graphs("out of memory")
         norm = self._clip()
         self.optimizer.step()

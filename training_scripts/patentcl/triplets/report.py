@@ -5,7 +5,6 @@ from typing import Any
 from .options import KINDS
 
 MAX_SECTIONS = 10  # with a line each; schemes other than the CPC may have many
-FEW_QUERIES, MORE = 300, 0.4  # below so many, intervals of an evaluation are wide; a share that gives more
 
 
 def report(record: dict[str, Any]) -> str:
@@ -33,8 +32,6 @@ def report(record: dict[str, Any]) -> str:
         queries, relevant = (record[counted].get(split, 0) for counted in ("queries", "relevant"))
         note = f"queries: {queries:,}, patents that they cite: {relevant:,}" if queries else ""
         lines.append(_line(f"triplets {split}", count, note))
-    if 0 < record["queries"].get("test", 0) < min(FEW_QUERIES, params["max_queries"]) and params["test"] < MORE:
-        lines.append(f"with fewer than {FEW_QUERIES} queries, intervals are wide; --test {MORE} gives more queries")
     if params["split"] == "time":
         lines.append("families, each as new as its newest patent")
         lines += [_line(f"  {split}", " to ".join(ends)) for split, ends in record["dates of families"].items()]
