@@ -109,10 +109,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Mine, run what is not finished, print the table."""
     args = parse_arguments()
-    corpora = Corpora(args.work, dict(item.partition("=")[::2] for item in args.tables), args.triplets)
+    given = dict(item.partition("=")[::2] for item in args.tables)
+    if args.seeds < 1 or args.triplets < 1 or not all(given.values()):
+        raise InputError("--seeds and --triplets must be at least 1, and --tables a list of NAME=DIR")
+    corpora = Corpora(args.work, given, args.triplets)
     train = args.train or list(corpora.tables)
-    if args.seeds < 1 or args.triplets < 1 or not {*train} <= {*corpora.tables}:
-        raise InputError(f"--seeds and --triplets must be at least 1, --train among {', '.join(corpora.tables)}")
+    if not {*train} <= {*corpora.tables}:
+        raise InputError(f"--train {' '.join(train)}: expected some of {', '.join(corpora.tables)}")
     runs: list[dict[str, Any]] = []
     for seed in range(args.seeds):  # one seed of all recipes first
         for recipe in args.only:
